@@ -1,0 +1,40 @@
+//! Which instance gets a request: one file for each algorithm.
+//!
+//! Every algorithm chooses among a slice of [`Candidate`]s and keeps at most a small state of its own; none
+//! allocates, reads a clock or knows what an instance is. A candidate that may not be chosen (not healthy, at
+//! its limit, already tried) stays in the slice with `open` false, so that places keep their meaning from one
+//! request to the next.
+
+mod ip_hash;
+mod least_connections;
+mod round_robin;
+mod weighted_round_robin;
+
+pub use ip_hash::ip_hash;
+pub use least_connections::least_connections;
+pub use round_robin::RoundRobin;
+pub use weighted_round_robin::WeightedRoundRobin;
+
+/// One instance, as an algorithm sees it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Candidate {
+    /// A number that stays the same while the instance stays, whatever comes and goes around it.
+    pub key: u64,
+    /// Relative share, at least 1.
+    pub weight: u16,
+    /// Requests in flight.
+    pub in_flight: u32,
+    /// Whether it may be chosen.
+    pub open: bool,
+}
+
+#[cfg(test)]
+pub(crate) fn candidates(weights: &[u16]) -> Vec<Candidate> {
+    let made = weights.iter().zip(1..).map(|(&weight, key)| Candidate {
+        key,
+        weight,
+        in_flight: 0,
+        open: true,
+    });
+    made.collect()
+}

@@ -1,0 +1,34 @@
+//! Every type and every decision of Evenkeel.
+//!
+//! This crate is pure: it takes what was observed and the present moment as arguments and returns what to do.
+//! It never opens a socket or a file, never starts a thread, never reads a clock and has no randomness of its
+//! own, so that the simulator runs exactly the code that production runs. `cargo xtask tidy` checks that.
+//!
+//! | module | concern |
+//! | --- | --- |
+//! | [`stack`] | the file `keel.toml`: fields, parsing, diagnostics, reference |
+//! | [`snapshot`] | what the edge needs to know, immutable and versioned |
+//! | [`link`] | what node process and edge say to each other |
+//! | [`guard`] | what the guard and its processes say to each other, and its wire format |
+//! | [`health`], [`ejection`], [`silence`] | which instances may get traffic |
+//! | [`balance`], [`retry`] | which instance gets a request, and whether another one may get it again |
+//! | [`supervise`], [`rollout`] | which processes should run |
+//! | [`status`] | what the API and the command line show |
+//! | [`journal`] | events and decisions with their reasons |
+//! | [`drill`] | rehearsals and their verdicts |
+
+pub mod balance;
+pub mod ejection;
+pub mod guard;
+pub mod health;
+pub mod journal;
+pub mod link;
+pub mod retry;
+pub mod rollout;
+pub mod secret;
+pub mod silence;
+pub mod snapshot;
+pub mod stack;
+pub mod status;
+pub mod supervise;
+pub mod time;

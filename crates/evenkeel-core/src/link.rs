@@ -1,0 +1,192 @@
+//! The link: what node process and edge say to each other, and nothing else crosses between them.
+//!
+//! Frames over a Unix stream socket that the guard hands to both: a length (four bytes, big endian, at most
+//! [`MAX_FRAME_BYTES`]) and a JSON document. The node process sends snapshots; the edge acknowledges them, and
+//! sends back bounded events (drops are counted) and counters. Either side may vanish at any time: the guard
+//! then makes a new link, the node process sends its newest snapshot and the edge its counters from zero or
+//! where they were.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    snapshot::Snapshot,
+    status::{Health, InstanceId},
+    time::WallTime,
+};
+
+/// The version of these messages; a side that reads another one closes the link and says so.
+pub const VERSION: u32 = 1;
+
+/// The largest frame. Ten thousand routes and a hundred thousand instances fit.
+pub const MAX_FRAME_BYTES: u32 = 64 << 20;
+
+/// What the node process sends.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ToEdge {
+    /// Serve this from now on.
+    Snapshot(Box<Snapshot>),
+}
+
+/// What the edge sends.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ToNode {
+    /// First on every link.
+    Hello {
+        /// [`VERSION`].
+        version: u32,
+        /// The edge's process.
+        pid: u32,
+    },
+    /// Every thread serves this snapshot now.
+    Applied {
+        /// [`Snapshot::version`].
+        version: u64,
+    },
+    /// The snapshot cannot be served; the previous one is.
+    Refused {
+        /// [`Snapshot::version`].
+        version: u64,
+        /// Why, in words.
+        reason: String,
+    },
+    /// What happened since the last batch.
+    Events {
+        /// Oldest first.
+        events: Vec<Event>,
+        /// How many more there were that found no room.
+        dropped: u64,
+    },
+    /// All counters, cumulative since the edge's start. About four times a second.
+    Counters(Counters),
+}
+
+/// Something the edge saw or decided.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Event {
+    /// When.
+    pub at: WallTime,
+    /// Which instance; `None` where it concerns the edge or the whole service.
+    pub instance: Option<InstanceId>,
+    /// Which service; empty where it concerns the edge.
+    pub service: String,
+    /// What.
+    pub what: EventKind,
+}
+
+/// What the edge saw or decided.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum EventKind {
+    /// The verdict about an instance changed.
+    Health {
+        /// The new verdict.
+        health: Health,
+        /// What led to it, as "3 probes in a row failed: connect: refused".
+        reason: String,
+    },
+    /// The first pass, or the first failure after a pass, of the liveness check. The edge says it once for each
+    /// change; how long it lasts is for the node process to measure.
+    Liveness {
+        /// Whether it passes.
+        passing: bool,
+        /// What the last probe saw.
+        reason: String,
+    },
+    /// A draining instance has nothing in flight any more.
+    Drained,
+    /// Nobody could serve a service, so requests are held.
+    HoldStarted {
+        /// Why no instance could take them.
+        reason: String,
+    },
+    /// Held requests go on.
+    HoldEnded {
+        /// How many were held.
+        held: u64,
+        /// How many of those got 503 because it took too long.
+        expired: u64,
+    },
+    /// Requests in flight at a silent or failed instance were sent to another one.
+    Moved {
+        /// How many.
+        requests: u64,
+        /// Why.
+        reason: String,
+    },
+    /// The retry budget is used up: failures reach clients until it recovers. At most one a second by service.
+    BudgetExhausted,
+    /// A client's request was refused as malformed or too large; a sample, at most one a second.
+    Rejected {
+        /// The status it got.
+        status: u16,
+        /// What was wrong with it.
+        reason: String,
+    },
+}
+
+/// Cumulative counters of one edge process.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Counters {
+    /// The edge's process, so that a restart is seen.
+    pub pid: u32,
+    /// Open client connections.
+    pub connections: u64,
+    /// Client connections accepted.
+    pub accepted: u64,
+    /// Requests refused before they had a route, by status.
+    pub rejected: Vec<(u16, u64)>,
+    /// By service.
+    pub services: Vec<ServiceCounters>,
+}
+
+/// Upper bounds of the latency buckets, in microseconds; one more bucket is for what lies above.
+pub const LATENCY_BOUNDS_US: [u64; 18] = [
+    250, 500, 1_000, 2_000, 3_000, 5_000, 7_500, 10_000, 25_000, 50_000, 100_000, 250_000, 500_000, 1_000_000,
+    2_500_000, 5_000_000, 10_000_000, 60_000_000,
+];
+
+/// Counters of one service.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct ServiceCounters {
+    /// Its name.
+    pub name: String,
+    /// Answers to clients by class: 1xx, 2xx, 3xx, 4xx, 5xx.
+    pub responses: [u64; 5],
+    /// Requests whose client got no whole answer from us although it waited.
+    pub aborted: u64,
+    /// Requests whose client went away first.
+    pub cancelled: u64,
+    /// Tries after the first.
+    pub retries: u64,
+    /// Requests held.
+    pub held: u64,
+    /// Requests held now.
+    pub holding: u64,
+    /// Sum of all latencies in microseconds, from the request's first byte to the answer's last.
+    pub latency_sum_us: u64,
+    /// Counts by bucket of [`LATENCY_BOUNDS_US`], not cumulative; the last one is for what lies above.
+    pub latency: [u64; LATENCY_BOUNDS_US.len() + 1],
+    /// Body bytes from clients.
+    pub received_bytes: u64,
+    /// Body bytes to clients.
+    pub sent_bytes: u64,
+    /// By instance.
+    pub instances: Vec<InstanceCounters>,
+}
+
+/// Counters of one instance.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct InstanceCounters {
+    /// Name and generation.
+    pub id: InstanceId,
+    /// The edge's verdict now.
+    pub health: Health,
+    /// Requests in flight now.
+    pub in_flight: u64,
+    /// Tries sent to it.
+    pub tries: u64,
+    /// Tries that failed: connect error, answer cut off, timeout.
+    pub failures: u64,
+}

@@ -1,0 +1,332 @@
+use proptest::prelude::*;
+
+use super::*;
+
+const AFTER_MS: u64 = 400;
+
+fn ms(at: u64) -> Moment {
+    Moment::from_millis(at)
+}
+
+fn seen(key: u8, in_flight: u64, last_received_ms: u64) -> Seen<u8> {
+    Seen {
+        key,
+        in_flight,
+        last_received: Some(ms(last_received_ms)),
+    }
+}
+
+/// Observes every 20 ms in `(from, to]`: instance 1 has a request in flight and sends nothing after `quiet`, while
+/// instance 2 keeps answering.
+fn watch(silence: &mut Silence<u8>, quiet: u64, from: u64, to: u64) -> Vec<(u64, Output<u8>)> {
+    let mut outputs = Vec::new();
+    for at in (from / 20 + 1..=to / 20).map(|n| n * 20) {
+        let now = [seen(1, 3, at.min(quiet)), seen(2, 1, at)];
+        outputs.extend(
+            silence
+                .on(Event::Observed(&now), ms(at))
+                .into_iter()
+                .map(|output| (at, output)),
+        );
+    }
+    outputs
+}
+
+fn number(outputs: &[(u64, Output<u8>)]) -> u64 {
+    match outputs {
+        [
+            (
+                _,
+                Output::ProbeNow {
+                    key: 1,
+                    number,
+                    timeout,
+                },
+            ),
+        ] if *timeout == Duration::from_millis(AFTER_MS) => *number,
+        other => panic!("one probe of instance 1 expected: {other:?}"),
+    }
+}
+
+fn fail(silence: &mut Silence<u8>, number: u64, at: u64) -> Vec<Output<u8>> {
+    silence.on(
+        Event::Probed {
+            key: 1,
+            number,
+            result: Err("timed out after 400 ms"),
+        },
+        ms(at),
+    )
+}
+
+fn pass(silence: &mut Silence<u8>, number: u64, at: u64) -> Vec<Output<u8>> {
+    silence.on(
+        Event::Probed {
+            key: 1,
+            number,
+            result: Ok(()),
+        },
+        ms(at),
+    )
+}
+
+/// Freezes instance 1 at 1 s and fails both probes.
+fn silent(silence: &mut Silence<u8>) {
+    let first = number(&watch(silence, 1_000, 0, 1_400));
+    assert_eq!(fail(silence, first, 1_800).len(), 1);
+    assert!(matches!(
+        fail(silence, first + 1, 2_200).as_slice(),
+        [Output::Silent { key: 1, .. }]
+    ));
+}
+
+#[test]
+fn two_failed_probes_make_it_silent_and_a_passed_one_brings_it_back() {
+    let mut silence = Silence::new(AFTER_MS);
+    let outputs = watch(&mut silence, 1_000, 0, 1_500);
+    assert_eq!(outputs[0].0, 1_400, "asked once the time is over");
+    let first = number(&outputs);
+    let again = fail(&mut silence, first, 1_800);
+    let [
+        Output::ProbeNow {
+            key: 1, number: second, ..
+        },
+    ] = again.as_slice()
+    else {
+        panic!("{again:?}")
+    };
+    assert!(!silence.is_silent(1));
+    let verdict = fail(&mut silence, *second, 2_200);
+    let [Output::Silent { key: 1, reason }] = verdict.as_slice() else {
+        panic!("{verdict:?}")
+    };
+    assert_eq!(
+        reason,
+        "nothing received for 1200 ms with 3 requests in flight while others answered, and 2 probes in a row failed: timed out after 400 ms"
+    );
+    assert!(silence.is_silent(1));
+    let third = number(&watch(&mut silence, 1_000, 1_500, 2_700));
+    assert!(fail(&mut silence, third, 3_000).is_empty());
+    let fourth = number(&watch(&mut silence, 1_000, 2_700, 3_400));
+    let back = pass(&mut silence, fourth, 3_420);
+    assert!(matches!(back.as_slice(), [Output::Answers { key: 1, .. }]));
+    assert!(!silence.is_silent(1));
+}
+
+#[test]
+fn a_slow_request_is_left_alone_and_asked_about_ever_less_often() {
+    let mut silence = Silence::new(AFTER_MS);
+    let mut asked = Vec::new();
+    for at in (1..=1_000).map(|n| n * 20) {
+        for (when, output) in watch(&mut silence, 1_000, at - 20, at) {
+            let Output::ProbeNow { number, .. } = output else {
+                panic!("{output:?}")
+            };
+            asked.push(when);
+            assert!(pass(&mut silence, number, when).is_empty());
+        }
+    }
+    assert_eq!(asked, [1_400, 1_800, 2_600, 4_200, 7_400, 10_600, 13_800, 17_000]);
+}
+
+#[test]
+fn one_failure_and_one_pass_is_no_silence() {
+    let mut silence = Silence::new(AFTER_MS);
+    let first = number(&watch(&mut silence, 1_000, 0, 1_400));
+    fail(&mut silence, first, 1_800);
+    assert!(pass(&mut silence, first + 1, 1_900).is_empty());
+    let next = number(&watch(&mut silence, 1_000, 1_400, 2_700));
+    assert!(
+        matches!(fail(&mut silence, next, 2_800).as_slice(), [Output::ProbeNow { .. }]),
+        "counting starts anew"
+    );
+}
+
+#[test]
+fn bytes_clear_the_suspicion_and_bring_back() {
+    let mut silence = Silence::new(AFTER_MS);
+    let first = number(&watch(&mut silence, 1_000, 0, 1_400));
+    let now = [seen(1, 3, 1_410), seen(2, 1, 1_420)];
+    assert!(silence.on(Event::Observed(&now), ms(1_420)).is_empty());
+    assert!(
+        fail(&mut silence, first, 1_800).is_empty(),
+        "a probe of a former suspicion says nothing"
+    );
+
+    let mut silence = Silence::new(AFTER_MS);
+    self::silent(&mut silence);
+    watch(&mut silence, 1_000, 1_500, 2_300);
+    let now = [seen(1, 1, 2_310), seen(2, 1, 2_320)];
+    let back = silence.on(Event::Observed(&now), ms(2_320));
+    assert!(matches!(back.as_slice(), [Output::Answers { key: 1, .. }]), "{back:?}");
+}
+
+#[test]
+fn losing_its_requests_does_not_bring_a_silent_one_back() {
+    let mut silence = Silence::new(AFTER_MS);
+    self::silent(&mut silence);
+    let mut asked = 0;
+    for at in (70..200).map(|n| n * 20) {
+        let now = [seen(1, 0, 1_000), seen(2, 1, at)];
+        for output in silence.on(Event::Observed(&now), ms(at)) {
+            let Output::ProbeNow { number, .. } = output else {
+                panic!("{output:?}")
+            };
+            asked += 1;
+            fail(&mut silence, number, at);
+        }
+    }
+    assert!(silence.is_silent(1));
+    assert!((3..8).contains(&asked), "it is asked again in a steady rhythm: {asked}");
+}
+
+#[test]
+fn nothing_to_compare_with_is_no_suspicion() {
+    let mut alone = Silence::new(AFTER_MS);
+    let mut together = Silence::new(AFTER_MS);
+    for at in (0..500).map(|n| n * 20) {
+        assert!(alone.on(Event::Observed(&[seen(1, 9, 0)]), ms(at)).is_empty());
+        // Both stopped at the same moment; the second one's last byte is the older one.
+        let now = [seen(1, 9, at.min(200)), seen(2, 9, at.min(190))];
+        assert!(together.on(Event::Observed(&now), ms(at)).is_empty());
+    }
+}
+
+#[test]
+fn idle_instances_are_never_suspected() {
+    let mut silence = Silence::new(AFTER_MS);
+    for at in (0..500).map(|n| n * 20) {
+        let now = [seen(1, 0, 0), seen(2, 1, at)];
+        assert!(silence.on(Event::Observed(&now), ms(at)).is_empty());
+    }
+    // The request that comes now starts the clock, not the last byte of long ago.
+    for at in (500..519).map(|n| n * 20) {
+        let now = [seen(1, 1, 0), seen(2, 1, at)];
+        assert!(silence.on(Event::Observed(&now), ms(at)).is_empty(), "at {at}");
+    }
+}
+
+#[test]
+fn a_pause_of_our_own_accuses_nobody() {
+    let mut silence = Silence::new(AFTER_MS);
+    assert!(watch(&mut silence, 1_000, 0, 1_200).is_empty());
+    let late = [seen(1, 3, 1_000), seen(2, 1, 5_000)];
+    assert!(silence.on(Event::Observed(&late), ms(5_000)).is_empty());
+    let outputs = watch(&mut silence, 1_000, 5_000, 5_400);
+    assert_eq!(outputs[0].0, 5_400, "the whole time counts again");
+
+    // The same in the middle of a suspicion: the probe may have timed out because we slept.
+    let mut silence = Silence::new(AFTER_MS);
+    let first = number(&watch(&mut silence, 1_000, 0, 1_400));
+    let late = [seen(1, 3, 1_000), seen(2, 1, 5_000)];
+    silence.on(Event::Observed(&late), ms(5_000));
+    assert!(fail(&mut silence, first, 5_001).is_empty());
+}
+
+#[test]
+fn the_check_can_bring_it_back_but_not_accuse_it() {
+    let mut silence = Silence::new(AFTER_MS);
+    self::silent(&mut silence);
+    assert!(matches!(
+        pass(&mut silence, 0, 2_300).as_slice(),
+        [Output::Answers { .. }]
+    ));
+    let mut silence = Silence::new(AFTER_MS);
+    number(&watch(&mut silence, 1_000, 0, 1_400));
+    for at in 0..5 {
+        assert!(fail(&mut silence, 0, 1_410 + at).is_empty());
+    }
+}
+
+#[test]
+fn switching_off_brings_back() {
+    let mut silence = Silence::new(AFTER_MS);
+    self::silent(&mut silence);
+    silence.retune(0);
+    let now = [seen(1, 1, 1_000), seen(2, 1, 2_300)];
+    assert!(matches!(
+        silence.on(Event::Observed(&now), ms(2_300)).as_slice(),
+        [Output::Answers { key: 1, .. }]
+    ));
+    for at in (150..300).map(|n| n * 20) {
+        let now = [seen(1, 1, 1_000), seen(2, 1, at)];
+        assert!(silence.on(Event::Observed(&now), ms(at)).is_empty());
+    }
+}
+
+/// What one round of the random world does to three instances.
+#[derive(Clone, Debug)]
+struct Round {
+    step_ms: u64,
+    in_flight: [u64; 3],
+    sends: [bool; 3],
+    /// What the oldest awaited probe ends with, if it ends in this round.
+    probe: Option<bool>,
+}
+
+fn round() -> impl Strategy<Value = Round> {
+    let step = prop_oneof![9 => Just(20u64), 1 => 20u64..1_000];
+    let some = prop_oneof![3 => Just(1u64), 1 => Just(0u64)];
+    (
+        step,
+        [some.clone(), some.clone(), some],
+        any::<[bool; 3]>(),
+        prop::option::weighted(0.2, any::<bool>()),
+    )
+        .prop_map(|(step_ms, in_flight, sends, probe)| Round {
+            step_ms,
+            in_flight,
+            sends,
+            probe,
+        })
+}
+
+proptest! {
+    /// Nobody is called silent who did not fail two probes in a row that this rule asked for, with nothing
+    /// received between them; and nobody stays silent who sent something or passed a probe.
+    #[test]
+    fn silent_only_after_two_failures_in_a_row(rounds in prop::collection::vec(round(), 1..400)) {
+        let mut silence = Silence::new(100);
+        let mut now = 0;
+        let mut last = [None; 3];
+        let mut failed_in_a_row = [0; 3];
+        let mut awaited: Vec<(usize, u64)> = Vec::new();
+        for round in rounds {
+            now += round.step_ms;
+            for key in 0..3 {
+                if round.sends[key] && round.in_flight[key] > 0 && key != 0 {
+                    last[key] = Some(ms(now));
+                    failed_in_a_row[key] = 0;
+                }
+            }
+            let seen: [_; 3] = std::array::from_fn(|key| {
+                Seen { key, in_flight: round.in_flight[key], last_received: last[key] }
+            });
+            let mut outputs = silence.on(Event::Observed(&seen), ms(now));
+            if let (Some(passes), false) = (round.probe, awaited.is_empty()) {
+                let (key, number) = awaited.remove(0);
+                if passes { failed_in_a_row[key] = 0 } else { failed_in_a_row[key] += 1 }
+                let result = if passes { Ok(()) } else { Err("timed out") };
+                outputs.extend(silence.on(Event::Probed { key, number, result }, ms(now)));
+                prop_assert!(!(passes && silence.is_silent(key)));
+            }
+            for output in outputs {
+                match output {
+                    Output::ProbeNow { key, number, .. } => awaited.push((key, number)),
+                    Output::Silent { key, .. } => prop_assert!(failed_in_a_row[key] >= 2),
+                    Output::Answers { key, .. } => prop_assert!(!silence.is_silent(key)),
+                }
+            }
+        }
+    }
+
+    /// A service of one is never asked about.
+    #[test]
+    fn one_alone_is_never_suspected(in_flight in prop::collection::vec(0u64..4, 1..300)) {
+        let mut silence = Silence::new(100);
+        for (index, in_flight) in (0u64..).zip(in_flight) {
+            let seen = [Seen { key: 1, in_flight, last_received: Some(ms(index)) }];
+            prop_assert!(silence.on(Event::Observed(&seen), ms(index * 20)).is_empty());
+        }
+    }
+}

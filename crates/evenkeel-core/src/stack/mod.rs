@@ -1,0 +1,129 @@
+//! The stack file `keel.toml`: its fields, their defaults and how they become a snapshot.
+//!
+//! Each key is one documented field of a struct in this folder; the reference page and the JSON schema are made
+//! from those docstrings, so what a field's comment says is what users read. Parsing is strict: see [`parse`].
+//! Nothing here touches the file system or resolves a name.
+
+mod check;
+mod compile;
+mod diagnostics;
+mod drills;
+mod listener;
+mod names;
+mod parse;
+pub mod reference;
+mod route;
+mod service;
+mod units;
+mod validate;
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+pub use self::{
+    check::{Check, Liveness},
+    compile::{compile_listeners, compile_routes, compile_service},
+    diagnostics::{Diagnostic, Diagnostics},
+    drills::{Drills, Write},
+    listener::{Cidr, ClientLimits, Listener},
+    names::nearest,
+    parse::parse,
+    route::Route,
+    service::{Eject, Hold, InstanceAddress, Limits, Replicas, Restart, Retries, Service, Stop},
+    units::{Duration, Size},
+};
+
+/// Everything one file says.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Stack {
+    /// The stack itself.
+    pub stack: Head,
+    /// Bound addresses, by name. Without one there is `web` on `127.0.0.1:8080`.
+    #[serde(default)]
+    pub listeners: BTreeMap<String, Listener>,
+    /// Matches and the services they lead to. Without one, and with a single service, everything leads to it.
+    #[serde(default)]
+    pub routes: Vec<Route>,
+    /// Named destinations, by name.
+    #[serde(default)]
+    pub services: BTreeMap<String, Service>,
+    /// The data plane.
+    #[serde(default)]
+    pub edge: Edge,
+    /// Where metrics are served.
+    #[serde(default)]
+    pub console: Console,
+    /// How output of instances is kept.
+    #[serde(default)]
+    pub logs: Logs,
+    /// What drills send and check.
+    #[serde(default)]
+    pub drills: Drills,
+}
+
+/// `[stack]`
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Head {
+    /// The stack's name: lower-case letters, digits and hyphens, starting with a letter, at most 40 characters.
+    pub name: String,
+}
+
+/// `[edge]`
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Edge {
+    /// How many threads serve. Default: one for each core. Takes effect when the edge starts.
+    #[serde(default)]
+    #[schemars(range(min = 1, max = 256))]
+    pub threads: Option<u16>,
+    /// The user the edge runs as when `keel` runs as root. Default: `nobody`. Takes effect when `keel` starts.
+    #[serde(default)]
+    pub user: Option<String>,
+}
+
+/// `[console]`
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Console {
+    /// Address of `/metrics`.
+    #[serde(default = "Console::default_bind")]
+    pub bind: std::net::SocketAddr,
+}
+
+impl Console {
+    fn default_bind() -> std::net::SocketAddr {
+        std::net::SocketAddr::from(([127, 0, 0, 1], 9400))
+    }
+}
+
+impl Default for Console {
+    fn default() -> Self {
+        Self {
+            bind: Self::default_bind(),
+        }
+    }
+}
+
+/// `[logs]`
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Logs {
+    /// Size at which an instance's log file is rotated.
+    pub size: Size,
+    /// How many files are kept for each instance, the current one included.
+    #[schemars(range(min = 1, max = 100))]
+    pub files: u8,
+}
+
+impl Default for Logs {
+    fn default() -> Self {
+        Self {
+            size: Size::mib(16),
+            files: 4,
+        }
+    }
+}

@@ -1,0 +1,259 @@
+//! Reading a stack file strictly.
+//!
+//! An unknown key, a wrong type or a dangling name is an error that shows file, line and cause and suggests the
+//! nearest valid spelling. A key that the design describes but this version does not have is refused by name, so
+//! that nobody believes in a protection that is not there.
+
+use std::ops::Range;
+
+use toml::de::{DeTable, DeValue};
+
+use super::{
+    Stack,
+    diagnostics::{Diagnostic, Diagnostics},
+    names::nearest,
+    validate::validate,
+};
+
+/// Keys that are described but not built yet. `*` stands for a name or an index.
+const PLANNED: [(&str, &str); 20] = [
+    ("nodes", "clusters of several machines"),
+    ("databases", "replicated databases"),
+    ("caches", "caches"),
+    ("queues", "message queues"),
+    ("backups", "backups"),
+    ("addresses", "floating addresses"),
+    ("jobs", "jobs that run on exactly one node"),
+    ("objectives", "service objectives"),
+    ("secrets", "secrets"),
+    ("alerts", "alert rules"),
+    ("mode", "observing without acting"),
+    ("listeners.*.tls", "TLS"),
+    ("listeners.*.protocol", "protocols other than HTTP/1.1"),
+    ("services.*.image", "containers"),
+    ("services.*.prefer", "preferring instances of a zone"),
+    ("services.*.singleton", "services that run on exactly one node"),
+    ("services.*.before", "steps before a deploy"),
+    ("services.*.sticky", "sticky sessions"),
+    ("services.*.check.exec", "checks that run a command"),
+    ("services.*.check.grpc", "gRPC checks"),
+];
+
+/// Reads `text`, which came from `file`. On success everything that can be known without the machine is known to
+/// be right: names exist, ranges hold, addresses have a port.
+pub fn parse(text: &str, file: &str) -> Result<Stack, Diagnostics> {
+    let faults = |faults| Diagnostics {
+        file: file.to_owned(),
+        text: text.to_owned(),
+        faults,
+    };
+    let tree = DeTable::parse(text).map_err(|error| faults(vec![plain(&error)]))?;
+    let tree = Tree(tree.into_inner());
+    let mut stack: Stack = toml::from_str(text).map_err(|error| faults(vec![explain(&error, &tree)]))?;
+    let found = validate(&mut stack, &tree);
+    if found.is_empty() {
+        Ok(stack)
+    } else {
+        Err(faults(found))
+    }
+}
+
+/// A syntax error, as the parser says it.
+fn plain(error: &toml::de::Error) -> Diagnostic {
+    let message = error.message().lines().collect::<Vec<_>>().join(", ");
+    Diagnostic {
+        message,
+        help: None,
+        span: error.span(),
+    }
+}
+
+/// An error of type or key, in the words of the stack file.
+fn explain(error: &toml::de::Error, tree: &Tree) -> Diagnostic {
+    let span = error.span();
+    let path = span.as_ref().map(|span| tree.path_of(span)).unwrap_or_default();
+    let message = error.message();
+    if let Some(key) = quoted(message, "unknown field ") {
+        return unknown_key(key, message, &path, span);
+    }
+    if let Some(key) = quoted(message, "missing field ") {
+        let place = if path.is_empty() {
+            "the file".to_owned()
+        } else {
+            format!("`{path}`")
+        };
+        return Diagnostic {
+            message: format!("{place} needs the key `{key}`"),
+            help: None,
+            span,
+        };
+    }
+    if let Some(name) = quoted(message, "unknown variant ") {
+        let valid = listed(message);
+        let help = suggestion(name, &valid);
+        return Diagnostic {
+            message: format!("`{name}` is not a value of `{path}`"),
+            help: Some(help),
+            span,
+        };
+    }
+    let place = if path.is_empty() {
+        String::new()
+    } else {
+        format!("`{path}`: ")
+    };
+    Diagnostic {
+        message: format!("{place}{}", in_plain_words(message)),
+        help: None,
+        span,
+    }
+}
+
+fn unknown_key(key: &str, message: &str, path: &str, span: Option<Range<usize>>) -> Diagnostic {
+    let whole = if path == key || path.ends_with(&format!(".{key}")) {
+        path.to_owned()
+    } else {
+        join(path, key)
+    };
+    let planned = PLANNED.iter().find(|(pattern, _)| matches(pattern, &whole));
+    if let Some((_, what)) = planned {
+        let message = format!("`{key}` is described but not built into this version ({what})");
+        return Diagnostic {
+            message,
+            help: Some("remove it; it is refused rather than ignored".into()),
+            span,
+        };
+    }
+    let place = match whole.rsplit_once('.') {
+        Some((parent, _)) => format!(" in `{parent}`"),
+        None => String::new(),
+    };
+    let help = suggestion(key, &listed(message));
+    Diagnostic {
+        message: format!("unknown key `{key}`{place}"),
+        help: Some(help),
+        span,
+    }
+}
+
+fn suggestion(wrong: &str, valid: &[&str]) -> String {
+    match nearest(wrong, valid.iter().copied()) {
+        Some(near) => format!("did you mean `{near}`?"),
+        None if valid.is_empty() => "no key is valid here".to_owned(),
+        None => format!("valid here: {}", valid.join(", ")),
+    }
+}
+
+/// The first word in backquotes after `lead`, if the message starts with it.
+fn quoted<'a>(message: &'a str, lead: &str) -> Option<&'a str> {
+    message.strip_prefix(lead)?.strip_prefix('`')?.split('`').next()
+}
+
+/// The words in backquotes after "expected".
+fn listed(message: &str) -> Vec<&str> {
+    let Some((_, expected)) = message.split_once(", expected ") else {
+        return Vec::new();
+    };
+    expected.split('`').skip(1).step_by(2).collect()
+}
+
+/// Replaces the names of Rust's types, which a stack file's writer need not know.
+fn in_plain_words(message: &str) -> String {
+    const WORDS: [(&str, &str); 8] = [
+        ("expected u8", "expected a whole number from 0 to 255"),
+        ("expected u16", "expected a whole number from 0 to 65535"),
+        ("expected u32", "expected a whole number, not negative"),
+        ("expected u64", "expected a whole number, not negative"),
+        ("expected a boolean", "expected true or false"),
+        ("expected a sequence", "expected an array, as [\"…\", \"…\"]"),
+        ("expected a map", "expected a table"),
+        ("expected struct", "expected a table:"),
+    ];
+    let found = WORDS.iter().find(|(from, _)| message.contains(from));
+    found.map_or_else(|| message.to_owned(), |(from, to)| message.replace(from, to))
+}
+
+/// Whether a dotted path fits a pattern in which `*` stands for one part.
+fn matches(pattern: &str, path: &str) -> bool {
+    let (mut want, mut have) = (pattern.split('.'), path.split('.'));
+    loop {
+        match (want.next(), have.next()) {
+            (None, None) => return true,
+            (Some(want), Some(have)) if want == "*" || want == have => {}
+            _ => return false,
+        }
+    }
+}
+
+fn join(path: &str, part: &str) -> String {
+    if path.is_empty() {
+        part.to_owned()
+    } else {
+        format!("{path}.{part}")
+    }
+}
+
+/// The file as a tree that knows where each key and value stands.
+pub(super) struct Tree<'a>(DeTable<'a>);
+
+impl Tree<'_> {
+    /// Where the value at a dotted path stands, or else the nearest thing above it.
+    pub(super) fn span(&self, path: &[&str]) -> Option<Range<usize>> {
+        let (first, rest) = path.split_first()?;
+        let (key, mut value) = self.0.get_key_value(*first)?;
+        let mut span = key.span();
+        for part in rest {
+            let next = match value.get_ref() {
+                DeValue::Table(table) => table.get_key_value(*part).map(|(key, value)| (key.span(), value)),
+                DeValue::Array(array) => part
+                    .parse::<usize>()
+                    .ok()
+                    .and_then(|at| array.get(at))
+                    .map(|value| (value.span(), value)),
+                _ => None,
+            };
+            let Some((next_span, next_value)) = next else { break };
+            (span, value) = (next_span, next_value);
+        }
+        Some(if matches!(value.get_ref(), DeValue::Table(_)) {
+            span
+        } else {
+            value.span()
+        })
+    }
+
+    /// The dotted path of the key or the innermost value that stands at `span`.
+    fn path_of(&self, span: &Range<usize>) -> String {
+        let mut best = String::new();
+        search(&self.0, span, "", &mut best);
+        best
+    }
+}
+
+fn search(table: &DeTable<'_>, span: &Range<usize>, path: &str, best: &mut String) {
+    for (key, value) in table {
+        let here = join(path, key.get_ref());
+        if key.span() == *span {
+            *best = here;
+            return;
+        }
+        search_value(value, span, &here, best);
+    }
+}
+
+fn search_value(value: &toml::Spanned<DeValue<'_>>, span: &Range<usize>, path: &str, best: &mut String) {
+    let inside = value.span().start <= span.start && span.end <= value.span().end;
+    if inside {
+        path.clone_into(best);
+    }
+    match value.get_ref() {
+        // The parts of a table may lie outside its own span: `[a]` and later `[a.b]`.
+        DeValue::Table(table) => search(table, span, path, best),
+        DeValue::Array(array) => {
+            for (index, item) in array.iter().enumerate() {
+                search_value(item, span, &join(path, &index.to_string()), best);
+            }
+        }
+        _ => {}
+    }
+}

@@ -1,0 +1,380 @@
+//! `[services.NAME]`: named destinations and how their instances are run, chosen and protected.
+
+use std::{collections::BTreeMap, fmt};
+
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::{Deserialize, Deserializer, Serialize, de};
+
+use super::{
+    check::{Check, Liveness},
+    units::{Duration, Size},
+};
+use crate::snapshot::Balance;
+
+/// `[services.NAME]`: either `run` or `instances`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Service {
+    /// Command of one instance: program and arguments, no shell. `{port}` stands for its port, which is in the
+    /// environment as `PORT` too.
+    #[serde(default)]
+    pub run: Option<Vec<String>>,
+    /// Addresses of instances that something else runs, as `10.0.0.5:8080`, `app.internal:80` (resolved again and
+    /// again) or `{ address = "10.0.0.5:8080", weight = 3 }`.
+    #[serde(default)]
+    pub instances: Option<Vec<InstanceAddress>>,
+    /// How many instances of `run`.
+    #[serde(default)]
+    pub replicas: Replicas,
+    /// How an instance is chosen.
+    #[serde(default)]
+    #[schemars(with = "BalanceNames")]
+    pub balance: Balance,
+    /// Decides whether an instance gets requests. Default: it does once it accepts a connection.
+    #[serde(default)]
+    pub check: Option<Check>,
+    /// An instance that fails this for long is killed and started again. Default: only exits restart it.
+    #[serde(default)]
+    pub liveness: Option<Liveness>,
+    /// Environment of `run`, beside `PORT`, `PATH`, `HOME`, `LANG` and `TZ`.
+    #[serde(default)]
+    pub env: BTreeMap<String, String>,
+    /// Working directory of `run`. Default: where the stack file lies.
+    #[serde(default)]
+    pub dir: Option<String>,
+    /// User to run as; needs root. Default: the user of `keel`.
+    #[serde(default)]
+    pub user: Option<String>,
+    /// Memory bound of one instance, where control groups permit. Default: none.
+    #[serde(default)]
+    pub memory: Option<Size>,
+    /// How long a start may take until the first pass of the check; after that it counts as failed.
+    #[serde(default = "Service::default_start_timeout")]
+    pub start_timeout: Duration,
+    /// How instances are stopped.
+    #[serde(default)]
+    pub stop: Stop,
+    /// How exits are answered.
+    #[serde(default)]
+    pub restart: Restart,
+    /// Bounds towards instances.
+    #[serde(default)]
+    pub limits: Limits,
+    /// Safe repetition of failed requests.
+    #[serde(default)]
+    pub retries: Retries,
+    /// Waiting for an instance while none is healthy.
+    #[serde(default)]
+    pub hold: Hold,
+    /// Passive removal by what traffic shows.
+    #[serde(default)]
+    pub eject: Eject,
+    /// Service that answers while no instance of this one is healthy.
+    #[serde(default)]
+    pub fallback: Option<String>,
+}
+
+impl Service {
+    const fn default_start_timeout() -> Duration {
+        Duration::s(60)
+    }
+
+    /// Addresses of fixed instances; empty for a service that is run.
+    pub fn fixed(&self) -> &[InstanceAddress] {
+        self.instances.as_deref().unwrap_or_default()
+    }
+}
+
+/// The spellings of [`Balance`], for the schema.
+#[derive(JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+#[expect(dead_code, reason = "only its schema is used")]
+enum BalanceNames {
+    RoundRobin,
+    WeightedRoundRobin,
+    LeastConnections,
+    IpHash,
+}
+
+/// How instances are stopped: they get no new requests, finish what they have, get the signal, and are killed if
+/// they are still there after `grace`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Stop {
+    /// How long requests in flight may take before the signal is sent all the same.
+    pub drain: Duration,
+    /// Signal that asks for the end: `TERM`, `INT`, `QUIT`, `HUP`, `USR1`, `USR2` or `WINCH`.
+    pub signal: String,
+    /// How long after the signal whatever is left is killed.
+    pub grace: Duration,
+}
+
+impl Default for Stop {
+    fn default() -> Self {
+        Self {
+            drain: Duration::s(30),
+            signal: "TERM".to_owned(),
+            grace: Duration::s(10),
+        }
+    }
+}
+
+/// How exits are answered: the first at once, then after a delay that doubles.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Restart {
+    /// Delay after the second exit in a row; doubles with each further one.
+    pub delay: Duration,
+    /// Longest delay.
+    pub max_delay: Duration,
+    /// An instance that was healthy for so long starts the count anew.
+    pub reset: Duration,
+    /// Exits in a row after which `keel` gives up and says so.
+    #[schemars(range(min = 1))]
+    pub attempts: u32,
+}
+
+impl Default for Restart {
+    fn default() -> Self {
+        Self {
+            delay: Duration::ms(100),
+            max_delay: Duration::s(30),
+            reset: Duration::s(10),
+            attempts: 10,
+        }
+    }
+}
+
+/// Bounds towards instances.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Limits {
+    /// Bound on connecting to an instance.
+    pub connect_timeout: Duration,
+    /// Bound from the end of a request to the head of its answer; then 504.
+    pub response_timeout: Duration,
+    /// How long an instance may neither send nor take a byte of a body.
+    pub idle_timeout: Duration,
+    /// Most requests in flight at one instance; more are held. 0: no bound.
+    pub in_flight: u32,
+    /// Largest head of an answer.
+    pub head: Size,
+    /// A complete answer up to this size is relayed only when whole, so that a death in its middle can be retried.
+    pub whole: Size,
+    /// After so long with requests in flight and nothing received while other instances answer, an instance is
+    /// silent and probed at once. `0ms` switches the rule off.
+    pub silent_after: Duration,
+    /// Idle connections kept by edge thread and instance.
+    pub idle_connections: u16,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            connect_timeout: Duration::s(1),
+            response_timeout: Duration::s(60),
+            idle_timeout: Duration::s(60),
+            in_flight: 0,
+            head: Size::kib(64),
+            whole: Size::kib(64),
+            silent_after: Duration::ms(250),
+            idle_connections: 128,
+        }
+    }
+}
+
+/// Safe repetition: idempotent methods, and requests of which nothing was sent.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Retries {
+    /// Most tries after the first. 0 switches repetition off.
+    #[schemars(range(max = 10))]
+    pub max: u8,
+    /// Tries allowed, in percent of the requests of the last ten seconds, …
+    #[schemars(range(max = 100))]
+    pub budget_percent: u8,
+    /// … plus so many a second.
+    pub budget_min: u32,
+    /// Bound on each try until the head of its answer. `0ms`: only the request's own bound.
+    pub try_timeout: Duration,
+}
+
+impl Default for Retries {
+    fn default() -> Self {
+        Self {
+            max: 3,
+            budget_percent: 20,
+            budget_min: 50,
+            try_timeout: Duration::ms(0),
+        }
+    }
+}
+
+/// Waiting for an instance, first come first served.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Hold {
+    /// Longest wait; then 503 with `Retry-After`. `0ms` switches holding off.
+    pub max: Duration,
+    /// Most requests waiting at once; beyond it 503 at once.
+    pub requests: u32,
+}
+
+impl Default for Hold {
+    fn default() -> Self {
+        Self {
+            max: Duration::s(10),
+            requests: 1000,
+        }
+    }
+}
+
+/// Passive removal of an instance whose traffic fails: connect errors, answers cut off, timeouts.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Eject {
+    /// Failures in a row that eject. 0 switches that rule off.
+    pub consecutive: u32,
+    /// Percentage of failures within the window that ejects. 0 switches that rule off.
+    #[schemars(range(max = 100))]
+    pub percent: u8,
+    /// Fewest requests in the window before the percentage counts.
+    pub min_requests: u32,
+    /// Length of the window.
+    pub window: Duration,
+    /// First time out; doubles with each further ejection in a row.
+    pub time: Duration,
+    /// Longest time out.
+    pub max_time: Duration,
+    /// Most instances ejected at once, in percent; one always stays.
+    #[schemars(range(max = 100))]
+    pub max_percent: u8,
+    /// Whether an answer of 500, 502, 503 or 504 counts as a failure.
+    pub count_5xx: bool,
+}
+
+impl Default for Eject {
+    fn default() -> Self {
+        Self {
+            consecutive: 5,
+            percent: 50,
+            min_requests: 20,
+            window: Duration::s(10),
+            time: Duration::s(5),
+            max_time: Duration::s(300),
+            max_percent: 50,
+            count_5xx: false,
+        }
+    }
+}
+
+/// How many instances of `run`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(transparent)]
+pub struct Replicas(pub u32);
+
+impl Default for Replicas {
+    fn default() -> Self {
+        Self(2)
+    }
+}
+
+impl<'de> Deserialize<'de> for Replicas {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Count;
+        impl<'de> de::Visitor<'de> for Count {
+            type Value = Replicas;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a number of instances from 0 to 1000")
+            }
+
+            fn visit_i64<E: de::Error>(self, count: i64) -> Result<Replicas, E> {
+                let fits = u32::try_from(count).ok().filter(|count| *count <= 1000);
+                fits.map(Replicas)
+                    .ok_or_else(|| E::invalid_value(de::Unexpected::Signed(count), &self))
+            }
+
+            fn visit_map<A: de::MapAccess<'de>>(self, _: A) -> Result<Replicas, A::Error> {
+                Err(de::Error::custom(
+                    "`replicas` as a table (elastic scaling) is described but not built yet",
+                ))
+            }
+        }
+        deserializer.deserialize_any(Count)
+    }
+}
+
+impl JsonSchema for Replicas {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Replicas".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": "integer", "minimum": 0, "maximum": 1000 })
+    }
+}
+
+/// The address of a fixed instance.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct InstanceAddress {
+    /// `IP:port` or `host:port`.
+    pub address: String,
+    /// Relative share for `weighted-round-robin` and `least-connections`.
+    pub weight: u16,
+}
+
+impl<'de> Deserialize<'de> for InstanceAddress {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(deny_unknown_fields)]
+        struct Table {
+            address: String,
+            #[serde(default = "one")]
+            weight: u16,
+        }
+        const fn one() -> u16 {
+            1
+        }
+        struct Either;
+        impl<'de> de::Visitor<'de> for Either {
+            type Value = InstanceAddress;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("\"host:port\" or { address = \"host:port\", weight = 1 }")
+            }
+
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<InstanceAddress, E> {
+                Ok(InstanceAddress {
+                    address: text.to_owned(),
+                    weight: 1,
+                })
+            }
+
+            fn visit_map<A: de::MapAccess<'de>>(self, map: A) -> Result<InstanceAddress, A::Error> {
+                let table = Table::deserialize(de::value::MapAccessDeserializer::new(map))?;
+                Ok(InstanceAddress {
+                    address: table.address,
+                    weight: table.weight,
+                })
+            }
+        }
+        deserializer.deserialize_any(Either)
+    }
+}
+
+impl JsonSchema for InstanceAddress {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "InstanceAddress".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "anyOf": [
+            { "type": "string" },
+            { "type": "object", "additionalProperties": false, "required": ["address"], "properties": {
+                "address": { "type": "string" },
+                "weight": { "type": "integer", "minimum": 1, "maximum": 1000 }
+            } }
+        ] })
+    }
+}

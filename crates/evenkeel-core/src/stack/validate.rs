@@ -1,0 +1,429 @@
+//! What the types alone cannot say: names that must exist, numbers that must fit each other, addresses that need
+//! a port. All faults are found, not just the first.
+
+use super::{
+    Check, Listener, Route, Service, Stack, diagnostics::Diagnostic, listener::ClientLimits, names::nearest,
+    parse::Tree,
+};
+
+/// Fills in what an empty file means and returns every fault.
+pub(super) fn validate(stack: &mut Stack, tree: &Tree) -> Vec<Diagnostic> {
+    fill_in(stack);
+    let mut faults = Faults {
+        tree,
+        found: Vec::new(),
+    };
+    check_head(stack, &mut faults);
+    for (name, listener) in &stack.listeners {
+        check_listener(name, listener, stack, &mut faults);
+    }
+    for (index, route) in stack.routes.iter().enumerate() {
+        check_route(index, route, stack, &mut faults);
+    }
+    for (name, service) in &stack.services {
+        check_service(name, service, stack, &mut faults);
+    }
+    check_drills(stack, &mut faults);
+    faults
+        .found
+        .sort_by_key(|fault| fault.span.as_ref().map_or(0, |span| span.start));
+    faults.found
+}
+
+/// One listener and one route go without saying where they can mean only one thing.
+fn fill_in(stack: &mut Stack) {
+    if stack.listeners.is_empty() {
+        let bind = std::net::SocketAddr::from(([127, 0, 0, 1], 8080));
+        let listener = Listener {
+            bind,
+            trusted: Vec::new(),
+            limits: ClientLimits::default(),
+        };
+        stack.listeners.insert("web".to_owned(), listener);
+    }
+    if stack.routes.is_empty()
+        && stack.services.len() == 1
+        && let Some(name) = stack.services.keys().next()
+    {
+        stack.routes.push(Route::everything_to(name));
+    }
+}
+
+/// Collects faults and knows where each path stands.
+struct Faults<'a> {
+    tree: &'a Tree<'a>,
+    found: Vec<Diagnostic>,
+}
+
+impl Faults<'_> {
+    fn add(&mut self, path: &[&str], message: impl Into<String>, help: Option<String>) {
+        self.found.push(Diagnostic {
+            message: message.into(),
+            help,
+            span: self.tree.span(path),
+        });
+    }
+
+    /// A name that must be a key of something.
+    fn must_exist<'n>(
+        &mut self,
+        path: &[&str],
+        kind: &str,
+        name: &str,
+        known: impl Iterator<Item = &'n String> + Clone,
+    ) {
+        if known.clone().any(|other| other == name) {
+            return;
+        }
+        let help = nearest(name, known.clone().map(String::as_str)).map_or_else(
+            || {
+                let all: Vec<&str> = known.map(String::as_str).collect();
+                if all.is_empty() {
+                    format!("the file has no {kind}")
+                } else {
+                    format!("there is: {}", all.join(", "))
+                }
+            },
+            |near| format!("did you mean `{near}`?"),
+        );
+        self.add(path, format!("there is no {kind} `{name}`"), Some(help));
+    }
+}
+
+fn check_head(stack: &Stack, faults: &mut Faults) {
+    if !is_name(&stack.stack.name) {
+        faults.add(
+            &["stack", "name"],
+            format!("`{}` is not a name", stack.stack.name),
+            Some(NAME_RULE.to_owned()),
+        );
+    }
+    if stack.services.is_empty() {
+        let help = "add one, as [services.web] with run = [\"node\", \"server.js\"]".to_owned();
+        faults.add(&["services"], "the file has no service", Some(help));
+    }
+    if stack.routes.is_empty() && stack.services.len() > 1 {
+        let help = "add [[routes]] with host or path, and service".to_owned();
+        faults.add(
+            &["services"],
+            "several services but no route: nobody could reach them",
+            Some(help),
+        );
+    }
+    if stack.edge.threads.is_some_and(|threads| threads == 0 || threads > 256) {
+        faults.add(&["edge", "threads"], "`edge.threads` must be from 1 to 256", None);
+    }
+    if stack.logs.files == 0 {
+        faults.add(&["logs", "files"], "`logs.files` must be at least 1", None);
+    }
+}
+
+const NAME_RULE: &str = "lower-case letters, digits and hyphens, starting with a letter, at most 40 characters";
+
+fn is_name(text: &str) -> bool {
+    let fits = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+    text.len() <= 40 && text.starts_with(|first: char| first.is_ascii_lowercase()) && text.bytes().all(fits)
+}
+
+fn check_listener(name: &str, listener: &Listener, stack: &Stack, faults: &mut Faults) {
+    let path = ["listeners", name];
+    if !is_name(name) {
+        faults.add(&path, format!("`{name}` is not a name"), Some(NAME_RULE.to_owned()));
+    }
+    let bind = ["listeners", name, "bind"];
+    if listener.bind.port() == 0 {
+        faults.add(&bind, "port 0 means any port, which nobody could find", None);
+    }
+    let earlier = stack.listeners.iter().take_while(|(other, _)| *other != name);
+    for (other, _) in earlier.filter(|(_, other)| other.bind == listener.bind) {
+        faults.add(
+            &bind,
+            format!("listeners `{other}` and `{name}` have the same address"),
+            None,
+        );
+    }
+    if listener.bind == stack.console.bind {
+        faults.add(
+            &bind,
+            "this is the console's address",
+            Some("change it, or `[console] bind`".to_owned()),
+        );
+    }
+    let limits = &listener.limits;
+    if limits.headers == 0 || limits.connections == 0 || limits.head.as_bytes() < 256 || limits.target.as_bytes() == 0 {
+        let path = ["listeners", name, "limits"];
+        faults.add(&path, "limits so small that no request fits", None);
+    }
+    if limits.head.as_bytes() > 1 << 20 {
+        faults.add(
+            &["listeners", name, "limits", "head"],
+            "`head` may be at most 1MiB",
+            None,
+        );
+    }
+}
+
+fn check_route(index: usize, route: &Route, stack: &Stack, faults: &mut Faults) {
+    let at = index.to_string();
+    faults.must_exist(
+        &["routes", &at, "service"],
+        "service",
+        &route.service,
+        stack.services.keys(),
+    );
+    if let Some(listener) = &route.listener {
+        faults.must_exist(
+            &["routes", &at, "listener"],
+            "listener",
+            listener,
+            stack.listeners.keys(),
+        );
+    }
+    if !route.path.starts_with('/') || route.path.contains(['?', '#', ' ']) {
+        let help = Some("a path starts with `/` and has no query".to_owned());
+        faults.add(
+            &["routes", &at, "path"],
+            format!("`{}` is not a path", route.path),
+            help,
+        );
+    }
+    if let Some(host) = &route.host
+        && !is_host(host.strip_prefix("*.").unwrap_or(host))
+    {
+        let help = Some("as `shop.example.com` or `*.example.com`, without scheme and port".to_owned());
+        faults.add(&["routes", &at, "host"], format!("`{host}` is not a host name"), help);
+    }
+}
+
+fn is_host(text: &str) -> bool {
+    let fits = |label: &str| {
+        !label.is_empty() && label.len() <= 63 && label.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_".contains(&b))
+    };
+    text.len() <= 253 && (text.split('.').all(fits) || text.parse::<std::net::Ipv6Addr>().is_ok())
+}
+
+fn check_service(name: &str, service: &Service, stack: &Stack, faults: &mut Faults) {
+    let path = ["services", name];
+    if !is_name(name) {
+        faults.add(&path, format!("`{name}` is not a name"), Some(NAME_RULE.to_owned()));
+    }
+    check_source(name, service, faults);
+    if let Some(fallback) = &service.fallback {
+        faults.must_exist(
+            &["services", name, "fallback"],
+            "service",
+            fallback,
+            stack.services.keys(),
+        );
+        if fallback == name {
+            faults.add(
+                &["services", name, "fallback"],
+                "a service cannot be its own fallback",
+                None,
+            );
+        }
+    }
+    if let Some(check) = &service.check {
+        check_check(name, check, faults);
+    }
+    if let Some(liveness) = &service.liveness {
+        check_probe(
+            &["services", name, "liveness"],
+            liveness.http.as_deref(),
+            liveness.tcp,
+            faults,
+        );
+        if liveness.interval.as_ms() == 0 || liveness.timeout.as_ms() == 0 {
+            faults.add(
+                &["services", name, "liveness"],
+                "`interval` and `timeout` must be longer than nothing",
+                None,
+            );
+        }
+        if service.run.is_none() {
+            let help = Some("`liveness` restarts instances of `run`".to_owned());
+            faults.add(&["services", name, "liveness"], "nothing here could be restarted", help);
+        }
+    }
+    if signal_number(&service.stop.signal).is_none() {
+        let help = Some("one of TERM, INT, QUIT, HUP, USR1, USR2, WINCH".to_owned());
+        faults.add(
+            &["services", name, "stop", "signal"],
+            format!("`{}` is not a signal", service.stop.signal),
+            help,
+        );
+    }
+    if service.retries.max > 10 || service.retries.budget_percent > 100 {
+        faults.add(
+            &["services", name, "retries"],
+            "`max` is at most 10 and `budget_percent` at most 100",
+            None,
+        );
+    }
+    if service.eject.percent > 100 || service.eject.max_percent > 100 || service.eject.window.as_ms() == 0 {
+        faults.add(
+            &["services", name, "eject"],
+            "percentages are at most 100, and the window is not empty",
+            None,
+        );
+    }
+    if service.restart.attempts == 0 {
+        faults.add(
+            &["services", name, "restart", "attempts"],
+            "`attempts` must be at least 1",
+            None,
+        );
+    }
+    for (key, value) in &service.env {
+        check_env(name, key, value, faults);
+    }
+}
+
+fn check_env(name: &str, key: &str, value: &str, faults: &mut Faults) {
+    let path = ["services", name, "env", key];
+    if key.is_empty() || key.contains(['=', '\0']) || value.contains('\0') {
+        faults.add(&path, format!("`{key}` cannot be an environment variable"), None);
+    }
+    if value.starts_with("secret:") {
+        let help = Some("put the value into the file that the application reads, for now".to_owned());
+        faults.add(&path, "`secret:` is described but not built into this version", help);
+    }
+    if value.contains("{databases.") || value.contains("{caches.") || value.contains("{queues.") {
+        faults.add(
+            &path,
+            "databases, caches and queues are described but not built into this version",
+            None,
+        );
+    }
+}
+
+/// Either `run` or `instances`, and what goes with each.
+fn check_source(name: &str, service: &Service, faults: &mut Faults) {
+    let path = ["services", name];
+    match (&service.run, &service.instances) {
+        (None, None) => {
+            let help = "run = [\"program\", \"argument\"] or instances = [\"10.0.0.5:8080\"]".to_owned();
+            faults.add(
+                &path,
+                format!("service `{name}` has neither `run` nor `instances`"),
+                Some(help),
+            );
+        }
+        (Some(_), Some(_)) => {
+            faults.add(
+                &path,
+                format!("service `{name}` has both `run` and `instances`; it needs one of them"),
+                None,
+            );
+        }
+        (Some(run), None) if run.first().is_none_or(String::is_empty) => {
+            faults.add(&["services", name, "run"], "`run` names no program", None);
+        }
+        _ => {}
+    }
+    for (index, instance) in service.fixed().iter().enumerate() {
+        let at = ["services", name, "instances", &index.to_string()];
+        let (host, port) = instance.address.rsplit_once(':').unwrap_or((&instance.address, ""));
+        let host = host.trim_start_matches('[').trim_end_matches(']');
+        if !is_host(host) || !port.parse::<u16>().is_ok_and(|port| port > 0) {
+            let help = Some("as `10.0.0.5:8080`, `[::1]:8080` or `app.internal:80`".to_owned());
+            faults.add(
+                &at,
+                format!("`{}` is not an address with a port", instance.address),
+                help,
+            );
+        }
+        if instance.weight == 0 || instance.weight > 1000 {
+            faults.add(&at, "`weight` must be from 1 to 1000", None);
+        }
+        if service.fixed()[..index]
+            .iter()
+            .any(|other| other.address == instance.address)
+        {
+            faults.add(&at, format!("`{}` stands twice", instance.address), None);
+        }
+    }
+}
+
+fn check_check(name: &str, check: &Check, faults: &mut Faults) {
+    let path = ["services", name, "check"];
+    check_probe(&path, check.http.as_deref(), check.tcp, faults);
+    if check.rise == 0 || check.fall == 0 {
+        faults.add(&path, "`rise` and `fall` must be at least 1", None);
+    }
+    if check.interval.as_ms() == 0 || check.timeout.as_ms() == 0 {
+        faults.add(&path, "`interval` and `timeout` must be longer than nothing", None);
+    }
+    if let Some((low, high)) = check.status
+        && (low < 100 || high > 599 || low > high)
+    {
+        faults.add(
+            &["services", name, "check", "status"],
+            "as [200, 399]: lowest and highest status",
+            None,
+        );
+    }
+}
+
+fn check_probe(path: &[&str], http: Option<&str>, tcp: bool, faults: &mut Faults) {
+    match (http, tcp) {
+        (None, false) => {
+            let part = path.last().copied().unwrap_or_default();
+            faults.add(
+                path,
+                format!("`{part}` says not what to probe"),
+                Some("http = \"/healthz\" or tcp = true".to_owned()),
+            );
+        }
+        (Some(_), true) => faults.add(path, "both `http` and `tcp`; it needs one of them", None),
+        (Some(target), false) if !target.starts_with('/') || target.contains([' ', '\r', '\n']) => {
+            faults.add(
+                path,
+                format!("`{target}` is not a path"),
+                Some("a path starts with `/`".to_owned()),
+            );
+        }
+        _ => {}
+    }
+}
+
+fn check_drills(stack: &Stack, faults: &mut Faults) {
+    if !stack.drills.read.starts_with('/') {
+        faults.add(
+            &["drills", "read"],
+            format!("`{}` is not a path", stack.drills.read),
+            None,
+        );
+    }
+    if let Some(write) = &stack.drills.write {
+        if !write.post.starts_with('/') {
+            faults.add(
+                &["drills", "write", "post"],
+                format!("`{}` is not a path", write.post),
+                None,
+            );
+        }
+        if !write.verify.starts_with('/') || !write.verify.contains("{key}") {
+            let help = Some("as `/api/orders?key={key}`".to_owned());
+            faults.add(
+                &["drills", "write", "verify"],
+                "must be a path with `{key}` in it",
+                help,
+            );
+        }
+    }
+}
+
+/// The number of a signal that may ask an instance to end (signal(7), x86 and ARM).
+pub(super) fn signal_number(name: &str) -> Option<i32> {
+    Some(match name.strip_prefix("SIG").unwrap_or(name) {
+        "HUP" => 1,
+        "INT" => 2,
+        "QUIT" => 3,
+        "USR1" => 10,
+        "USR2" => 12,
+        "TERM" => 15,
+        "WINCH" => 28,
+        _ => return None,
+    })
+}

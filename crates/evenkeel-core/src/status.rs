@@ -1,0 +1,235 @@
+//! What the API answers and the command line shows.
+//!
+//! The node process fills these in from what it observes; nothing here decides anything. The JSON form is an
+//! interface: fields are added, never renamed.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::time::WallTime;
+
+/// One start of one instance. A restart keeps the name and raises the generation, so that what was known of the
+/// former process is never believed of the new one.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct InstanceId {
+    /// `service/number`, as `shop/1`; `service/address` for fixed instances.
+    pub name: String,
+    /// Counts the starts of this instance.
+    pub generation: u64,
+}
+
+impl fmt::Display for InstanceId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}#{}", self.name, self.generation)
+    }
+}
+
+/// The edge's verdict about an instance.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Health {
+    /// Nothing known yet; it gets no requests.
+    #[default]
+    Unknown,
+    /// It gets requests.
+    Healthy,
+    /// Its check fails.
+    Unhealthy,
+    /// Requests are in flight, nothing comes back, and probes fail.
+    Silent,
+    /// Its traffic failed too often; it is out for a while.
+    Ejected,
+    /// It finishes what it has.
+    Draining,
+}
+
+impl Health {
+    /// The word that outputs show.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Unknown => "unknown",
+            Self::Healthy => "healthy",
+            Self::Unhealthy => "unhealthy",
+            Self::Silent => "silent",
+            Self::Ejected => "ejected",
+            Self::Draining => "draining",
+        }
+    }
+}
+
+impl fmt::Display for Health {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+/// How a process ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ExitStatus {
+    /// By `exit` with this code.
+    Code(i32),
+    /// By this signal.
+    Signal(i32),
+}
+
+impl fmt::Display for ExitStatus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match *self {
+            Self::Code(code) => write!(f, "exit code {code}"),
+            Self::Signal(9) => f.write_str("SIGKILL"),
+            Self::Signal(15) => f.write_str("SIGTERM"),
+            Self::Signal(11) => f.write_str("SIGSEGV"),
+            Self::Signal(6) => f.write_str("SIGABRT"),
+            Self::Signal(2) => f.write_str("SIGINT"),
+            Self::Signal(n) => write!(f, "signal {n}"),
+        }
+    }
+}
+
+/// Where a supervised process stands.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Phase {
+    /// Waits for its turn or for its back-off.
+    #[default]
+    Waiting,
+    /// Started, not ready yet.
+    Starting,
+    /// Ready once.
+    Running,
+    /// Finishing its requests before it is stopped.
+    Draining,
+    /// Told to stop, not gone yet.
+    Stopping,
+    /// Exited too often; only an operator or a new revision starts it again.
+    GaveUp,
+}
+
+impl fmt::Display for Phase {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Waiting => "waiting",
+            Self::Starting => "starting",
+            Self::Running => "running",
+            Self::Draining => "draining",
+            Self::Stopping => "stopping",
+            Self::GaveUp => "gave-up",
+        })
+    }
+}
+
+/// The answer of `GET /v1/status`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Status {
+    /// The stack's name.
+    pub stack: String,
+    /// `keel`'s version.
+    pub version: String,
+    /// The revision in force.
+    pub revision: u64,
+    /// When the guard started this stack.
+    pub since: WallTime,
+    /// The guard's process.
+    pub guard: ProcessStatus,
+    /// The node process.
+    pub node: ProcessStatus,
+    /// The edge's process; `None` while there is none.
+    pub edge: Option<EdgeStatus>,
+    /// Bound addresses.
+    pub listeners: Vec<ListenerStatus>,
+    /// Services in the order of the file.
+    pub services: Vec<ServiceStatus>,
+    /// What needs attention, in words; empty when all is well.
+    pub problems: Vec<String>,
+}
+
+/// One of `keel`'s own processes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProcessStatus {
+    /// Its process id.
+    pub pid: u32,
+    /// How often it was started again since the guard's start.
+    pub restarts: u64,
+}
+
+/// The edge.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EdgeStatus {
+    /// Its process id.
+    pub pid: u32,
+    /// How often it was started again since the guard's start.
+    pub restarts: u64,
+    /// Version of the newest snapshot.
+    pub snapshot: u64,
+    /// Version of the snapshot every thread serves.
+    pub applied: u64,
+    /// Open client connections.
+    pub connections: u64,
+}
+
+/// A bound address.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ListenerStatus {
+    /// Its name.
+    pub name: String,
+    /// As bound.
+    pub address: String,
+}
+
+/// One service.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ServiceStatus {
+    /// Its name.
+    pub name: String,
+    /// Instances wanted.
+    pub replicas: u32,
+    /// Instances that get requests now.
+    pub healthy: u32,
+    /// Requests a second over the last ten seconds.
+    pub requests_per_s: f64,
+    /// Requests since the edge first served it, over restarts.
+    pub requests: u64,
+    /// Answers of 5xx and requests without an answer.
+    pub errors: u64,
+    /// Median latency over the last ten seconds, in milliseconds; `None` without requests.
+    pub p50_ms: Option<f64>,
+    /// 99th percentile over the last ten seconds, in milliseconds; `None` without requests.
+    pub p99_ms: Option<f64>,
+    /// Tries after the first.
+    pub retries: u64,
+    /// Requests that were held.
+    pub held: u64,
+    /// Its instances by number.
+    pub instances: Vec<InstanceStatus>,
+}
+
+/// One instance.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct InstanceStatus {
+    /// `service/number`.
+    pub name: String,
+    /// Counts its starts.
+    pub generation: u64,
+    /// Its process; `None` while there is none, and for fixed instances.
+    pub pid: Option<u32>,
+    /// Where it serves.
+    pub address: String,
+    /// The edge's verdict.
+    pub health: Health,
+    /// Why the verdict is what it is.
+    pub reason: String,
+    /// Where its process stands; `None` for fixed instances.
+    pub phase: Option<Phase>,
+    /// When it last started.
+    pub since: Option<WallTime>,
+    /// How often it was started again.
+    pub restarts: u64,
+    /// How its last process ended.
+    pub last_exit: Option<String>,
+    /// Last lines of output of the process that ended; only where it gave up or keeps failing.
+    pub last_output: Vec<String>,
+    /// Requests in flight.
+    pub in_flight: u64,
+}
