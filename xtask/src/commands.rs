@@ -1,0 +1,115 @@
+//! What each command of `cargo xtask` consists of: the order of its steps, and nothing else.
+//!
+//! The work is in the modules that these functions name; `steps` prints and times each step. A command goes on
+//! after a failed step where the next one still says something, and stops where it cannot.
+
+use std::path::Path;
+
+use crate::setup::{self, Need};
+use crate::steps::{Steps, cargo};
+use crate::{supply, tidy as rules};
+
+/// `setup [--bench]`
+pub(crate) fn setup(steps: &mut Steps, root: &Path, arguments: &[String]) {
+    setup::packages(
+        steps,
+        if arguments.is_empty() {
+            Need::Tests
+        } else {
+            Need::Benches
+        },
+    );
+    setup::components(steps, root);
+}
+
+/// `test [ARGUMENTS…]`: everything that must hold on a fresh machine with Rust, a C compiler and apt.
+pub(crate) fn test(steps: &mut Steps, root: &Path, arguments: &[String]) {
+    if !setup::packages(steps, Need::Tests) {
+        return;
+    }
+    let mut command = cargo(root);
+    command.arg("test");
+    if !arguments
+        .iter()
+        .any(|argument| argument == "--package" || argument.starts_with("-p"))
+    {
+        command.arg("--workspace");
+    }
+    steps.run("cargo test", command.args(arguments));
+    steps.check("tidy", || rules::run(root));
+}
+
+/// `lint`: what a reviewer should never have to say.
+pub(crate) fn lint(steps: &mut Steps, root: &Path, _: &[String]) {
+    if !setup::components(steps, root) {
+        return;
+    }
+    steps.run("format", cargo(root).args(["fmt", "--all", "--check"]));
+    for workspace in ["benches", "fuzz"] {
+        let manifest = format!("{workspace}/Cargo.toml");
+        if root.join(&manifest).exists() {
+            let name = format!("format {workspace}");
+            steps.run(
+                &name,
+                cargo(root).args(["fmt", "--manifest-path", &manifest, "--check"]),
+            );
+        }
+    }
+    let clippy = ["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"];
+    steps.run("clippy", cargo(root).args(clippy));
+    let rustdoc = ["doc", "--no-deps", "--workspace"];
+    steps.run("rustdoc", cargo(root).args(rustdoc).env("RUSTDOCFLAGS", "-Dwarnings"));
+    generated_docs(steps, root, true);
+    steps.check("licences and bans", || supply::run(root));
+    if setup::answers(cargo(root).args(["deny", "--version"])) {
+        steps.run("cargo deny", cargo(root).args(["deny", "check"]));
+    }
+    steps.check("tidy", || rules::run(root));
+}
+
+/// `tidy`
+pub(crate) fn tidy(steps: &mut Steps, root: &Path, _: &[String]) {
+    steps.check("rules", || rules::run(root));
+}
+
+/// `docs [--check]`
+pub(crate) fn docs(steps: &mut Steps, root: &Path, arguments: &[String]) {
+    generated_docs(steps, root, !arguments.is_empty());
+}
+
+/// `sim [--seeds N] [--seed S]`
+pub(crate) fn sim(steps: &mut Steps, root: &Path, arguments: &[String]) {
+    let simulator = ["run", "--release", "--package", "evenkeel-sim", "--"];
+    steps.run("simulator", cargo(root).args(simulator).args(arguments));
+}
+
+/// `bench [NAME] [ARGUMENTS…]`: benches are a workspace of their own, built as the product is distributed.
+pub(crate) fn bench(steps: &mut Steps, root: &Path, arguments: &[String]) {
+    let (name, rest) = match arguments.split_first() {
+        Some((name, rest)) if !name.starts_with('-') => (name.as_str(), rest),
+        _ => ("edge", arguments),
+    };
+    if setup::packages(steps, Need::Benches) {
+        let command = ["run", "--profile", "dist", "--bin", name, "--"];
+        steps.run(name, cargo(&root.join("benches")).args(command).args(rest));
+    }
+}
+
+/// The reference and the schema come from the documentation of the fields in core, which an example of core
+/// prints: so this program needs nothing of core to be built.
+fn generated_docs(steps: &mut Steps, root: &Path, check: bool) {
+    let mut command = cargo(root);
+    command.args([
+        "run",
+        "--quiet",
+        "--package",
+        "evenkeel-core",
+        "--example",
+        "reference",
+        "--",
+    ]);
+    if check {
+        command.arg("--check");
+    }
+    steps.run("generated docs", &mut command);
+}
