@@ -18,6 +18,7 @@
 //! | [`drill`] | rehearsals and their verdicts |
 
 pub mod balance;
+pub mod drill;
 pub mod ejection;
 pub mod guard;
 pub mod health;

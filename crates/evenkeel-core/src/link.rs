@@ -79,9 +79,10 @@ pub struct Event {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum EventKind {
-    /// The verdict about an instance changed.
+    /// The verdict about an instance changed, or what is known of it did. Said of every instance, with the time of
+    /// its last change, when a new link begins.
     Health {
-        /// The new verdict.
+        /// The verdict.
         health: Health,
         /// What led to it, as "3 probes in a row failed: connect: refused".
         reason: String,

@@ -11,6 +11,7 @@ use crate::{snapshot::Retry, time::Moment};
 
 /// What is known of a request whose try failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(clippy::struct_excessive_bools)] // Each is a fact of its own.
 pub struct Attempt {
     /// Its method is idempotent, see [`is_idempotent`].
     pub idempotent: bool,

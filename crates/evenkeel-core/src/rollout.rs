@@ -6,7 +6,7 @@
 //! old one drained. An old instance is never retired for a new one that does not get ready, so a broken revision
 //! stops the rollout and costs no capacity. Fixed instances have no processes and no plan.
 
-use std::collections::BTreeSet;
+use std::{cmp::Reverse, collections::BTreeSet};
 
 use crate::journal::Reason;
 
@@ -103,22 +103,32 @@ fn settle(desired: &Desired, observed: &[Observed], current: &[&Observed]) -> Pl
         let steps = create(observed, desired.replicas - have, &[Reason::seen(reason)]);
         return Plan { steps, waiting: None };
     }
-    let mut highest: Vec<u32> = current.iter().map(|i| i.number).collect();
-    highest.sort_unstable_by(|a, b| b.cmp(a));
-    highest.truncate((have - desired.replicas) as usize);
+    // Those that serve nobody first, so that fewer instances never means fewer of those that serve than could stay.
+    let mut order: Vec<&&Observed> = current.iter().collect();
+    order.sort_by_key(|i| (usefulness(i.state), Reverse(i.number)));
     let reasons = vec![
         Reason::seen(format!("{have} instances exist and {} are wanted", desired.replicas)),
-        Reason::rule("the highest numbers go first"),
+        Reason::rule("those that serve nobody go first, then the highest numbers"),
     ];
     Plan {
-        steps: highest
+        steps: order
             .into_iter()
-            .map(|number| Step::Retire {
-                number,
+            .take((have - desired.replicas) as usize)
+            .map(|instance| Step::Retire {
+                number: instance.number,
                 reasons: reasons.clone(),
             })
             .collect(),
         waiting: None,
+    }
+}
+
+/// How much is lost when an instance in this state goes.
+fn usefulness(state: State) -> u8 {
+    match state {
+        State::GaveUp | State::Leaving => 0,
+        State::Starting => 1,
+        State::Ready => 2,
     }
 }
 

@@ -1,4 +1,4 @@
-//! The silent-instance rule: requests in flight, nothing received while others answer.
+//! The silent-instance rule: requests in flight, nothing received while others are well.
 //!
 //! A stopped process accepts connections (its kernel does) and answers nothing, so neither a connect error nor a
 //! cut connection shows it, and a check needs its interval and its rounds. Traffic shows it sooner, but a slow
@@ -6,8 +6,11 @@
 //! second one if that fails. An instance that answers is left alone; one that fails both is silent. It comes
 //! back with the first probe that it passes or the first byte that it sends.
 //!
-//! Suspicion needs a comparison. Where no other instance of the service answered either, nothing is suspected
-//! and the check decides alone. And it needs an observer that was awake: after a pause of our own everything is
+//! Suspicion needs a comparison: another instance that gets requests and answered well after this one did last, or
+//! has none to answer.
+//! Where all others wait as well, the cause is more likely something that they share, and where no other is left
+//! there is nobody to take over: then nothing is suspected and the check decides alone. So this rule never takes
+//! the last instance. And suspicion needs an observer that was awake: after a pause of our own everything is
 //! observed anew, since what looked like silence may have been our own.
 //!
 //! One [`Silence`] for each service, owned by who observes it. It sends no probe and moves no request itself.
@@ -28,8 +31,13 @@ const FAILURES: u32 = 2;
 pub struct Seen<K> {
     /// Which instance.
     pub key: K,
+    /// It gets requests.
+    pub healthy: bool,
     /// Requests in flight now.
     pub in_flight: u64,
+    /// Since when requests have been in flight with nothing received: the last byte, or the start of the wait if
+    /// that is later. `None` while nothing is in flight.
+    pub quiet_since: Option<Moment>,
     /// When a byte was received from it last; `None`: never.
     pub last_received: Option<Moment>,
 }
@@ -82,10 +90,9 @@ pub enum Output<K> {
 /// What is known of one instance.
 #[derive(Clone, Debug)]
 struct Watch {
-    /// Since when it has requests in flight and sent nothing. Meaningless without requests in flight.
-    quiet_since: Moment,
-    last_received: Option<Moment>,
-    in_flight: u64,
+    seen: Seen<()>,
+    /// Quiet before this does not count: we slept.
+    floor: Moment,
     state: State,
     /// The probe whose result is awaited; 0: none.
     awaited: u64,
@@ -163,18 +170,14 @@ impl<K: Copy + Ord> Silence<K> {
         if self.after.is_zero() {
             return self.switched_off(outputs);
         }
-        let newest = newest_two(seen);
-        for (key, watch) in &mut self.watches {
-            let elsewhere = if newest[0].1 == Some(*key) {
-                newest[1].0
-            } else {
-                newest[0].0
-            };
-            if let Some(number) = watch.asks(self.after, elsewhere, now, self.probes + 1) {
-                self.probes = number;
+        let peers = Peers::of(&self.watches);
+        for (&key, watch) in &mut self.watches {
+            let compares = |since| peers.compare(key, since + self.after / 2);
+            if watch.asks(self.after, compares, now, self.probes + 1) {
+                self.probes += 1;
                 outputs.push(Output::ProbeNow {
-                    key: *key,
-                    number,
+                    key,
+                    number: self.probes,
                     timeout: self.after,
                 });
             }
@@ -183,36 +186,39 @@ impl<K: Copy + Ord> Silence<K> {
 
     /// Takes over what traffic shows of one instance.
     fn update(&mut self, one: &Seen<K>, now: Moment, outputs: &mut Vec<Output<K>>) {
-        let watch = self
-            .watches
-            .entry(one.key)
-            .or_insert_with(|| Watch::new(one.last_received, now));
+        let seen = Seen {
+            key: (),
+            healthy: one.healthy,
+            in_flight: one.in_flight,
+            quiet_since: one.quiet_since,
+            last_received: one.last_received,
+        };
+        let watch = self.watches.entry(one.key).or_insert_with(|| Watch::new(seen, now));
         watch.round = self.round;
-        let received = one.last_received > watch.last_received;
-        let idle = watch.in_flight == 0 || one.in_flight == 0;
-        watch.last_received = one.last_received.max(watch.last_received);
-        watch.in_flight = one.in_flight;
-        if received || (idle && watch.state != State::Silent) {
-            watch.spell_ends(now);
-        }
-        if received && watch.state == State::Silent {
-            watch.trust();
-            outputs.push(Output::Answers {
-                key: one.key,
-                reason: "it sends again".to_owned(),
-            });
-        } else if received || (one.in_flight == 0 && watch.state != State::Silent) {
-            watch.trust();
+        let former = std::mem::replace(&mut watch.seen, seen);
+        let received = seen.last_received > former.last_received;
+        match watch.state {
+            State::Silent if received => {
+                watch.new_spell(now);
+                outputs.push(Output::Answers {
+                    key: one.key,
+                    reason: "it sends again".to_owned(),
+                });
+            }
+            State::Silent => {}
+            _ if received || seen.quiet_since != former.quiet_since => watch.new_spell(now),
+            _ => {}
         }
     }
 
     /// We slept: nothing that was observed before counts against anybody.
     fn restart(&mut self, now: Moment) {
         for watch in self.watches.values_mut() {
-            watch.spell_ends(now);
-            watch.awaited = 0;
-            if watch.state != State::Silent {
-                watch.state = State::Trusted;
+            watch.floor = now;
+            if watch.state == State::Silent {
+                watch.awaited = 0;
+            } else {
+                watch.new_spell(now);
             }
         }
     }
@@ -225,7 +231,8 @@ impl<K: Copy + Ord> Silence<K> {
                     reason: "the rule was switched off".to_owned(),
                 });
             }
-            watch.trust();
+            watch.state = State::Trusted;
+            watch.awaited = 0;
         }
     }
 
@@ -241,8 +248,8 @@ impl<K: Copy + Ord> Silence<K> {
         }
         match (result, watch.state) {
             (Ok(()), State::Silent) => {
-                watch.trust();
-                watch.quiet_since = now;
+                watch.new_spell(now);
+                watch.floor = now;
                 outputs.push(Output::Answers {
                     key,
                     reason: "it passed a probe".to_owned(),
@@ -277,11 +284,10 @@ impl<K: Copy + Ord> Silence<K> {
 }
 
 impl Watch {
-    fn new(last_received: Option<Moment>, now: Moment) -> Self {
+    fn new(seen: Seen<()>, now: Moment) -> Self {
         Self {
-            quiet_since: now,
-            last_received,
-            in_flight: 0,
+            seen,
+            floor: now,
             state: State::Trusted,
             awaited: 0,
             not_before: now,
@@ -290,59 +296,97 @@ impl Watch {
         }
     }
 
-    fn spell_ends(&mut self, now: Moment) {
-        self.quiet_since = now;
+    /// It sent something, or has nothing more to send: what was suspected is over.
+    fn new_spell(&mut self, now: Moment) {
+        self.state = State::Trusted;
+        self.awaited = 0;
         self.not_before = now;
         self.passed = 0;
     }
 
-    fn trust(&mut self) {
-        self.state = State::Trusted;
-        self.awaited = 0;
+    /// Since when it is quiet, as far as we were awake.
+    fn quiet_since(&self) -> Option<Moment> {
+        Some(self.seen.quiet_since?.max(self.floor))
     }
 
-    /// The number of the probe to send now, if one is due. `elsewhere` is when another instance sent last.
-    fn asks(&mut self, after: Duration, elsewhere: Option<Moment>, now: Moment, next: u64) -> Option<u64> {
-        let due = match self.state {
+    /// Whether a probe is to be sent now, the `next`th. `compares`: whether others are better off since a moment.
+    fn asks(&mut self, after: Duration, compares: impl Fn(Moment) -> bool, now: Moment, next: u64) -> bool {
+        let asks = match self.state {
             State::Suspected { .. } => false,
             State::Silent => self.awaited == 0 && now >= self.not_before,
             State::Trusted => {
-                let quiet = self.in_flight > 0 && now.since(self.quiet_since) >= after;
-                quiet && now >= self.not_before && elsewhere.is_some_and(|moment| moment > self.quiet_since)
+                let quiet = self
+                    .quiet_since()
+                    .filter(|&since| now.since(since) >= after && now >= self.not_before);
+                quiet.is_some_and(compares)
             }
         };
-        if !due {
-            return None;
+        if asks {
+            self.awaited = next;
+            if self.state == State::Trusted {
+                self.state = State::Suspected { failures: 0 };
+            }
         }
-        if self.state == State::Trusted {
-            self.state = State::Suspected { failures: 0 };
-        }
-        self.awaited = next;
-        Some(next)
+        asks
     }
 
     fn reason(&self, now: Moment, cause: &str) -> String {
-        let quiet_ms = now.since(self.quiet_since).as_millis();
-        let requests = if self.in_flight == 1 { "request" } else { "requests" };
+        let quiet_ms = self.quiet_since().map_or(0, |since| now.since(since).as_millis());
+        let (in_flight, requests) = (
+            self.seen.in_flight,
+            if self.seen.in_flight == 1 {
+                "request"
+            } else {
+                "requests"
+            },
+        );
         format!(
-            "nothing received for {quiet_ms} ms with {} {requests} in flight while others answered, and {FAILURES} probes in a row failed: {cause}",
-            self.in_flight
+            "nothing received for {quiet_ms} ms with {in_flight} {requests} in flight while others are well, and {FAILURES} probes in a row failed: {cause}"
         )
     }
 }
 
-/// The two newest moments at which different instances sent something, newest first.
-fn newest_two<K: Copy>(seen: &[Seen<K>]) -> [(Option<Moment>, Option<K>); 2] {
-    let mut newest = [(None, None); 2];
-    for one in seen {
-        if one.last_received > newest[0].0 {
-            newest[1] = newest[0];
-            newest[0] = (one.last_received, Some(one.key));
-        } else if one.last_received > newest[1].0 {
-            newest[1] = (one.last_received, Some(one.key));
+/// Whom an instance can be compared with: those that get requests and are not silent.
+struct Peers<K> {
+    /// How many have nothing in flight, and one of them.
+    idle: (usize, Option<K>),
+    /// The two newest moments at which different ones sent something, newest first.
+    newest: [(Option<Moment>, Option<K>); 2],
+}
+
+impl<K: Copy + Ord> Peers<K> {
+    fn of(watches: &BTreeMap<K, Watch>) -> Self {
+        let mut peers = Self {
+            idle: (0, None),
+            newest: [(None, None); 2],
+        };
+        for (&key, watch) in watches
+            .iter()
+            .filter(|(_, watch)| watch.seen.healthy && watch.state != State::Silent)
+        {
+            if watch.seen.quiet_since.is_none() {
+                peers.idle = (peers.idle.0 + 1, Some(key));
+            }
+            let sent = (watch.seen.last_received, Some(key));
+            if sent.0 > peers.newest[0].0 {
+                peers.newest = [sent, peers.newest[0]];
+            } else if sent.0 > peers.newest[1].0 {
+                peers.newest[1] = sent;
+            }
         }
+        peers
     }
-    newest
+
+    /// Whether one other than `key` sent something after this moment, or has nothing to send.
+    fn compare(&self, key: K, after: Moment) -> bool {
+        let idle = self.idle.0 > usize::from(self.idle.1 == Some(key));
+        let newest = if self.newest[0].1 == Some(key) {
+            self.newest[1].0
+        } else {
+            self.newest[0].0
+        };
+        idle || newest.is_some_and(|sent| sent > after)
+    }
 }
 
 #[cfg(test)]

@@ -34,7 +34,8 @@ pub enum Order {
         spec: ProcessSpec,
     },
     /// Send `SIGTERM` (or another signal) to its main process; whatever is left of it after `grace_ms` is
-    /// killed, by the guard itself, even if the node process is gone by then.
+    /// killed, by the guard itself, even if the node process is gone by then. Another one before the deadline
+    /// replaces it.
     Stop {
         /// Which process.
         key: Key,
@@ -141,7 +142,7 @@ pub enum Notice {
     EdgeExited {
         /// How.
         status: ExitStatus,
-        /// Milliseconds until it is started again.
+        /// Milliseconds until it is started again; `u64::MAX` where it is not, since `keel` is ending.
         restart_in_ms: u64,
     },
     /// `keel` was told to end (`SIGTERM`, `SIGINT`): stop everything, then `Finish`.

@@ -52,7 +52,7 @@ pub trait Message: Sized {
 }
 
 const fn version_byte() -> u8 {
-    assert!(VERSION <= 0xff, "the version travels in one byte");
+    const { assert!(VERSION <= 0xff, "the version travels in one byte") };
     VERSION.to_le_bytes()[0]
 }
 

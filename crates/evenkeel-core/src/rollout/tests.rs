@@ -123,6 +123,28 @@ fn scaling_down_takes_the_highest_numbers() {
     assert_eq!(numbers(plan(&desired(0, "a"), &world)).len(), 3);
 }
 
+#[test]
+fn scaling_down_keeps_those_that_serve() {
+    let states = [State::GaveUp, State::Ready, State::Starting, State::Ready];
+    let world: Vec<_> = (1..)
+        .zip(states)
+        .map(|(number, state)| Observed {
+            number,
+            digest: "a".to_owned(),
+            state,
+        })
+        .collect();
+    let retired = plan(&desired(1, "a"), &world).steps;
+    let numbers: Vec<u32> = retired
+        .iter()
+        .filter_map(|step| match step {
+            Step::Retire { number, .. } => Some(*number),
+            Step::Create { .. } => None,
+        })
+        .collect();
+    assert_eq!(numbers, [1, 3, 4]);
+}
+
 fn any_world() -> impl Strategy<Value = Vec<Observed>> {
     let state = prop_oneof![
         Just(State::Starting),

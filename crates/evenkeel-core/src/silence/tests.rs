@@ -8,11 +8,16 @@ fn ms(at: u64) -> Moment {
     Moment::from_millis(at)
 }
 
+/// Its requests in flight have been there since before the last byte.
 fn seen(key: u8, in_flight: u64, last_received_ms: u64) -> Seen<u8> {
+    let last_received = Some(ms(last_received_ms));
+    let quiet_since = last_received.filter(|_| in_flight > 0);
     Seen {
         key,
+        healthy: true,
         in_flight,
-        last_received: Some(ms(last_received_ms)),
+        quiet_since,
+        last_received,
     }
 }
 
@@ -102,7 +107,7 @@ fn two_failed_probes_make_it_silent_and_a_passed_one_brings_it_back() {
     };
     assert_eq!(
         reason,
-        "nothing received for 1200 ms with 3 requests in flight while others answered, and 2 probes in a row failed: timed out after 400 ms"
+        "nothing received for 1200 ms with 3 requests in flight while others are well, and 2 probes in a row failed: timed out after 400 ms"
     );
     assert!(silence.is_silent(1));
     let third = number(&watch(&mut silence, 1_000, 1_500, 2_700));
@@ -192,6 +197,51 @@ fn nothing_to_compare_with_is_no_suspicion() {
     }
 }
 
+/// Observes a service in which nothing changes; returns who was probed first.
+fn first_probed(now: [Seen<u8>; 2]) -> Option<u8> {
+    let mut silence = Silence::new(AFTER_MS);
+    (0..200)
+        .map(|n| n * 20)
+        .find_map(|at| match silence.on(Event::Observed(&now), ms(at)).first()? {
+            Output::ProbeNow { key, .. } => Some(*key),
+            other => panic!("{other:?}"),
+        })
+}
+
+#[test]
+fn one_that_has_nothing_to_answer_is_a_comparison_if_it_could_take_over() {
+    // All clients wait for the first one, so the second one has nothing to answer.
+    assert_eq!(first_probed([seen(1, 8, 20), seen(2, 0, 0)]), Some(1));
+    assert_eq!(
+        first_probed([
+            seen(1, 8, 20),
+            Seen {
+                healthy: false,
+                ..seen(2, 0, 0)
+            }
+        ]),
+        None
+    );
+    // A silent one has nothing to answer either, but could not take over.
+    let mut silence = Silence::new(AFTER_MS);
+    self::silent(&mut silence);
+    for at in (110..500).map(|n| n * 20) {
+        let now = [
+            Seen {
+                healthy: false,
+                ..seen(1, 0, 1_000)
+            },
+            seen(2, 5, 1_420),
+        ];
+        for output in silence.on(Event::Observed(&now), ms(at)) {
+            let Output::ProbeNow { key: 1, number, .. } = output else {
+                panic!("{output:?}")
+            };
+            fail(&mut silence, number, at);
+        }
+    }
+}
+
 #[test]
 fn idle_instances_are_never_suspected() {
     let mut silence = Silence::new(AFTER_MS);
@@ -201,7 +251,13 @@ fn idle_instances_are_never_suspected() {
     }
     // The request that comes now starts the clock, not the last byte of long ago.
     for at in (500..519).map(|n| n * 20) {
-        let now = [seen(1, 1, 0), seen(2, 1, at)];
+        let now = [
+            Seen {
+                quiet_since: Some(ms(10_000)),
+                ..seen(1, 1, 0)
+            },
+            seen(2, 1, at),
+        ];
         assert!(silence.on(Event::Observed(&now), ms(at)).is_empty(), "at {at}");
     }
 }
@@ -300,7 +356,8 @@ proptest! {
                 }
             }
             let seen: [_; 3] = std::array::from_fn(|key| {
-                Seen { key, in_flight: round.in_flight[key], last_received: last[key] }
+                let quiet_since = last[key].or(Some(ms(0))).filter(|_| round.in_flight[key] > 0);
+                Seen { key, healthy: true, in_flight: round.in_flight[key], quiet_since, last_received: last[key] }
             });
             let mut outputs = silence.on(Event::Observed(&seen), ms(now));
             if let (Some(passes), false) = (round.probe, awaited.is_empty()) {
@@ -325,8 +382,8 @@ proptest! {
     fn one_alone_is_never_suspected(in_flight in prop::collection::vec(0u64..4, 1..300)) {
         let mut silence = Silence::new(100);
         for (index, in_flight) in (0u64..).zip(in_flight) {
-            let seen = [Seen { key: 1, in_flight, last_received: Some(ms(index)) }];
-            prop_assert!(silence.on(Event::Observed(&seen), ms(index * 20)).is_empty());
+            let outputs = silence.on(Event::Observed(&[seen(1, in_flight, 0)]), ms(index * 20));
+            prop_assert!(outputs.is_empty());
         }
     }
 }

@@ -226,25 +226,7 @@ fn check_service(name: &str, service: &Service, stack: &Stack, faults: &mut Faul
     if let Some(check) = &service.check {
         check_check(name, check, faults);
     }
-    if let Some(liveness) = &service.liveness {
-        check_probe(
-            &["services", name, "liveness"],
-            liveness.http.as_deref(),
-            liveness.tcp,
-            faults,
-        );
-        if liveness.interval.as_ms() == 0 || liveness.timeout.as_ms() == 0 {
-            faults.add(
-                &["services", name, "liveness"],
-                "`interval` and `timeout` must be longer than nothing",
-                None,
-            );
-        }
-        if service.run.is_none() {
-            let help = Some("`liveness` restarts instances of `run`".to_owned());
-            faults.add(&["services", name, "liveness"], "nothing here could be restarted", help);
-        }
-    }
+    check_liveness(name, service, faults);
     if signal_number(&service.stop.signal).is_none() {
         let help = Some("one of TERM, INT, QUIT, HUP, USR1, USR2, WINCH".to_owned());
         faults.add(
@@ -276,6 +258,20 @@ fn check_service(name: &str, service: &Service, stack: &Stack, faults: &mut Faul
     }
     for (key, value) in &service.env {
         check_env(name, key, value, faults);
+    }
+}
+
+/// What goes with `liveness`.
+fn check_liveness(name: &str, service: &Service, faults: &mut Faults) {
+    let Some(liveness) = &service.liveness else { return };
+    let path = ["services", name, "liveness"];
+    check_probe(&path, liveness.http.as_deref(), liveness.tcp, faults);
+    if liveness.interval.as_ms() == 0 || liveness.timeout.as_ms() == 0 {
+        faults.add(&path, "`interval` and `timeout` must be longer than nothing", None);
+    }
+    if service.run.is_none() {
+        let help = Some("`liveness` restarts instances of `run`".to_owned());
+        faults.add(&path, "nothing here could be restarted", help);
     }
 }
 

@@ -50,7 +50,7 @@ pub struct Policy {
 impl Default for Policy {
     fn default() -> Self {
         Self {
-            start_timeout: Duration::from_secs(60),
+            start_timeout: Duration::from_mins(1),
             drain: Duration::from_secs(30),
             grace: Duration::from_secs(10),
             liveness_after: None,
@@ -358,11 +358,8 @@ impl Supervisor {
                 self.wake = None;
                 vec![record, Output::Gone]
             }
-            Phase::Starting => {
-                self.memory.leaving = Some(reason);
-                self.stop(policy, "it was never ready, so nothing can be in flight", now)
-            }
-            Phase::Running => {
+            // The edge may have seen it pass its check, and have sent requests, before we were told.
+            Phase::Starting | Phase::Running => {
                 let record = Output::Record(words::draining(policy, &reason));
                 self.memory.leaving = Some(reason);
                 self.phase = Phase::Draining;

@@ -200,6 +200,17 @@ fn a_retired_instance_drains_stops_and_is_gone() {
 }
 
 #[test]
+fn an_instance_that_is_not_known_to_be_ready_drains_too() {
+    let policy = Policy::default();
+    let mut it = Supervisor::new(Memory::default(), at(0));
+    it.on(&policy, Event::Tick, at(0));
+    let stops = |outputs: Vec<Output>| outputs.contains(&Output::Stop { grace: policy.grace });
+    assert!(!stops(it.on(&policy, retire(), at(100))));
+    assert_eq!(it.phase(), Phase::Draining);
+    assert!(stops(it.on(&policy, Event::Drained, at(101))));
+}
+
+#[test]
 fn draining_ends_in_time_and_a_lost_stop_is_followed_by_a_kill() {
     let policy = Policy::default();
     let mut it = running(&policy);

@@ -32,6 +32,9 @@ pub enum Malformed {
     /// A string is not UTF-8.
     #[error("a string is not UTF-8")]
     Utf8,
+    /// More descriptors came with the packet than any message has.
+    #[error("more than one descriptor came with the packet")]
+    Descriptors,
     /// More than [`MAX_PACKET_BYTES`](super::MAX_PACKET_BYTES).
     #[error("the message is {bytes} bytes long, more than fit into a packet")]
     TooLarge {
@@ -51,7 +54,7 @@ impl Writer {
     }
 
     pub(super) fn finish(self, max_bytes: usize) -> Result<Vec<u8>, Malformed> {
-        // Every length below 2^32 that was truncated by `length` would need more than `max_bytes` of content.
+        // A length that `length` had to cut would need far more content than any packet holds.
         if self.bytes.len() > max_bytes {
             return Err(Malformed::TooLarge {
                 bytes: self.bytes.len(),

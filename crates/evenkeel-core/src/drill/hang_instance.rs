@@ -1,0 +1,51 @@
+//! `hang-instance`: an instance stops answering but keeps its connections, as in a deadlock or on a dead disk.
+//!
+//! It owns no state. The kernel goes on accepting connections for a frozen process, so nothing is refused and
+//! nothing is reset: only silence shows it. Recovery counts from the freeze, either through a new process (where
+//! the service has `liveness`) or after the freeze is taken back. It never passes by luck: an edge that merely
+//! sent nothing to the frozen instance has detected nothing.
+
+use super::{Drill, Fault, Observed, Seen, Subject, in_words};
+
+/// See the module.
+pub(super) struct HangInstance;
+
+impl Drill for HangInstance {
+    fn name(&self) -> &'static str {
+        "hang-instance"
+    }
+
+    fn summary(&self) -> &'static str {
+        "freezes one instance with SIGSTOP while clients read and write, and waits until all are healthy again"
+    }
+
+    fn usual_s(&self) -> (u64, u64) {
+        (4, 6)
+    }
+
+    fn fault(&self, for_ms: u64) -> Fault {
+        Fault::Freeze { for_ms }
+    }
+
+    fn is_over(&self, subject: &Subject, seen: &Seen, released: bool) -> bool {
+        released || seen.generation > subject.generation
+    }
+
+    fn judge_more(&self, observed: &Observed) -> Vec<Result<String, String>> {
+        let frozen_for = observed
+            .released_at_ms
+            .map(|at| at.saturating_sub(observed.fault_at_ms));
+        let before_release = match (observed.detected_at_ms, observed.released_at_ms) {
+            (Some(detected), Some(released)) => detected <= released,
+            (detected, _) => detected.is_some(),
+        };
+        vec![if before_release {
+            Ok("the frozen instance was noticed while it was frozen".to_owned())
+        } else {
+            let how_long = frozen_for.map_or_else(String::new, |ms| format!(" in {}", in_words(ms)));
+            Err(format!(
+                "the frozen instance was not noticed{how_long}: requests were still meant for it"
+            ))
+        }]
+    }
+}

@@ -1,0 +1,299 @@
+//! Planning a drill: whom to harm, how clients reach the service meanwhile, and when to refuse.
+//!
+//! A drill is refused unless everything is well, since it would then prove nothing and might take down the last
+//! healthy instance. The instance chosen is the one that has run longest: so repeated drills take turns, and the
+//! restart back-off of one instance is not driven up. This module owns no state and never touches a process.
+
+use std::net::SocketAddr;
+
+use serde::{Deserialize, Serialize};
+
+use super::{
+    Drill, Fault, in_words,
+    reach::{self, Way},
+};
+use crate::{
+    stack::Stack,
+    status::{Health, InstanceStatus, ServiceStatus, Status},
+};
+
+/// How long clients read and write before the harm, so that there is something to compare with.
+const BASELINE_MS: u64 = 1000;
+/// How long they go on after recovery: some failures show only afterwards.
+const SETTLE_MS: u64 = 1000;
+/// When a drill gives up waiting for recovery.
+const RECOVER_WITHIN_MS: u64 = 30_000;
+/// How long a lasting fault lasts unless the user says otherwise.
+const FOR_MS: u64 = 3000;
+
+/// What the user asked for beyond the drill's name.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Wish {
+    /// The service to harm. Default: the only one that is run, else the one that `[drills] read` leads to.
+    pub service: Option<String>,
+    /// How long a lasting fault lasts, in milliseconds.
+    pub for_ms: Option<u64>,
+}
+
+/// Everything a drill is going to do.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Plan {
+    /// The drill's name.
+    pub drill: String,
+    /// Who is harmed.
+    pub subject: Subject,
+    /// How.
+    pub fault: Fault,
+    /// Where clients connect to.
+    pub address: SocketAddr,
+    /// Value of the `Host` header; `None` for the address.
+    pub host: Option<String>,
+    /// Path that clients read.
+    pub read: String,
+    /// What clients write; `None` where the stack says nothing about writes of this service.
+    pub writes: Option<Writes>,
+    /// How long before the harm clients start.
+    pub baseline_ms: u64,
+    /// The longest time from harm to recovery.
+    pub recover_within_ms: u64,
+    /// How long clients go on after recovery.
+    pub settle_ms: u64,
+    /// Why the plan is what it is, and what it cannot show.
+    pub notes: Vec<String>,
+}
+
+/// The instance that is harmed, as it was when the plan was made.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Subject {
+    /// Its service.
+    pub service: String,
+    /// Its name, as `shop/2`.
+    pub instance: String,
+    /// Counts its starts.
+    pub generation: u64,
+    /// Its process.
+    pub pid: u32,
+    /// Where it serves.
+    pub address: String,
+}
+
+/// Writes of a drill; see `[drills] write` of the stack file.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Writes {
+    /// Path that takes the write.
+    pub post: String,
+    /// The JSON body.
+    pub body: String,
+    /// Path that answers with what was written under `{key}`.
+    pub verify: String,
+}
+
+/// Why a drill does not start.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// The name given is not a service.
+    #[error("there is no service `{name}`; there is: {}", .known.join(", "))]
+    NoSuchService {
+        /// What was asked for.
+        name: String,
+        /// What there is.
+        known: Vec<String>,
+    },
+    /// Several services could be meant.
+    #[error("several services could be meant: {}; say which one with --service", .0.join(", "))]
+    WhichService(Vec<String>),
+    /// Nothing here has a process of ours.
+    #[error("`{0}` has fixed instances that something else runs; a drill harms only processes that keel runs itself")]
+    NothingToHarm(String),
+    /// No request of a drill would reach the service.
+    #[error("no route leads to `{0}` without particular headers, so clients of a drill could not reach it")]
+    NoRoute(String),
+    /// Something is wrong already.
+    #[error("`{service}` is not well, and a drill would harm it further: {}", .why.join("; "))]
+    NotWell {
+        /// Which service.
+        service: String,
+        /// What is wrong.
+        why: Vec<String>,
+    },
+}
+
+/// Plans `drill` on the stack as it is, or says why not.
+pub fn plan(drill: &dyn Drill, stack: &Stack, status: &Status, wish: &Wish) -> Result<Plan, Refusal> {
+    let service = choose_service(stack, status, wish.service.as_deref())?;
+    if stack.services.get(&service.name).is_none_or(|s| s.run.is_none()) {
+        return Err(Refusal::NothingToHarm(service.name.clone()));
+    }
+    must_be_well(service)?;
+    let subject = choose_subject(service).ok_or_else(|| Refusal::NothingToHarm(service.name.clone()))?;
+    let (way, read) = choose_way(stack, &service.name).ok_or_else(|| Refusal::NoRoute(service.name.clone()))?;
+    let address = address_of(stack, status, &way).ok_or_else(|| Refusal::NoRoute(service.name.clone()))?;
+    let mut notes = vec![format!("{} was chosen because it has run longest", subject.instance)];
+    let writes = choose_writes(stack, &service.name, &way, &mut notes);
+    if service.replicas == 1 {
+        notes.push("there is only one instance: requests can only be held until it is back".to_owned());
+    }
+    let fault = drill.fault(wish.for_ms.unwrap_or(FOR_MS));
+    let lasts_ms = if let Fault::Freeze { for_ms } = fault {
+        for_ms
+    } else {
+        0
+    };
+    Ok(Plan {
+        drill: drill.name().to_owned(),
+        subject,
+        fault,
+        address,
+        host: way.host,
+        read,
+        writes,
+        baseline_ms: BASELINE_MS,
+        recover_within_ms: RECOVER_WITHIN_MS + lasts_ms,
+        settle_ms: SETTLE_MS,
+        notes,
+    })
+}
+
+impl Plan {
+    /// The plan as numbered lines that are shown before it is carried out.
+    pub fn lines(&self) -> Vec<String> {
+        let host = self
+            .host
+            .as_ref()
+            .map_or_else(|| self.address.to_string(), Clone::clone);
+        let writing = self
+            .writes
+            .as_ref()
+            .map_or_else(String::new, |writes| format!(" and write POST {}", writes.post));
+        let Subject { instance, pid, .. } = &self.subject;
+        let mut lines = vec![
+            format!("clients read GET {}{writing} at {host} through the edge", self.read),
+            format!(
+                "after {}: {} to {instance}, process {pid}",
+                in_words(self.baseline_ms),
+                self.fault
+            ),
+            format!(
+                "wait until every instance is healthy again, at most {}",
+                in_words(self.recover_within_ms)
+            ),
+        ];
+        if self.writes.is_some() {
+            lines.push("look for every write that was acknowledged: none may be missing, none there twice".to_owned());
+        }
+        lines
+    }
+}
+
+fn choose_service<'s>(stack: &Stack, status: &'s Status, wanted: Option<&str>) -> Result<&'s ServiceStatus, Refusal> {
+    let named = |name: &str| status.services.iter().find(|service| service.name == name);
+    if let Some(name) = wanted {
+        let known = || status.services.iter().map(|service| service.name.clone()).collect();
+        return named(name).ok_or_else(|| Refusal::NoSuchService {
+            name: name.to_owned(),
+            known: known(),
+        });
+    }
+    let is_run = |service: &&ServiceStatus| stack.services.get(&service.name).is_some_and(|s| s.run.is_some());
+    let run: Vec<&ServiceStatus> = status.services.iter().filter(is_run).collect();
+    if let [only] = run[..] {
+        return Ok(only);
+    }
+    let listeners = stack.listeners.keys();
+    let read_leads_to = listeners.filter_map(|name| reach::leads_to(stack, name, None, &stack.drills.read));
+    let read_leads_to = read_leads_to.filter_map(named).find(is_run);
+    match (read_leads_to, status.services.first()) {
+        (Some(service), _) => Ok(service),
+        (None, Some(first)) if run.is_empty() => Err(Refusal::NothingToHarm(first.name.clone())),
+        _ => Err(Refusal::WhichService(
+            run.iter().map(|service| service.name.clone()).collect(),
+        )),
+    }
+}
+
+fn must_be_well(service: &ServiceStatus) -> Result<(), Refusal> {
+    let ill = |instance: &&InstanceStatus| instance.health != Health::Healthy;
+    let mut why: Vec<String> = service
+        .instances
+        .iter()
+        .filter(ill)
+        .map(|instance| match instance.reason.as_str() {
+            "" => format!("{} is {}", instance.name, instance.health),
+            reason => format!("{} is {}: {reason}", instance.name, instance.health),
+        })
+        .collect();
+    let there = u32::try_from(service.instances.len()).unwrap_or(u32::MAX);
+    if there < service.replicas {
+        why.push(format!("{there} of {} instances are there", service.replicas));
+    }
+    if why.is_empty() {
+        Ok(())
+    } else {
+        Err(Refusal::NotWell {
+            service: service.name.clone(),
+            why,
+        })
+    }
+}
+
+/// The instance that has run longest; between equals the one with the fewest starts, then the first.
+fn choose_subject(service: &ServiceStatus) -> Option<Subject> {
+    let oldest = service
+        .instances
+        .iter()
+        .filter(|instance| instance.pid.is_some())
+        .min_by_key(|instance| (instance.since, instance.generation))?;
+    Some(Subject {
+        service: service.name.clone(),
+        instance: oldest.name.clone(),
+        generation: oldest.generation,
+        pid: oldest.pid?,
+        address: oldest.address.clone(),
+    })
+}
+
+/// A way on which `[drills] read` leads to the service, or else the first way with its own path.
+fn choose_way(stack: &Stack, service: &str) -> Option<(Way, String)> {
+    let ways = reach::ways_to(stack, service);
+    let leads =
+        |way: &&Way, path: &str| reach::leads_to(stack, &way.listener, way.host.as_deref(), path) == Some(service);
+    let read = &stack.drills.read;
+    if let Some(way) = ways.iter().find(|way| leads(way, read)) {
+        return Some((way.clone(), read.clone()));
+    }
+    let own = ways.iter().find(|way| leads(way, &way.path))?;
+    Some((own.clone(), own.path.clone()))
+}
+
+fn choose_writes(stack: &Stack, service: &str, way: &Way, notes: &mut Vec<String>) -> Option<Writes> {
+    let Some(write) = &stack.drills.write else {
+        notes.push("the stack has no [drills] write, so nothing is learnt about lost or doubled writes".to_owned());
+        return None;
+    };
+    if reach::leads_to(stack, &way.listener, way.host.as_deref(), &write.post) != Some(service) {
+        notes.push(format!(
+            "POST {} leads to another service, so nothing is written",
+            write.post
+        ));
+        return None;
+    }
+    Some(Writes {
+        post: write.post.clone(),
+        body: write.body.clone(),
+        verify: write.verify.clone(),
+    })
+}
+
+/// Where clients of a listener connect to; one that is bound to every address is reached on the loopback.
+fn address_of(stack: &Stack, status: &Status, way: &Way) -> Option<SocketAddr> {
+    let bound = status.listeners.iter().find(|listener| listener.name == way.listener);
+    let bound = bound.and_then(|listener| listener.address.parse::<SocketAddr>().ok());
+    let mut address = bound.or_else(|| stack.listeners.get(&way.listener).map(|listener| listener.bind))?;
+    if address.ip().is_unspecified() {
+        address.set_ip(match address {
+            SocketAddr::V4(_) => std::net::Ipv4Addr::LOCALHOST.into(),
+            SocketAddr::V6(_) => std::net::Ipv6Addr::LOCALHOST.into(),
+        });
+    }
+    Some(address)
+}

@@ -1,0 +1,280 @@
+//! The verdict about a drill, with its reasons.
+//!
+//! [`judge`] is a function of what was observed: it passes a drill if and only if no client saw an error, no
+//! acknowledged write is missing, no write is there twice, every write could be looked for, everything was well
+//! again within the bound, and what the drill itself asks for held. It owns no state and never rounds in favour of a
+//! pass. The JSON form of [`Report`] is an interface: fields are added, never renamed.
+
+use serde::{Deserialize, Serialize};
+
+use super::{Drill, Plan, Subject, in_words};
+use crate::{journal::Reason, time::WallTime};
+
+/// Pass or fail.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Verdict {
+    /// All conditions held.
+    Pass,
+    /// At least one did not.
+    Fail,
+}
+
+impl Verdict {
+    /// The word that outputs show.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Pass => "pass",
+            Self::Fail => "fail",
+        }
+    }
+}
+
+/// Something that happened during a drill.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stage {
+    /// `load`, `fault`, `detected`, `replaced`, `released`, `recovered`, `stopped` or `verified`.
+    pub name: String,
+    /// When, in milliseconds since the drill's start.
+    pub at_ms: u64,
+    /// What was seen, in words.
+    pub detail: String,
+}
+
+impl Stage {
+    /// A stage of this name at this time.
+    pub fn new(name: &str, at_ms: u64, detail: impl Into<String>) -> Self {
+        Self {
+            name: name.to_owned(),
+            at_ms,
+            detail: detail.into(),
+        }
+    }
+}
+
+/// One kind of error that clients saw.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ErrorSample {
+    /// When it was first seen, in milliseconds since the drill's start.
+    pub at_ms: u64,
+    /// What was asked, as `GET /`.
+    pub request: String,
+    /// What came back instead of an answer of 2xx.
+    pub seen: String,
+    /// How long the first one took, in milliseconds.
+    pub took_ms: u64,
+    /// How often it was seen.
+    pub count: u64,
+}
+
+/// What clients saw.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Traffic {
+    /// Requests sent, reads and writes.
+    pub requests: u64,
+    /// Those without a complete answer of 2xx, and connections that broke.
+    pub errors: u64,
+    /// The slowest request, in milliseconds, rounded up.
+    pub worst_ms: u64,
+    /// The slowest request before the harm, in milliseconds, rounded up.
+    pub worst_before_ms: u64,
+    /// Up to ten distinct errors.
+    pub samples: Vec<ErrorSample>,
+}
+
+/// What became of the writes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Ledger {
+    /// Writes that were acknowledged with 2xx.
+    pub acknowledged: u64,
+    /// Writes that were not: they may be there once or not at all.
+    pub unacknowledged: u64,
+    /// Keys that were acknowledged but are not there.
+    pub lost: Vec<String>,
+    /// Keys, acknowledged or not, that are there more than once.
+    pub doubled: Vec<String>,
+    /// Keys that could not be looked for, and why.
+    pub unverified: Vec<String>,
+}
+
+/// Everything a verdict is made from. Times are milliseconds since the drill's start.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Observed {
+    /// When the run began.
+    pub started: WallTime,
+    /// When the harm was done.
+    pub fault_at_ms: u64,
+    /// When the stack first showed it.
+    pub detected_at_ms: Option<u64>,
+    /// When a lasting fault was taken back.
+    pub released_at_ms: Option<u64>,
+    /// When everything was well again.
+    pub recovered_at_ms: Option<u64>,
+    /// What clients saw.
+    pub traffic: Traffic,
+    /// What became of the writes; `None` where none were made.
+    pub ledger: Option<Ledger>,
+    /// What happened when, in order.
+    pub stages: Vec<Stage>,
+}
+
+/// The outcome of a drill: what `keel drill run --json` prints.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Report {
+    /// The drill's name.
+    pub drill: String,
+    /// `pass` or `fail`.
+    pub verdict: Verdict,
+    /// From the harm until the stack showed it, in milliseconds; `null` if it never did.
+    pub detection_ms: Option<u64>,
+    /// From the harm until every instance was healthy again, in milliseconds; `null` if that took too long.
+    pub recovery_ms: Option<u64>,
+    /// Requests that clients sent.
+    pub requests: u64,
+    /// Requests without a complete answer of 2xx, and connections that broke.
+    pub errors: u64,
+    /// The slowest request, in milliseconds, rounded up.
+    pub worst_ms: u64,
+    /// The slowest request before the harm, in milliseconds, rounded up.
+    pub worst_before_ms: u64,
+    /// Writes that were acknowledged; 0 where the stack names none.
+    pub acknowledged_writes: u64,
+    /// Writes that were not acknowledged.
+    pub unacknowledged_writes: u64,
+    /// Acknowledged writes that are not there.
+    pub lost_writes: u64,
+    /// Writes that are there more than once.
+    pub doubled_writes: u64,
+    /// Writes that could not be looked for.
+    pub unverified_writes: u64,
+    /// What happened when, in order.
+    pub stages: Vec<Stage>,
+    /// Why the verdict is what it is; what failed stands first.
+    pub reasons: Vec<Reason>,
+    /// Who was harmed.
+    pub subject: Subject,
+    /// When the run began, in milliseconds since the Unix epoch.
+    pub started: WallTime,
+    /// Up to ten distinct errors.
+    pub error_samples: Vec<ErrorSample>,
+}
+
+/// Judges a run of `plan`.
+pub fn judge(drill: &dyn Drill, plan: &Plan, observed: &Observed) -> Report {
+    let mut held = Vec::new();
+    let mut failed = Vec::new();
+    let mut conditions = vec![no_errors(&observed.traffic), recovered(plan, observed)];
+    conditions.extend(drill.judge_more(observed));
+    conditions.extend(observed.ledger.as_ref().map(nothing_lost).unwrap_or_default());
+    for condition in conditions {
+        match condition {
+            Ok(text) => held.push(Reason::seen(text)),
+            Err(text) => failed.push(Reason::seen(text)),
+        }
+    }
+    let verdict = if failed.is_empty() {
+        Verdict::Pass
+    } else {
+        Verdict::Fail
+    };
+    let mut reasons = failed;
+    reasons.append(&mut held);
+    reasons.extend(plan.notes.iter().map(Reason::rule));
+    let ledger = observed.ledger.clone().unwrap_or_default();
+    let after_fault = |at: Option<u64>| at.map(|at| at.saturating_sub(observed.fault_at_ms));
+    Report {
+        drill: plan.drill.clone(),
+        verdict,
+        detection_ms: after_fault(observed.detected_at_ms),
+        recovery_ms: after_fault(observed.recovered_at_ms),
+        requests: observed.traffic.requests,
+        errors: observed.traffic.errors,
+        worst_ms: observed.traffic.worst_ms,
+        worst_before_ms: observed.traffic.worst_before_ms,
+        acknowledged_writes: ledger.acknowledged,
+        unacknowledged_writes: ledger.unacknowledged,
+        lost_writes: count(&ledger.lost),
+        doubled_writes: count(&ledger.doubled),
+        unverified_writes: count(&ledger.unverified),
+        stages: observed.stages.clone(),
+        reasons,
+        subject: plan.subject.clone(),
+        started: observed.started,
+        error_samples: observed.traffic.samples.clone(),
+    }
+}
+
+type Condition = Result<String, String>;
+
+fn no_errors(traffic: &Traffic) -> Condition {
+    let Traffic {
+        requests,
+        errors,
+        worst_ms,
+        samples,
+        ..
+    } = traffic;
+    if *requests == 0 {
+        return Err("no client sent a request, so nothing was shown".to_owned());
+    }
+    if *errors == 0 {
+        return Ok(format!(
+            "0 of {requests} requests failed, the slowest took {}",
+            in_words(*worst_ms)
+        ));
+    }
+    let first = samples.first().map_or_else(String::new, |sample| {
+        format!(
+            "; first after {}: {}: {}",
+            in_words(sample.at_ms),
+            sample.request,
+            sample.seen
+        )
+    });
+    Err(format!("{errors} of {requests} requests failed{first}"))
+}
+
+fn recovered(plan: &Plan, observed: &Observed) -> Condition {
+    let bound = in_words(plan.recover_within_ms);
+    match observed
+        .recovered_at_ms
+        .map(|at| at.saturating_sub(observed.fault_at_ms))
+    {
+        Some(ms) if ms <= plan.recover_within_ms => {
+            Ok(format!("every instance was healthy again after {}", in_words(ms)))
+        }
+        Some(ms) => Err(format!(
+            "every instance was healthy again only after {}, not within {bound}",
+            in_words(ms)
+        )),
+        None => Err(format!("not every instance was healthy again within {bound}")),
+    }
+}
+
+fn nothing_lost(ledger: &Ledger) -> Vec<Condition> {
+    let mut conditions = Vec::new();
+    let mut must_be_empty = |keys: &[String], what: &str| {
+        if let Some(first) = keys.first() {
+            conditions.push(Err(format!("{} {what}, the first is {first}", keys.len())));
+        }
+    };
+    must_be_empty(&ledger.lost, "acknowledged writes are lost");
+    must_be_empty(&ledger.doubled, "writes are there more than once");
+    must_be_empty(&ledger.unverified, "writes could not be looked for");
+    if ledger.acknowledged == 0 {
+        conditions.push(Err(
+            "no write was acknowledged, so nothing was shown about writes".to_owned()
+        ));
+    }
+    if conditions.is_empty() {
+        conditions.push(Ok(format!(
+            "each of {} acknowledged writes is there exactly once",
+            ledger.acknowledged
+        )));
+    }
+    conditions
+}
+
+fn count(keys: &[String]) -> u64 {
+    keys.len() as u64
+}

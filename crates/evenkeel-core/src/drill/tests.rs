@@ -1,0 +1,394 @@
+//! Plans, watching and verdicts, on a stack of two services.
+
+use super::*;
+use crate::{
+    journal::{Entry, Level},
+    stack::{self, Stack},
+    status::{EdgeStatus, Health, InstanceStatus, ListenerStatus, ProcessStatus, ServiceStatus, Status},
+    time::WallTime,
+};
+
+const FILE: &str = r#"
+[stack]
+name = "shop"
+[listeners.web]
+bind = "0.0.0.0:8080"
+[services.shop]
+run = ["shop"]
+replicas = 3
+[services.api]
+run = ["api"]
+[services.legacy]
+instances = ["10.0.0.5:80"]
+[[routes]]
+service = "shop"
+[[routes]]
+host = "*.example.com"
+path = "/api"
+service = "api"
+[[routes]]
+path = "/old"
+service = "legacy"
+[drills]
+read = "/products"
+write = { post = "/orders", body = "{}", verify = "/orders?key={key}" }
+"#;
+
+fn the_stack() -> Stack {
+    stack::parse(FILE, "keel.toml").unwrap()
+}
+
+fn instance(service: &str, number: u32, since: u64) -> InstanceStatus {
+    InstanceStatus {
+        name: format!("{service}/{number}"),
+        generation: 1,
+        pid: Some(1000 + number),
+        address: format!("127.0.0.1:{}", 20_000 + number),
+        health: Health::Healthy,
+        reason: String::new(),
+        phase: None,
+        since: Some(WallTime::from_millis(since)),
+        restarts: 0,
+        last_exit: None,
+        last_output: Vec::new(),
+        in_flight: 0,
+    }
+}
+
+fn service(name: &str, instances: Vec<InstanceStatus>) -> ServiceStatus {
+    let replicas = u32::try_from(instances.len()).unwrap();
+    ServiceStatus {
+        name: name.to_owned(),
+        replicas,
+        healthy: replicas,
+        requests_per_s: 0.0,
+        requests: 0,
+        errors: 0,
+        p50_ms: None,
+        p99_ms: None,
+        retries: 0,
+        held: 0,
+        instances,
+    }
+}
+
+fn the_status() -> Status {
+    let shop = vec![
+        instance("shop", 1, 300),
+        instance("shop", 2, 100),
+        instance("shop", 3, 200),
+    ];
+    let mut legacy = instance("legacy", 1, 0);
+    legacy.pid = None;
+    Status {
+        stack: "shop".to_owned(),
+        version: "0".to_owned(),
+        revision: 1,
+        since: WallTime::from_millis(1),
+        guard: ProcessStatus { pid: 1, restarts: 0 },
+        node: ProcessStatus { pid: 2, restarts: 0 },
+        edge: Some(EdgeStatus {
+            pid: 3,
+            restarts: 0,
+            snapshot: 1,
+            applied: 1,
+            connections: 0,
+        }),
+        listeners: vec![ListenerStatus {
+            name: "web".to_owned(),
+            address: "0.0.0.0:8080".to_owned(),
+        }],
+        services: vec![
+            service("api", vec![instance("api", 1, 0)]),
+            service("legacy", vec![legacy]),
+            service("shop", shop),
+        ],
+        problems: Vec::new(),
+    }
+}
+
+fn the_plan(name: &str) -> Plan {
+    plan(find(name).unwrap(), &the_stack(), &the_status(), &Wish::default()).unwrap()
+}
+
+#[test]
+fn a_plan_names_everything() {
+    let plan = the_plan("hang-instance");
+    assert_eq!(plan.subject.instance, "shop/2", "the one that has run longest");
+    assert_eq!(plan.address.to_string(), "127.0.0.1:8080");
+    assert_eq!((plan.read.as_str(), plan.host.as_deref()), ("/products", None));
+    assert_eq!(plan.writes.as_ref().unwrap().post, "/orders");
+    insta::assert_snapshot!(plan.lines().join("\n"), @r"
+    clients read GET /products and write POST /orders at 127.0.0.1:8080 through the edge
+    after 1.0 s: SIGSTOP for at most 3.0 s to shop/2, process 1002
+    wait until every instance is healthy again, at most 33.0 s
+    look for every write that was acknowledged: none may be missing, none there twice
+    ");
+}
+
+#[test]
+fn a_service_is_reached_by_its_own_route() {
+    let wish = Wish {
+        service: Some("api".to_owned()),
+        for_ms: None,
+    };
+    let plan = plan(find("kill-instance").unwrap(), &the_stack(), &the_status(), &wish).unwrap();
+    assert_eq!(
+        (plan.read.as_str(), plan.host.as_deref()),
+        ("/api", Some("drill.example.com"))
+    );
+    assert_eq!(plan.writes, None, "/orders leads to the shop");
+    assert!(
+        plan.notes.iter().any(|note| note.contains("only one instance")),
+        "{:?}",
+        plan.notes
+    );
+}
+
+#[test]
+fn a_drill_is_refused_unless_all_is_well() {
+    let drill = find("kill-instance").unwrap();
+    let stack = the_stack();
+    let refused = |status: &Status, service: &str| {
+        let wish = Wish {
+            service: Some(service.to_owned()),
+            for_ms: None,
+        };
+        plan(drill, &stack, status, &wish).unwrap_err().to_string()
+    };
+    let mut ill = the_status();
+    ill.services[2].instances[1].health = Health::Silent;
+    ill.services[2].instances[1].reason = "3 probes failed".to_owned();
+    let text = refused(&ill, "shop");
+    assert!(text.contains("shop/2 is silent: 3 probes failed"), "{text}");
+    let mut missing = the_status();
+    missing.services[2].instances.pop();
+    assert!(refused(&missing, "shop").contains("2 of 3 instances"));
+    assert!(refused(&the_status(), "legacy").contains("fixed instances"));
+    assert!(refused(&the_status(), "shopp").contains("there is no service `shopp`"));
+}
+
+fn sample(at_ms: u64, healthy: u32, generation: u64, pid: Option<u32>, health: Health) -> Sample {
+    let seen = Seen {
+        generation,
+        pid,
+        health,
+        reason: String::new(),
+    };
+    Sample {
+        at_ms,
+        replicas: 3,
+        healthy,
+        subject: Some(seen),
+    }
+}
+
+fn names(stages: &[Stage]) -> Vec<&str> {
+    stages.iter().map(|stage| stage.name.as_str()).collect()
+}
+
+#[test]
+fn a_killed_instance_is_well_only_as_a_new_process() {
+    let plan = the_plan("kill-instance");
+    let mut watch = Watch::new(find("kill-instance").unwrap(), &plan.subject);
+    assert!(
+        watch.on(&sample(1000, 3, 1, Some(1002), Health::Healthy)).is_empty(),
+        "not noticed yet"
+    );
+    assert_eq!(
+        names(&watch.on(&sample(1010, 2, 1, None, Health::Unhealthy))),
+        ["detected"]
+    );
+    assert_eq!(
+        names(&watch.on(&sample(1020, 2, 2, Some(2000), Health::Unknown))),
+        ["replaced"]
+    );
+    assert_eq!(
+        names(&watch.on(&sample(1500, 3, 2, Some(2000), Health::Healthy))),
+        ["recovered"]
+    );
+    assert!(
+        watch.on(&sample(1600, 3, 2, Some(2000), Health::Healthy)).is_empty(),
+        "each stage once"
+    );
+    assert_eq!(
+        (watch.detected_at_ms(), watch.recovered_at_ms()),
+        (Some(1010), Some(1500))
+    );
+}
+
+#[test]
+fn a_restart_between_two_samples_is_seen() {
+    let plan = the_plan("kill-instance");
+    let mut watch = Watch::new(find("kill-instance").unwrap(), &plan.subject);
+    let stages = watch.on(&sample(1010, 3, 2, Some(2000), Health::Healthy));
+    assert_eq!(names(&stages), ["detected", "replaced", "recovered"]);
+}
+
+#[test]
+fn a_frozen_instance_that_nobody_noticed_is_not_well() {
+    let plan = the_plan("hang-instance");
+    let mut watch = Watch::new(find("hang-instance").unwrap(), &plan.subject);
+    assert!(watch.on(&sample(1010, 3, 1, Some(1002), Health::Healthy)).is_empty());
+    watch.release();
+    assert_eq!(
+        names(&watch.on(&sample(4000, 3, 1, Some(1002), Health::Healthy))),
+        ["recovered"]
+    );
+    assert_eq!(watch.detected_at_ms(), None);
+}
+
+fn good() -> Observed {
+    Observed {
+        started: WallTime::from_millis(5),
+        fault_at_ms: 1000,
+        detected_at_ms: Some(1200),
+        released_at_ms: Some(3000),
+        recovered_at_ms: Some(3500),
+        traffic: Traffic {
+            requests: 100,
+            worst_ms: 300,
+            worst_before_ms: 4,
+            ..Traffic::default()
+        },
+        ledger: Some(Ledger {
+            acknowledged: 20,
+            ..Ledger::default()
+        }),
+        stages: Vec::new(),
+    }
+}
+
+fn verdict(name: &str, observed: &Observed) -> Report {
+    judge(find(name).unwrap(), &the_plan(name), observed)
+}
+
+#[test]
+fn a_good_run_passes_with_its_reasons() {
+    for drill in ALL {
+        let report = verdict(drill.name(), &good());
+        assert_eq!(report.verdict, Verdict::Pass, "{:?}", report.reasons);
+        assert_eq!((report.detection_ms, report.recovery_ms), (Some(200), Some(2500)));
+    }
+    let reasons: Vec<String> = verdict("hang-instance", &good())
+        .reasons
+        .into_iter()
+        .map(|reason| reason.text)
+        .collect();
+    insta::assert_snapshot!(reasons.join("\n"), @r"
+    0 of 100 requests failed, the slowest took 300 ms
+    every instance was healthy again after 2.5 s
+    the frozen instance was noticed while it was frozen
+    each of 20 acknowledged writes is there exactly once
+    shop/2 was chosen because it has run longest
+    ");
+}
+
+#[test]
+fn each_condition_alone_fails_a_drill() {
+    type Spoil = fn(&mut Observed);
+    let spoils: [(Spoil, &str); 8] = [
+        (|o| o.traffic.errors = 1, "1 of 100 requests failed"),
+        (|o| o.traffic.requests = 0, "no client sent a request"),
+        (
+            |o| o.recovered_at_ms = None,
+            "not every instance was healthy again within",
+        ),
+        (|o| o.recovered_at_ms = Some(40_000), "only after 39.0 s"),
+        (
+            |o| o.ledger.as_mut().unwrap().lost.push("k1".to_owned()),
+            "1 acknowledged writes are lost, the first is k1",
+        ),
+        (
+            |o| o.ledger.as_mut().unwrap().doubled.push("k2".to_owned()),
+            "1 writes are there more than once",
+        ),
+        (
+            |o| o.ledger.as_mut().unwrap().unverified.push("k3".to_owned()),
+            "1 writes could not be looked for",
+        ),
+        (
+            |o| o.ledger.as_mut().unwrap().acknowledged = 0,
+            "no write was acknowledged",
+        ),
+    ];
+    for (spoil, expected) in spoils {
+        for drill in ALL {
+            let mut observed = good();
+            spoil(&mut observed);
+            let report = verdict(drill.name(), &observed);
+            assert_eq!(report.verdict, Verdict::Fail, "{expected}");
+            assert!(report.reasons[0].text.contains(expected), "{:?}", report.reasons);
+        }
+    }
+}
+
+#[test]
+fn an_unnoticed_freeze_fails_even_if_no_client_saw_it() {
+    let mut observed = good();
+    observed.detected_at_ms = None;
+    assert_eq!(verdict("hang-instance", &observed).verdict, Verdict::Fail);
+    observed.detected_at_ms = Some(3100);
+    let report = verdict("hang-instance", &observed);
+    assert_eq!(report.verdict, Verdict::Fail, "noticed only after it was over");
+    assert!(
+        report.reasons[0].text.contains("not noticed in 2.0 s"),
+        "{:?}",
+        report.reasons
+    );
+}
+
+#[test]
+fn unacknowledged_writes_are_not_lost() {
+    let mut observed = good();
+    observed.ledger.as_mut().unwrap().unacknowledged = 3;
+    let report = verdict("kill-instance", &observed);
+    assert_eq!(
+        (report.verdict, report.unacknowledged_writes, report.lost_writes),
+        (Verdict::Pass, 3, 0)
+    );
+}
+
+#[test]
+fn the_json_has_the_promised_fields() {
+    let json = serde_json::to_value(verdict("kill-instance", &good())).unwrap();
+    for key in [
+        "drill",
+        "detection_ms",
+        "recovery_ms",
+        "requests",
+        "errors",
+        "worst_ms",
+        "lost_writes",
+    ] {
+        assert!(json.get(key).is_some(), "{key}");
+    }
+    assert_eq!(json["verdict"], "pass");
+    assert_eq!(json["doubled_writes"], 0);
+    assert!(json["stages"].is_array() && json["reasons"].is_array());
+}
+
+#[test]
+fn the_journal_tells_the_last_verdict() {
+    let mut observed = good();
+    let passed = ended(&verdict("kill-instance", &observed));
+    observed.traffic.errors = 1;
+    let failed = ended(&verdict("kill-instance", &observed));
+    let began = started(&the_plan("kill-instance"));
+    let other = ended(&verdict("hang-instance", &good()));
+    assert_eq!((passed.level, failed.level), (Level::Info, Level::Error));
+    let entry = |id: u64, new: NewEntry| Entry {
+        id,
+        at: WallTime::from_millis(id),
+        level: new.level,
+        subject: new.subject,
+        kind: new.kind,
+        message: new.message,
+        reasons: new.reasons,
+    };
+    let entries = [entry(1, passed), entry(3, failed), entry(2, other), entry(4, began)];
+    let last = last_verdict(&entries, "kill-instance").unwrap();
+    assert_eq!((last.verdict, last.at), (Verdict::Fail, WallTime::from_millis(3)));
+    assert_eq!(last_verdict(&entries, "hang-instance").unwrap().verdict, Verdict::Pass);
+    assert_eq!(last_verdict(&entries[3..], "kill-instance"), None);
+}

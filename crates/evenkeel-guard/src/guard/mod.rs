@@ -1,0 +1,212 @@
+//! The guard's state and its loop.
+//!
+//! [`Guard`] owns everything: the node process, the edge, every process with its stub, and every held descriptor.
+//! One turn of the loop does what is due, waits for the next event, and handles it. No other thread exists, and
+//! nothing in a turn waits.
+//!
+//! | module | concern |
+//! | --- | --- |
+//! | `peer` | telling a process something without waiting for it |
+//! | `node`, `edge` | `keel`'s own two processes and their restarts |
+//! | `process` | one process that was ordered: from its stub's start to its exit |
+//! | `orders` | what the node process may ask for |
+//! | `exits` | who ended, and what it left behind |
+//! | `ending` | from the first SIGTERM to the exit code |
+//! | `turn` | waiting, and handing each event to its owner |
+
+mod edge;
+mod ending;
+mod exits;
+mod node;
+mod orders;
+mod peer;
+mod process;
+mod turn;
+
+use std::{
+    collections::{BTreeMap, HashSet},
+    ffi::OsString,
+    io,
+    os::fd::OwnedFd,
+    rc::Rc,
+    time::Duration,
+};
+
+use evenkeel_core::{guard::Key, time::Moment};
+use rustix::process::{Pid, Rlimit, Signal, kill_process};
+
+use crate::os::{cgroup::Base, clock, log, proctree, setup, signals::Signals, timer::Timer, words};
+use edge::Edge;
+use ending::Ending;
+use node::Node;
+use peer::Peer;
+use process::Process;
+
+/// What a guard is to start, and its bounds.
+#[derive(Clone, Debug)]
+pub struct GuardConfig {
+    /// Program and arguments of the node process.
+    pub node: Vec<OsString>,
+    /// Program and arguments of the edge.
+    pub edge: Vec<OsString>,
+    /// Program and arguments of a stub; it calls [`stub`](crate::stub).
+    pub stub: Vec<OsString>,
+    /// User and group of the edge, without any further groups; heeded only where the guard is root. `None`: as the
+    /// guard.
+    pub edge_user: Option<(u32, u32)>,
+    /// How long the edge may finish its requests when `keel` ends.
+    pub edge_grace: Duration,
+    /// How long the node process may take from `Terminate` to `Finish` before everything is killed.
+    pub finish_within: Duration,
+}
+
+impl GuardConfig {
+    /// With the usual bounds: 10 s for the edge to finish its requests, 60 s for the whole end.
+    pub const fn new(node: Vec<OsString>, edge: Vec<OsString>, stub: Vec<OsString>) -> Self {
+        let edge_grace = Duration::from_secs(10);
+        Self {
+            node,
+            edge,
+            stub,
+            edge_user: None,
+            edge_grace,
+            finish_within: Duration::new(60, 0),
+        }
+    }
+}
+
+/// Is the guard, until the node process says `Finish` or everything had to be killed. The result is the exit code:
+/// the one of `Finish`; 1 when it was never said.
+///
+/// Must be called in the main thread of a process that has no other: it blocks signals, marks every open descriptor
+/// above 2 close-on-exec, and reaps every child.
+pub fn run(config: GuardConfig) -> u8 {
+    let guard = Guard::new(config);
+    match guard.and_then(Guard::serve) {
+        Ok(code) => code,
+        Err(error) => {
+            log::line(format_args!("the guard cannot go on: {}", words::of(&error)));
+            1
+        }
+    }
+}
+
+/// A child with a channel.
+struct Child {
+    pid: Pid,
+    peer: Peer,
+    since: Moment,
+}
+
+impl Child {
+    /// Kills it. Its exit is seen like any other.
+    fn kill(&self) {
+        // It is a child that was not reaped yet, so the number is its own.
+        let _ = kill_process(self.pid, Signal::KILL);
+    }
+}
+
+/// Everything the guard knows.
+struct Guard {
+    config: GuardConfig,
+    signals: Signals,
+    timer: Timer,
+    since_ms: u64,
+    base: Base,
+    /// The limit of open files that instances get.
+    open_files: Rlimit,
+    /// Children that were there before us: whoever ran us by exec may have left some. They are not ours to kill.
+    strangers: HashSet<Pid>,
+    node: Node,
+    edge: Edge,
+    held: BTreeMap<Key, Rc<OwnedFd>>,
+    processes: BTreeMap<Key, Process>,
+    /// Stubs that have said their last word and are about to end.
+    retired: HashSet<Pid>,
+    ending: Ending,
+    /// When to look for what dead processes left behind.
+    sweep_at: Option<Moment>,
+}
+
+impl Guard {
+    fn new(config: GuardConfig) -> io::Result<Self> {
+        setup::close_inherited_on_exec()?;
+        setup::reserve_channel_descriptor()?;
+        setup::become_subreaper()?;
+        let own = std::process::id().cast_signed();
+        let children = proctree::scan().into_iter().filter(|entry| entry.parent == own);
+        let strangers = children.filter_map(|entry| Pid::from_raw(entry.pid)).collect();
+        let signals = [Signal::TERM, Signal::INT, Signal::HUP, Signal::CHILD];
+        let signals = Signals::block(&signals)?;
+        let timer = Timer::new()?;
+        let base = Base::discover();
+        base.prepare();
+        let open_files = setup::raise_open_files();
+        // Where it is not permitted the guard works all the same.
+        let _ = setup::lock_memory();
+        Ok(Self {
+            config,
+            signals,
+            timer,
+            since_ms: clock::wall_ms(),
+            base,
+            open_files,
+            strangers,
+            node: Node::new(clock::now()),
+            edge: Edge::new(),
+            held: BTreeMap::new(),
+            processes: BTreeMap::new(),
+            retired: HashSet::new(),
+            ending: Ending::No,
+            sweep_at: None,
+        })
+    }
+
+    fn serve(mut self) -> io::Result<u8> {
+        loop {
+            let now = clock::now();
+            self.do_what_is_due(now);
+            // After what is due: a sweep that finds nothing may be all that the end was waiting for.
+            if let Some(code) = self.advance_ending(now) {
+                return Ok(code);
+            }
+            self.wait_and_handle()?;
+        }
+    }
+
+    fn do_what_is_due(&mut self, now: Moment) {
+        self.start_edge_if_due(now);
+        self.start_node_if_due(now);
+        self.kill_processes_if_due(now);
+        self.sweep_if_due(now);
+        self.end_broken_peers();
+    }
+
+    /// The earliest moment at which something is due.
+    fn next_deadline(&self) -> Option<Moment> {
+        let processes = self.processes.values().filter_map(Process::due_at);
+        let others = [
+            self.node.due_at(),
+            self.edge.due_at(),
+            self.ending.due_at(),
+            self.sweep_at,
+        ];
+        processes.chain(others.into_iter().flatten()).min()
+    }
+
+    /// Forgets a process, but not that its stub, if it still lives, is one of ours.
+    fn remove_process(&mut self, key: &Key) {
+        if let Some(stub) = self.processes.remove(key).and_then(|process| process.stub) {
+            self.retired.insert(stub.pid);
+        }
+    }
+
+    fn end_broken_peers(&mut self) {
+        if let Some(child) = self.node.child.as_ref().filter(|child| child.peer.broken()) {
+            child.kill();
+        }
+        if let Some(child) = self.edge.child.as_ref().filter(|child| child.peer.broken()) {
+            child.kill();
+        }
+    }
+}
