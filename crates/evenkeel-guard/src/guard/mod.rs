@@ -202,10 +202,10 @@ impl Guard {
     }
 
     fn end_broken_peers(&mut self) {
-        if let Some(child) = self.node.child.as_ref().filter(|child| child.peer.broken()) {
+        if let Some(child) = self.node.child.as_ref().filter(|child| child.peer.lost()) {
             child.kill();
         }
-        if let Some(child) = self.edge.child.as_ref().filter(|child| child.peer.broken()) {
+        if let Some(child) = self.edge.child.as_ref().filter(|child| child.peer.lost()) {
             child.kill();
         }
     }

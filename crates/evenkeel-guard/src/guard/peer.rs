@@ -5,6 +5,7 @@
 
 use std::{
     collections::VecDeque,
+    io::ErrorKind,
     os::fd::{AsFd, BorrowedFd, OwnedFd},
     rc::Rc,
 };
@@ -28,6 +29,7 @@ pub(super) struct Peer {
     queue: VecDeque<Packet>,
     limit: usize,
     broken: bool,
+    deaf: bool,
 }
 
 impl Peer {
@@ -37,6 +39,7 @@ impl Peer {
             queue: VecDeque::new(),
             limit: QUEUE_PACKETS,
             broken: false,
+            deaf: false,
         }
     }
 
@@ -61,7 +64,7 @@ impl Peer {
 
     /// Sends what can be sent now.
     pub(super) fn flush(&mut self) {
-        while !self.broken
+        while !self.lost()
             && let Some(packet) = self.queue.front()
         {
             match channel::send(
@@ -71,12 +74,21 @@ impl Peer {
             ) {
                 Ok(Sent::Yes) => _ = self.queue.pop_front(),
                 Ok(Sent::Full) => return,
+                // It has closed its end, most likely by ending. What it said before that can still be read.
+                Err(error) if matches!(error.kind(), ErrorKind::BrokenPipe | ErrorKind::ConnectionReset) => {
+                    self.deaf = true;
+                }
                 Err(_) => self.broken = true,
             }
         }
     }
 
-    /// It can be told nothing any more.
+    /// It can be told nothing any more; whoever is behind it must end.
+    pub(super) const fn lost(&self) -> bool {
+        self.broken || self.deaf
+    }
+
+    /// Nothing that comes from it is worth reading any more.
     pub(super) const fn broken(&self) -> bool {
         self.broken
     }
@@ -88,7 +100,7 @@ impl Peer {
 
     /// What to wait for: room, where something is queued.
     pub(super) fn interest(&self) -> PollFlags {
-        if self.queue.is_empty() || self.broken {
+        if self.queue.is_empty() || self.lost() {
             PollFlags::empty()
         } else {
             PollFlags::OUT
