@@ -64,7 +64,8 @@ pub enum Output<K> {
         /// Why, in words.
         reason: String,
     },
-    /// A rule asks for its ejection but the minimum rule forbids it. Said once until it changes.
+    /// A rule asks for its ejection but the minimum rule forbids it. Said once until that changes, and at most once
+    /// within a window.
     Kept {
         /// Which instance.
         key: K,
@@ -83,7 +84,10 @@ struct Record {
     /// Ejections in a row.
     times: u32,
     state: State,
+    /// The minimum rule keeps it now.
     kept: bool,
+    /// When that was said last.
+    kept_at: Option<Moment>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -164,6 +168,7 @@ impl<K: Copy + Ord> Ejector<K> {
                 outputs.push(Output::Returned { key: *key, reason });
             }
         }
+        let window = Duration::from_millis(self.rules.window_ms);
         let serving = self.records.len();
         let mut healthy = self
             .records
@@ -186,9 +191,10 @@ impl<K: Copy + Ord> Ejector<K> {
                     healthy -= 1;
                     ejected += 1;
                 }
-                Err(_) if record.kept => {}
+                Err(_) if record.kept || record.kept_at.is_some_and(|at| now.since(at) < window) => {}
                 Err(minimum) => {
                     record.kept = true;
+                    record.kept_at = Some(now);
                     outputs.push(Output::Kept {
                         key: *key,
                         reason: format!("{rule}; not ejected: {minimum}"),
@@ -225,6 +231,7 @@ impl Record {
                 probation: Moment::ORIGIN,
             },
             kept: false,
+            kept_at: None,
         }
     }
 

@@ -45,7 +45,9 @@ mod tests {
         let mut turn = RoundRobin::default();
         let order: Vec<_> = (0..4).filter_map(|_| turn.choose(&all)).collect();
         assert_eq!(order, [0, 2, 0, 2]);
-        all.iter_mut().for_each(|c| c.open = false);
+        for candidate in &mut all {
+            candidate.open = false;
+        }
         assert_eq!(turn.choose(&all), None);
         assert_eq!(turn.choose(&[]), None);
     }

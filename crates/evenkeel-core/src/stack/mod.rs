@@ -14,6 +14,7 @@ mod parse;
 pub mod reference;
 mod route;
 mod service;
+mod tree;
 mod units;
 mod validate;
 

@@ -72,12 +72,12 @@ fn scaled(text: &str, units: &[(&str, u64)]) -> Option<u64> {
     let (number, unit) = text.split_at(digits);
     let scale = units.iter().find(|(name, _)| *name == unit.trim_start())?.1;
     let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
-    let mut value = whole.parse::<u64>().ok()?.checked_mul(scale)?;
-    let mut step = scale;
-    for digit in fraction.bytes() {
-        step /= 10;
-        value = value.checked_add(u64::from(digit.checked_sub(b'0').filter(|d| *d <= 9)?) * step)?;
-    }
+    // Nine digits are more than any unit here can tell apart, and they cannot overflow.
+    let known_digits = fraction.len() <= 9 && fraction.bytes().all(|digit| digit.is_ascii_digit());
+    let parts = 10_u128.pow(u32::try_from(fraction.len()).ok().filter(|_| known_digits)?);
+    let numerator: u128 = if fraction.is_empty() { 0 } else { fraction.parse().ok()? };
+    let rest = u64::try_from(u128::from(scale) * numerator / parts).ok()?;
+    let value = whole.parse::<u64>().ok()?.checked_mul(scale)?.checked_add(rest)?;
     (!number.ends_with('.')).then_some(value)
 }
 

@@ -2,8 +2,7 @@
 //! a port. All faults are found, not just the first.
 
 use super::{
-    Check, Listener, Route, Service, Stack, diagnostics::Diagnostic, listener::ClientLimits, names::nearest,
-    parse::Tree,
+    Check, Listener, Route, Service, Stack, diagnostics::Diagnostic, listener::ClientLimits, names::nearest, tree::Tree,
 };
 
 /// Fills in what an empty file means and returns every fault.

@@ -320,6 +320,10 @@ impl Supervisor {
     }
 
     fn health(&mut self, policy: &Policy, health: Health, reason: &str, now: Moment) -> Vec<Output> {
+        if matches!(self.phase, Phase::Waiting | Phase::GaveUp) {
+            // A verdict that was on its way when the process ended says nothing any more.
+            return Vec::new();
+        }
         if health != Health::Healthy {
             if self.healthy_since.is_some_and(|since| now.since(since) >= policy.reset) {
                 self.memory.exits = 0;

@@ -99,6 +99,19 @@ fn deaths_of_an_instance_that_was_healthy_never_wait_long_nor_give_up() {
 }
 
 #[test]
+fn a_verdict_that_comes_after_the_end_counts_for_nothing() {
+    let policy = Policy::default();
+    let mut it = Supervisor::new(Memory::default(), at(0));
+    it.on(&policy, Event::Tick, at(0));
+    it.on(&policy, exited(), at(10));
+    it.on(&policy, healthy(), at(11));
+    assert_eq!(
+        (it.phase(), it.memory().fruitless, it.is_healthy()),
+        (Phase::Waiting, 1, false)
+    );
+}
+
+#[test]
 fn a_start_that_never_gets_ready_is_killed_and_counted() {
     let policy = Policy {
         attempts: 2,
