@@ -57,7 +57,9 @@ fn describe(plan: &Plan) -> String {
 fn a_change_replaces_one_by_one() {
     let mut world = Vec::new();
     carry_out(&mut world, &desired(2, "a"), &plan(&desired(2, "a"), &[]));
-    world.iter_mut().for_each(|i| i.state = State::Ready);
+    for instance in &mut world {
+        instance.state = State::Ready;
+    }
     let new = desired(2, "b");
     let mut text = String::new();
     for cycle in 1..20 {
@@ -68,7 +70,9 @@ fn a_change_replaces_one_by_one() {
         if world.iter().any(|i| i.state == State::Leaving) {
             world.retain(|i| i.state != State::Leaving);
         } else {
-            world.iter_mut().for_each(|i| i.state = State::Ready);
+            for instance in &mut world {
+                instance.state = State::Ready;
+            }
         }
         if plan == Plan::default() {
             break;

@@ -1,0 +1,54 @@
+//! The counters of all threads, summed up for the node process. Reading never stops a thread.
+
+use std::sync::atomic::Ordering::Relaxed;
+
+use evenkeel_core::link::{Counters, InstanceCounters, ServiceCounters};
+
+use crate::{
+    shared::{EdgeShared, InstanceShared, REJECTED_STATUSES},
+    view::{ServiceView, View},
+};
+
+/// All counters now. `view` says which services and instances there are.
+pub(super) fn collect(edge: &EdgeShared, view: &View) -> Counters {
+    let threads = || edge.threads.iter().map(|cell| &cell.0);
+    let rejected = REJECTED_STATUSES
+        .iter()
+        .enumerate()
+        .map(|(index, &status)| (status, threads().map(|cell| cell.rejected[index].get()).sum::<u64>()));
+    Counters {
+        pid: std::process::id(),
+        connections: threads().map(|cell| cell.connections.get()).sum(),
+        accepted: threads().map(|cell| cell.accepted.get()).sum(),
+        rejected: rejected.filter(|(_, count)| *count > 0).collect(),
+        services: view.services.iter().map(service).collect(),
+    }
+}
+
+fn service(view: &ServiceView) -> ServiceCounters {
+    let shared = &view.shared;
+    ServiceCounters {
+        name: shared.name.clone(),
+        responses: std::array::from_fn(|class| shared.sum(|cell| &cell.responses[class])),
+        aborted: shared.sum(|cell| &cell.aborted),
+        cancelled: shared.sum(|cell| &cell.cancelled),
+        retries: shared.sum(|cell| &cell.retries),
+        held: shared.sum(|cell| &cell.held),
+        holding: u64::from(shared.holding.load(Relaxed)),
+        latency_sum_us: shared.sum(|cell| &cell.latency_sum_us),
+        latency: std::array::from_fn(|bucket| shared.sum(|cell| &cell.latency[bucket])),
+        received_bytes: shared.sum(|cell| &cell.received_bytes),
+        sent_bytes: shared.sum(|cell| &cell.sent_bytes),
+        instances: view.instances.iter().map(|one| instance(&one.shared)).collect(),
+    }
+}
+
+fn instance(shared: &InstanceShared) -> InstanceCounters {
+    InstanceCounters {
+        id: shared.id.clone(),
+        health: shared.health(),
+        in_flight: u64::from(shared.in_flight.load(Relaxed)),
+        tries: shared.sum(|cell| &cell.tries),
+        failures: shared.sum(|cell| &cell.failed),
+    }
+}

@@ -1,0 +1,375 @@
+//! One service: its instances and the rules that decide about them.
+//!
+//! What was observed goes to the pure rules of `evenkeel_core`: `health`, `ejection`, `silence`. Their outputs end
+//! in a verdict, which is written where data threads read it, then told to them, then reported, in this order, so
+//! that nobody acts on a verdict that is not there yet.
+
+use std::{
+    collections::{BTreeMap, HashSet},
+    sync::{Arc, atomic::Ordering::Relaxed},
+    time::Duration,
+};
+
+use evenkeel_core::{
+    ejection::{self, Ejector},
+    link::EventKind,
+    silence::{self, Seen, Silence},
+    snapshot::{Duty, Service},
+    status::Health,
+    time::Moment,
+};
+
+use super::{
+    hands::{Done, Hands, Which},
+    member::{Key, Member},
+    resolve::Resolved,
+};
+use crate::{
+    clock,
+    messages::{Failure, ToThread},
+    shared::InstanceShared,
+};
+
+/// Failures in traffic are looked at once in this time at most.
+const FAILURES_APART: Duration = Duration::from_millis(1);
+
+/// The instances of one service and the rules over them.
+#[derive(Debug)]
+pub(super) struct Group {
+    config: Service,
+    ejector: Ejector<Key>,
+    silence: Silence<Key>,
+    members: BTreeMap<Key, Member>,
+    /// When the ejection rules were asked last.
+    decided: Moment,
+}
+
+impl Group {
+    pub(super) fn new(config: &Service) -> Self {
+        Self {
+            config: config.clone(),
+            ejector: Ejector::new(config.ejection.clone()),
+            silence: Silence::new(config.limits.silent_after_ms),
+            members: BTreeMap::new(),
+            decided: Moment::ORIGIN,
+        }
+    }
+
+    pub(super) fn retune(&mut self, config: &Service) {
+        self.config = config.clone();
+        self.ejector.retune(config.ejection.clone());
+        self.silence.retune(config.limits.silent_after_ms);
+    }
+
+    pub(super) fn takes(
+        &mut self,
+        key: Key,
+        shared: &Arc<InstanceShared>,
+        duty: Duty,
+        number: u64,
+        hands: &mut Hands,
+        now: Moment,
+    ) {
+        let config = &self.config;
+        let member = self.members.entry(key);
+        let member = member.or_insert_with(|| Member::new(Arc::clone(shared), config, clock::wall(), now));
+        member.retune(&self.config, duty, number, now);
+        self.judge(key, None, hands, now);
+    }
+
+    /// Exactly these instances are left, of this service and of others.
+    pub(super) fn forget_all_but(&mut self, kept: &HashSet<Key>) {
+        let gone: Vec<Key> = self.members.keys().filter(|key| !kept.contains(key)).copied().collect();
+        for key in gone {
+            self.members.remove(&key);
+            self.ejector.on(ejection::Event::Gone { key }, Moment::ORIGIN);
+        }
+    }
+
+    /// One look at everything; `applied` is the number of the view that every thread serves.
+    pub(super) fn tick(&mut self, applied: u64, hands: &mut Hands, now: Moment) {
+        self.look_at_traffic(now);
+        self.decide(hands, now);
+        self.look_for_silence(hands, now);
+        self.look_for_drained(applied, hands, now);
+        for (&key, member) in &mut self.members {
+            start(key, member, hands, now);
+        }
+    }
+
+    /// A probe ended.
+    pub(super) fn probed(&mut self, done: Done, hands: &mut Hands, now: Moment) {
+        match done.which {
+            Which::Check => self.checked(done, hands, now),
+            Which::Liveness => self.liveness_checked(done, hands, now),
+            Which::Tight { number } => {
+                let cause = done.result.err().map(|failure| failure.to_string());
+                let result = cause.as_deref().map_or(Ok(()), Err);
+                self.on_silence(
+                    silence::Event::Probed {
+                        key: done.key,
+                        number,
+                        result,
+                    },
+                    hands,
+                    now,
+                );
+            }
+        }
+    }
+
+    /// A try failed: the next probe comes sooner.
+    pub(super) fn failed(&mut self, key: Key, failure: Failure, hands: &mut Hands, now: Moment) {
+        let Some(member) = self.members.get_mut(&key) else {
+            return;
+        };
+        member.last_failure = Some(failure);
+        if failure != Failure::Status {
+            member.check.hurry(now);
+            start(key, member, hands, now);
+        }
+        // An instance that died draws requests until it is out, so this does not wait for the next tick.
+        if now.since(self.decided) >= FAILURES_APART {
+            self.look_at_traffic(now);
+            self.decide(hands, now);
+        }
+    }
+
+    /// Requests were sent elsewhere.
+    pub(super) fn moved(&self, key: Key, requests: u64, hands: &mut Hands, now: Moment) {
+        let Some(member) = self.members.get(&key) else { return };
+        let reason = member.told.reason.clone();
+        let event = member.event(clock::wall(), EventKind::Moved { requests, reason });
+        hands.report(&self.config.name, event, now);
+    }
+
+    /// A name was asked for.
+    pub(super) fn resolved(&mut self, resolved: &Resolved, changed: bool, hands: &mut Hands, now: Moment) {
+        let Resolved { address, answer } = resolved;
+        for member in self
+            .members
+            .values_mut()
+            .filter(|member| member.shared.address == *address)
+        {
+            let former = member.shared.resolved();
+            if let Some(new) = member.resolves(answer.as_deref().unwrap_or_default()) {
+                member.shared.set_resolved(new);
+                member.check.hurry(now);
+                hands.tell(|| ToThread::Changed(Arc::clone(&member.shared)));
+            }
+            let remark = match (answer, former, member.shared.resolved()) {
+                (Ok(_), Some(former), Some(new)) if former != new => {
+                    format!("its name leads to {new} now, no longer to {former}")
+                }
+                (Ok(_), Some(_), Some(present)) if changed => format!("its name resolves again, to {present}"),
+                (Err(cause), Some(last), _) if changed => {
+                    format!("its name does not resolve: {cause}; its last address {last} stays in use")
+                }
+                (Err(cause), None, _) if changed => format!("its name does not resolve: {cause}"),
+                _ => continue,
+            };
+            let event = member.remark(remark, clock::wall(), now);
+            hands.report(&self.config.name, event, now);
+        }
+    }
+
+    /// Says again what holds now, for a node process that may have heard none of it. What waits to be sent anyway
+    /// is not said twice.
+    pub(super) fn repeat(&self, hands: &mut Hands, now: Moment) {
+        for member in self.members.values() {
+            if hands.events.mentions(&member.shared.id) {
+                continue;
+            }
+            hands.report(&self.config.name, member.last_word(), now);
+            if let Some(liveness) = member.liveness.as_ref()
+                && let Some(passing) = liveness.verdict()
+            {
+                let what = EventKind::Liveness {
+                    passing,
+                    reason: liveness.reason(),
+                };
+                hands.report(&self.config.name, member.event(member.told.at, what), now);
+            }
+        }
+    }
+
+    /// Writes and reports the verdict if it changed, and tells the ejection rules what else speaks for it.
+    fn judge(&mut self, key: Key, because: Option<&str>, hands: &mut Hands, now: Moment) {
+        let Some(member) = self.members.get_mut(&key) else {
+            return;
+        };
+        if let Some(event) = member.judge(because, clock::wall(), now) {
+            hands.tell(|| ToThread::Changed(Arc::clone(&member.shared)));
+            hands.report(&self.config.name, event, now);
+        }
+        let event = match member.duty {
+            Duty::Serve => ejection::Event::Member {
+                key,
+                well: member.is_well(),
+            },
+            Duty::Drain => ejection::Event::Gone { key },
+        };
+        self.ejector.on(event, now);
+    }
+
+    fn look_at_traffic(&mut self, now: Moment) {
+        for (&key, member) in &mut self.members {
+            let ended = member.traffic.look(&member.shared, self.config.ejection.count_5xx);
+            if ended.ok > 0 || ended.failed > 0 {
+                let event = ejection::Event::Traffic {
+                    key,
+                    ok: ended.ok,
+                    failed: ended.failed,
+                    trailing: ended.trailing,
+                };
+                self.ejector.on(event, now);
+            }
+        }
+    }
+
+    /// Lets the ejection rules decide.
+    fn decide(&mut self, hands: &mut Hands, now: Moment) {
+        self.decided = now;
+        for output in self.ejector.on(ejection::Event::Time, now) {
+            match output {
+                ejection::Output::Ejected { key, reason } => {
+                    let Some(member) = self.members.get_mut(&key) else {
+                        continue;
+                    };
+                    let last = member
+                        .last_failure
+                        .map(|failure| format!("; the last one: {}", failure.as_str()));
+                    member.ejected = Some(reason + &last.unwrap_or_default());
+                    self.judge(key, None, hands, now);
+                }
+                ejection::Output::Returned { key, reason } => {
+                    let Some(member) = self.members.get_mut(&key) else {
+                        continue;
+                    };
+                    member.ejected = None;
+                    self.judge(key, Some(&reason), hands, now);
+                }
+                ejection::Output::Kept { key, reason } => {
+                    let Some(member) = self.members.get_mut(&key) else {
+                        continue;
+                    };
+                    let event = member.remark(reason, clock::wall(), now);
+                    hands.report(&self.config.name, event, now);
+                }
+            }
+        }
+    }
+
+    fn look_for_silence(&mut self, hands: &mut Hands, now: Moment) {
+        let seen = self.members.iter().map(|(&key, member)| Seen {
+            key,
+            healthy: member.told.health == Health::Healthy,
+            quiet_since: member.shared.quiet_since_ms().map(Moment::from_millis),
+            in_flight: u64::from(member.shared.in_flight.load(Relaxed)),
+            last_received: member.shared.last_received_ms().map(Moment::from_millis),
+        });
+        let seen: Vec<_> = seen.collect();
+        self.on_silence(silence::Event::Observed(&seen), hands, now);
+    }
+
+    fn on_silence(&mut self, event: silence::Event<'_, Key>, hands: &mut Hands, now: Moment) {
+        for output in self.silence.on(event, now) {
+            match output {
+                silence::Output::ProbeNow { key, number, timeout } => {
+                    if let Some(member) = self.members.get(&key) {
+                        hands.probe(key, Which::Tight { number }, member.tight_target(timeout));
+                    }
+                }
+                silence::Output::Silent { key, reason } => {
+                    let Some(member) = self.members.get_mut(&key) else {
+                        continue;
+                    };
+                    member.silent = Some(reason);
+                    let shared = Arc::clone(&member.shared);
+                    self.judge(key, None, hands, now);
+                    hands.tell(|| ToThread::Abandon(Arc::clone(&shared)));
+                }
+                silence::Output::Answers { key, reason } => {
+                    let Some(member) = self.members.get_mut(&key) else {
+                        continue;
+                    };
+                    member.silent = None;
+                    self.judge(key, Some(&reason), hands, now);
+                }
+            }
+        }
+    }
+
+    fn look_for_drained(&mut self, applied: u64, hands: &mut Hands, now: Moment) {
+        for member in self.members.values_mut() {
+            if member.has_drained(applied) {
+                let event = member.event(clock::wall(), EventKind::Drained);
+                hands.report(&self.config.name, event, now);
+            }
+        }
+    }
+
+    fn checked(&mut self, done: Done, hands: &mut Hands, now: Moment) {
+        let Some(member) = self.members.get_mut(&done.key) else {
+            return;
+        };
+        let answers = done.result.is_ok() && member.check.shows_answers();
+        let is_mute = done.result.as_ref().is_err_and(|failure| !failure.is_answer());
+        let change = member
+            .check
+            .ended(done.result.map_err(|failure| failure.to_string()), now);
+        let gives_up = change == Some(false) && is_mute && is_quiet(&member.shared, &self.config, now);
+        if let Some(event) = member.still_unknown(clock::wall(), now) {
+            hands.report(&self.config.name, event, now);
+        }
+        let reason = member.check.reason();
+        let shared = Arc::clone(&member.shared);
+        self.judge(done.key, Some(&reason), hands, now);
+        if gives_up {
+            hands.tell(|| ToThread::Abandon(Arc::clone(&shared)));
+        }
+        if answers {
+            self.on_silence(
+                silence::Event::Probed {
+                    key: done.key,
+                    number: 0,
+                    result: Ok(()),
+                },
+                hands,
+                now,
+            );
+        }
+    }
+
+    fn liveness_checked(&mut self, done: Done, hands: &mut Hands, now: Moment) {
+        let Some(member) = self.members.get_mut(&done.key) else {
+            return;
+        };
+        let Some(liveness) = &mut member.liveness else { return };
+        if let Some(passing) = liveness.ended(done.result.map_err(|failure| failure.to_string()), now) {
+            let what = EventKind::Liveness {
+                passing,
+                reason: liveness.reason(),
+            };
+            let event = member.event(clock::wall(), what);
+            hands.report(&self.config.name, event, now);
+        }
+    }
+}
+
+/// Whether requests wait there for so long that whoever fails its check as well will hardly answer them.
+fn is_quiet(shared: &InstanceShared, config: &Service, now: Moment) -> bool {
+    let bound = Duration::from_millis(config.limits.silent_after_ms);
+    let since = shared.quiet_since_ms().map(Moment::from_millis);
+    !bound.is_zero() && since.is_some_and(|since| now.since(since) >= bound)
+}
+
+fn start(key: Key, member: &mut Member, hands: &Hands, now: Moment) {
+    if member.check.starts(now) {
+        hands.probe(key, Which::Check, member.target(&member.check));
+    }
+    let starts = member.liveness.as_mut().is_some_and(|liveness| liveness.starts(now));
+    if let (true, Some(liveness)) = (starts, &member.liveness) {
+        hands.probe(key, Which::Liveness, member.target(liveness));
+    }
+}

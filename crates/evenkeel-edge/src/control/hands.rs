@@ -1,0 +1,122 @@
+//! What the control thread acts with: orders to data threads, probes under way, and the queue of events.
+//!
+//! Decisions are made elsewhere; everything here is an effect. Probes run as tasks and come back as [`Done`]. How
+//! many run at once is bounded, except for those that a silent instance calls for: they are few and urgent.
+
+use std::sync::Arc;
+
+use evenkeel_core::{
+    link::{Event, EventKind},
+    time::Moment,
+};
+use tokio::sync::{Semaphore, mpsc};
+
+use super::{events::Events, member::Key};
+use crate::{
+    clock,
+    messages::ToThread,
+    probe::{Failure, Target},
+};
+
+/// Most probes of checks under way at once.
+const PROBES: usize = 512;
+
+/// A probe ended.
+#[derive(Debug)]
+pub(super) struct Done {
+    /// Whose.
+    pub(super) key: Key,
+    /// Why it was sent.
+    pub(super) which: Which,
+    /// When it was sent.
+    pub(super) started: Moment,
+    /// What was asked.
+    pub(super) target: Target,
+    /// What it saw.
+    pub(super) result: Result<(), Failure>,
+}
+
+/// Why a probe was sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Which {
+    /// The check's turn.
+    Check,
+    /// The liveness check's turn.
+    Liveness,
+    /// The instance may be silent.
+    Tight {
+        /// Names it for the rule that asked.
+        number: u64,
+    },
+}
+
+/// What the control thread acts with.
+#[derive(Debug)]
+pub(super) struct Hands {
+    /// What the node process will be told.
+    pub(super) events: Events,
+    /// One for each data thread; none before the first snapshot.
+    pub(super) orders: Vec<mpsc::UnboundedSender<ToThread>>,
+    done: mpsc::UnboundedSender<Done>,
+    room: Arc<Semaphore>,
+}
+
+impl Hands {
+    /// Nothing to act on yet. Ended probes arrive at the other end of `done`.
+    pub(super) fn new(done: mpsc::UnboundedSender<Done>) -> Self {
+        Self {
+            events: Events::default(),
+            orders: Vec::new(),
+            done,
+            room: Arc::new(Semaphore::new(PROBES)),
+        }
+    }
+
+    /// Sends an order to every data thread.
+    pub(super) fn tell(&self, make: impl Fn() -> ToThread) {
+        for orders in &self.orders {
+            // A thread that has ended needs no orders; its end is noticed elsewhere.
+            let _ = orders.send(make());
+        }
+    }
+
+    /// Starts a probe.
+    pub(super) fn probe(&self, key: Key, which: Which, target: Target) {
+        let done = self.done.clone();
+        let room = (!matches!(which, Which::Tight { .. })).then(|| Arc::clone(&self.room));
+        tokio::spawn(async move {
+            let _room = match room {
+                Some(room) => room.acquire_owned().await.ok(),
+                None => None,
+            };
+            let started = clock::now();
+            let result = target.probe().await;
+            // Nobody listens any more only when the edge ends.
+            let _ = done.send(Done {
+                key,
+                which,
+                started,
+                target,
+                result,
+            });
+        });
+    }
+
+    /// Reports an event about an instance of this service.
+    pub(super) fn report(&mut self, service: &str, event: Event, now: Moment) {
+        let instance = event.instance.as_ref().map(tracing::field::display);
+        match &event.what {
+            EventKind::Health { health, reason } => tracing::info!(service, instance, reason, "{health}"),
+            EventKind::Liveness { passing, reason } => tracing::info!(service, instance, passing, reason, "liveness"),
+            EventKind::Moved { requests, reason } => tracing::info!(service, instance, requests, reason, "moved"),
+            other => tracing::info!(service, instance, "{other:?}"),
+        }
+        self.events.push(
+            Event {
+                service: service.to_owned(),
+                ..event
+            },
+            now,
+        );
+    }
+}

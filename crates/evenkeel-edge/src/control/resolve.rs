@@ -1,0 +1,110 @@
+//! Host names of instances: resolved at the start and every few seconds, the last good answer kept.
+//!
+//! The system's resolver does not tell how long an answer is good for, so it is asked again and again. An answer
+//! that still contains the address in use changes nothing: servers rotate their answers, and following that would
+//! throw connections away. Results arrive over a channel; the control thread decides what follows.
+
+use std::{collections::HashMap, io, net::SocketAddr, time::Duration};
+
+use evenkeel_core::time::Moment;
+use tokio::{net::lookup_host, sync::mpsc, time::timeout};
+
+/// Time between two questions for one name.
+const INTERVAL: Duration = Duration::from_secs(5);
+
+/// Time between two questions for a name that was never resolved.
+const FIRST_INTERVAL: Duration = Duration::from_millis(500);
+
+/// A question that takes longer has failed.
+const TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The answer for one address.
+#[derive(Debug)]
+pub(super) struct Resolved {
+    /// `host:port`.
+    pub(super) address: String,
+    /// The addresses, or why there are none.
+    pub(super) answer: Result<Vec<SocketAddr>, String>,
+}
+
+/// Asks for names again and again.
+#[derive(Debug)]
+pub(super) struct Resolver {
+    names: HashMap<String, Name>,
+    send: mpsc::UnboundedSender<Resolved>,
+}
+
+#[derive(Debug, Default)]
+struct Name {
+    asked: Option<Moment>,
+    running: bool,
+    known: bool,
+    failing: bool,
+}
+
+impl Resolver {
+    /// Nothing to resolve yet. Answers arrive at the other end of `send`, at most one for each name at a time.
+    pub(super) fn new(send: mpsc::UnboundedSender<Resolved>) -> Self {
+        Self {
+            names: HashMap::new(),
+            send,
+        }
+    }
+
+    /// Exactly these addresses are in use; literal ones need no answer.
+    pub(super) fn watch<'a>(&mut self, addresses: impl Iterator<Item = &'a str>) {
+        let mut former = std::mem::take(&mut self.names);
+        for address in addresses.filter(|address| address.parse::<SocketAddr>().is_err()) {
+            let name = former.remove(address);
+            self.names
+                .entry(address.to_owned())
+                .or_insert_with(|| name.unwrap_or_default());
+        }
+    }
+
+    /// Asks for the names whose time has come.
+    pub(super) fn tick(&mut self, now: Moment) {
+        for (address, name) in &mut self.names {
+            let interval = if name.known { INTERVAL } else { FIRST_INTERVAL };
+            if name.running || name.asked.is_some_and(|asked| now.since(asked) < interval) {
+                continue;
+            }
+            name.asked = Some(now);
+            name.running = true;
+            tokio::spawn(ask(address.clone(), self.send.clone()));
+        }
+    }
+
+    /// Takes note of an answer. Returns whether it is a change from answers to failures or back.
+    pub(super) fn answered(&mut self, resolved: &Resolved) -> bool {
+        let Some(name) = self.names.get_mut(&resolved.address) else {
+            return false;
+        };
+        name.running = false;
+        name.known |= resolved.answer.is_ok();
+        std::mem::replace(&mut name.failing, resolved.answer.is_err()) != name.failing
+    }
+}
+
+async fn ask(address: String, send: mpsc::UnboundedSender<Resolved>) {
+    let answer = match timeout(TIMEOUT, lookup_host(address.as_str())).await {
+        Ok(Ok(found)) => Ok(found.collect::<Vec<_>>()),
+        Ok(Err(error)) => Err(words(&error)),
+        Err(_) => Err("the resolver did not answer in time".to_owned()),
+    };
+    let answer = answer.and_then(|found| {
+        if found.is_empty() {
+            Err("no address".to_owned())
+        } else {
+            Ok(found)
+        }
+    });
+    // Nobody listens any more only when the edge ends.
+    let _ = send.send(Resolved { address, answer });
+}
+
+/// The resolver's own words without what wraps them.
+fn words(error: &io::Error) -> String {
+    let text = error.to_string();
+    text.rsplit(": ").next().unwrap_or(&text).to_lowercase()
+}

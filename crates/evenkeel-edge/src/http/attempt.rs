@@ -1,0 +1,172 @@
+//! One try at one instance: connect or reuse, send, receive.
+//!
+//! A request whose body is not at hand yet, and an answer that is not put together first, are handed to
+//! [`super::relay`]; small answers to [`super::receive`]. Whatever fails here has not reached the client.
+
+use std::{io, pin::Pin, sync::Arc};
+
+use evenkeel_core::{retry::Sent, status::Health};
+use tokio::{io::AsyncWrite, net::TcpStream};
+
+use super::{
+    client::Client,
+    exchange::{Cause, Failed, Received},
+    receive::receive,
+    relay,
+    request::Request,
+};
+use crate::{buffers::Input, clock, messages::Failure, pick::Flight, slots::Signal};
+
+/// One try at one instance. A pooled connection that turns out to be closed is replaced by a fresh one.
+pub(crate) async fn attempt(client: &mut Client, request: &mut Request, flight: &Flight) -> Result<Received, Failed> {
+    let repeatable = request.is_repeatable();
+    if repeatable {
+        client.slot.set_movable_from(Arc::as_ptr(&flight.instance.shared));
+    }
+    let mut result = try_connection(client, request, flight, flight.instance.pool.take(!repeatable)).await;
+    if let Err((failed, true)) = result
+        && failed.cause == Cause::Instance(Failure::CutOff)
+        && !failed.received
+        && (repeatable || failed.sent == Sent::Nothing)
+    {
+        // The instance closed an idle connection just when it was used: that says nothing about its health.
+        result = try_connection(client, request, flight, None)
+            .await
+            .map_err(|(fresh, reused)| {
+                let sent = if failed.sent == Sent::Nothing {
+                    fresh.sent
+                } else {
+                    Sent::Something
+                };
+                (Failed { sent, ..fresh }, reused)
+            });
+    }
+    client.slot.set_movable_from(std::ptr::null());
+    result.map_err(|(failed, _)| failed)
+}
+
+/// The error says whether the connection had been used before.
+async fn try_connection(
+    client: &mut Client,
+    request: &mut Request,
+    flight: &Flight,
+    pooled: Option<TcpStream>,
+) -> Result<Received, (Failed, bool)> {
+    let reused = pooled.is_some();
+    let stream = match pooled {
+        Some(stream) => stream,
+        None => connect(client, flight).await.map_err(|failed| (failed, false))?,
+    };
+    converse(client, request, flight, stream)
+        .await
+        .map_err(|failed| (failed, reused))
+}
+
+async fn connect(client: &Client, flight: &Flight) -> Result<TcpStream, Failed> {
+    let failed = |cause| Failed {
+        cause,
+        sent: Sent::Nothing,
+        received: false,
+    };
+    let refused = failed(Cause::Instance(Failure::Connect));
+    let address = flight.instance.shared.resolved().ok_or(refused)?;
+    let bound_ms = flight.service.config().limits.connect_timeout_ms;
+    client.arm(bound_ms);
+    let mut connecting = std::pin::pin!(TcpStream::connect(address));
+    let mask = Signal::Expired as u8 | Signal::Abandoned as u8;
+    match client.slot.until(mask, |cx| connecting.as_mut().poll(cx)).await {
+        Ok(Ok(stream)) => {
+            // Without it small messages could wait for acknowledgements; with a failure here they merely do.
+            let _ = stream.set_nodelay(true);
+            client.thread.read_clock();
+            Ok(stream)
+        }
+        Ok(Err(_)) => Err(refused),
+        Err(Signal::Abandoned) => Err(failed(Cause::Abandoned)),
+        Err(_) => Err(failed(Cause::Instance(Failure::ConnectTimeout))),
+    }
+}
+
+/// Sends the request and receives its answer over one connection.
+async fn converse(
+    client: &mut Client,
+    request: &mut Request,
+    flight: &Flight,
+    mut stream: TcpStream,
+) -> Result<Received, Failed> {
+    if !request.complete {
+        return Box::pin(relay::run(client, request, flight, stream, Input::default()))
+            .await
+            .map(Received::Relayed);
+    }
+    send(client, request, flight, &mut stream).await?;
+    let mut answer = Input::new(client.thread.buffers.take());
+    let result = receive(client, request, flight, &mut stream, &mut answer).await;
+    match result {
+        Ok(Some((whole, reusable))) => {
+            client.thread.buffers.give(answer.release());
+            if reusable {
+                keep(client, flight, stream);
+            }
+            Ok(whole)
+        }
+        Ok(None) => {
+            client.slot.set_movable_from(std::ptr::null());
+            Box::pin(relay::run(client, request, flight, stream, answer))
+                .await
+                .map(Received::Relayed)
+        }
+        Err(failed) => {
+            client.thread.buffers.give(answer.release());
+            Err(failed)
+        }
+    }
+}
+
+/// Gives a connection back to the pool, unless its instance is leaving.
+pub(crate) fn keep(client: &Client, flight: &Flight, stream: TcpStream) {
+    if flight.instance.shared.health() == Health::Healthy {
+        let most = flight.service.config().limits.idle_connections;
+        flight
+            .instance
+            .pool
+            .give(stream, most, clock::millis(client.thread.now()));
+    }
+}
+
+/// Sends the whole request.
+async fn send(client: &Client, request: &Request, flight: &Flight, stream: &mut TcpStream) -> Result<(), Failed> {
+    let mut sent = 0;
+    let failed = |cause, sent: usize| Failed {
+        cause,
+        sent: if sent == 0 { Sent::Nothing } else { Sent::Something },
+        received: false,
+    };
+    let idle_ms = flight.service.config().limits.idle_timeout_ms;
+    let mask = Signal::Expired as u8 | Signal::Abandoned as u8;
+    while sent < request.out.len() {
+        let rest = &request.out[sent..];
+        match stream.try_write(rest) {
+            Ok(0) => return Err(failed(Cause::Instance(Failure::CutOff), sent)),
+            Ok(count) => {
+                sent += count;
+                continue;
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(_) => return Err(failed(Cause::Instance(Failure::CutOff), sent)),
+        }
+        client.thread.read_clock();
+        client.arm(idle_ms);
+        match client
+            .slot
+            .until(mask, |cx| Pin::new(&mut *stream).poll_write(cx, rest))
+            .await
+        {
+            Ok(Ok(count)) if count > 0 => sent += count,
+            Ok(_) => return Err(failed(Cause::Instance(Failure::CutOff), sent)),
+            Err(Signal::Abandoned) => return Err(failed(Cause::Abandoned, sent)),
+            Err(_) => return Err(failed(Cause::Instance(Failure::Timeout), sent)),
+        }
+    }
+    Ok(())
+}

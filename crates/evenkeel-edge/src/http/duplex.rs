@@ -1,0 +1,419 @@
+//! Two directions at once: a request body to the instance and an answer to the client.
+//!
+//! Each direction holds at most one buffer and reads again only when that has been taken, so a slow reader slows
+//! its writer down and nothing else. An answer that begins before the request is complete is passed on; the
+//! connection ends after it. Heads of interim answers pass without a commitment.
+
+use std::{
+    mem::MaybeUninit,
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+
+use tokio::{io::AsyncWrite, net::TcpStream};
+
+use super::{
+    client::Client,
+    fields::MOST_FIELDS,
+    framing::Body,
+    head_request::FieldRoom,
+    head_response::{self, Delivery},
+    intake::Gather,
+    request::Request,
+};
+use crate::{buffers::Input, clock, messages::Failure, pick::Flight, slots::Signal};
+
+/// Room for each direction, in bytes.
+const RELAY_BYTES: usize = 64 << 10;
+
+/// Why a relay stopped.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Stop {
+    /// The answer is complete.
+    Finished,
+    ClientGone,
+    /// The instance failed.
+    Instance(Failure),
+    ResponseTimeout,
+    /// The client's body cannot be read.
+    Body(Gather),
+    TooLarge,
+}
+
+/// Where the request's direction stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Up {
+    /// So many bytes of `Request::out` are sent.
+    First {
+        sent: usize,
+    },
+    /// So many bytes at the front of the client's input belong to the body and are not sent.
+    Body {
+        ready: usize,
+    },
+    Done,
+    /// The instance takes no more, but may still answer.
+    Closed,
+}
+
+/// An answer whose head went to the client.
+#[derive(Clone, Copy, Debug)]
+#[allow(clippy::struct_excessive_bools)] // Each is a fact of its own.
+pub(crate) struct Committed {
+    pub(crate) status: u16,
+    body: Body,
+    done: bool,
+    /// The instance takes another request on its connection.
+    pub(crate) reusable: bool,
+    /// The client was told that its connection ends.
+    pub(crate) close: bool,
+    /// The client cannot take chunks.
+    unpack: bool,
+}
+
+/// What a relay leaves behind.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Ended {
+    pub(crate) committed: Option<Committed>,
+    /// Body bytes sent to the client.
+    pub(crate) sent_bytes: u64,
+    /// The instance may have seen something of the request.
+    pub(crate) any_sent: bool,
+    /// Something of an answer has arrived.
+    pub(crate) received: bool,
+    /// The whole request was sent.
+    pub(crate) up_done: bool,
+}
+
+/// The relay itself: polled until it says why it stopped, then ended.
+pub(crate) struct Duplex<'a> {
+    client: &'a mut Client,
+    request: &'a mut Request,
+    flight: &'a Flight,
+    stream: &'a mut TcpStream,
+    answer: Input,
+    up: Up,
+    /// Made here for the client: heads and unpacked chunks, so many bytes of it sent.
+    out: Vec<u8>,
+    out_sent: usize,
+    /// So many bytes at the front of `answer` go to the client as they are.
+    ready: usize,
+    committed: Option<Committed>,
+    sent_bytes: u64,
+    any_sent: bool,
+    received: bool,
+}
+
+impl<'a> Duplex<'a> {
+    /// Between these two connections; `answer` is what has arrived of the answer.
+    pub(crate) fn new(
+        client: &'a mut Client,
+        request: &'a mut Request,
+        flight: &'a Flight,
+        stream: &'a mut TcpStream,
+        mut answer: Input,
+    ) -> Self {
+        let received = !answer.is_empty();
+        answer.make_room(RELAY_BYTES);
+        answer.widen(RELAY_BYTES);
+        // With an answer under way the whole request was sent before.
+        let up = if request.complete {
+            Up::Done
+        } else {
+            Up::First { sent: 0 }
+        };
+        Self {
+            client,
+            request,
+            flight,
+            stream,
+            answer,
+            up,
+            out: Vec::new(),
+            out_sent: 0,
+            ready: 0,
+            committed: None,
+            sent_bytes: 0,
+            any_sent: received,
+            received,
+        }
+    }
+
+    /// Gives its buffer back.
+    pub(crate) fn end(mut self) -> Ended {
+        self.client.thread.buffers.give(self.answer.release());
+        let up_done = self.up == Up::Done;
+        let Self {
+            committed,
+            sent_bytes,
+            any_sent,
+            received,
+            ..
+        } = self;
+        Ended {
+            committed,
+            sent_bytes,
+            any_sent,
+            received,
+            up_done,
+        }
+    }
+
+    /// Moves bytes until nothing can be moved.
+    pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Stop> {
+        let mut progress = false;
+        loop {
+            let up = match self.poll_up(cx) {
+                Poll::Ready(Ok(())) => true,
+                Poll::Ready(Err(stop)) => return Poll::Ready(stop),
+                Poll::Pending => false,
+            };
+            let down = match self.poll_down(cx) {
+                Poll::Ready(Ok(())) => true,
+                Poll::Ready(Err(stop)) => return Poll::Ready(stop),
+                Poll::Pending => false,
+            };
+            if !up && !down {
+                break;
+            }
+            progress = true;
+        }
+        let (bound_ms, stop) = self.waits_for();
+        if progress || !self.received && !self.any_sent {
+            self.client.thread.read_clock();
+            let deadline_ms = self.client.thread.deadline_ms(bound_ms);
+            self.client.thread.slots.arm(&self.client.slot, deadline_ms);
+        }
+        self.client.slot.poll_signal(Signal::Expired as u8, cx).map(|_| stop)
+    }
+
+    /// Whose turn it is, how long it may take, and what it means if it takes longer.
+    fn waits_for(&self) -> (u64, Stop) {
+        let client_ms = self.client.limits().body_idle_ms;
+        let limits = &self.flight.service.config().limits;
+        if self.out_sent < self.out.len() || self.ready > 0 {
+            return (client_ms, Stop::ClientGone);
+        }
+        match self.up {
+            Up::First { .. } | Up::Body { ready: 1.. } => (limits.idle_timeout_ms, Stop::Instance(Failure::Timeout)),
+            // An instance that was asked for a 100 has to speak first.
+            Up::Body { .. } if self.request.expect && !self.received => {
+                (limits.response_timeout_ms.min(client_ms), Stop::ResponseTimeout)
+            }
+            Up::Body { .. } => (client_ms, Stop::Body(Gather::Slow)),
+            Up::Done | Up::Closed if self.committed.is_none() => (limits.response_timeout_ms, Stop::ResponseTimeout),
+            Up::Done | Up::Closed => (limits.idle_timeout_ms, Stop::Instance(Failure::Timeout)),
+        }
+    }
+
+    /// One step of the request's direction.
+    fn poll_up(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Stop>> {
+        match self.up {
+            Up::Done | Up::Closed => Poll::Pending,
+            Up::First { sent } => {
+                let bytes = &self.request.out[sent..];
+                let written = ready!(Pin::new(&mut *self.stream).poll_write(cx, bytes));
+                let Ok(count @ 1..) = written else {
+                    return Poll::Ready(self.closed_to_us());
+                };
+                self.any_sent = true;
+                let sent = sent + count;
+                self.up = if sent < self.request.out.len() {
+                    Up::First { sent }
+                } else {
+                    Up::Body { ready: 0 }
+                };
+                Poll::Ready(Ok(()))
+            }
+            Up::Body { ready: 0 } if self.request.complete => {
+                self.up = Up::Done;
+                Poll::Ready(Ok(()))
+            }
+            Up::Body { ready: 0 } => self.poll_body(cx),
+            Up::Body { ready } => {
+                let bytes = &self.client.input.filled()[..ready];
+                let written = ready!(Pin::new(&mut *self.stream).poll_write(cx, bytes));
+                let Ok(count @ 1..) = written else {
+                    return Poll::Ready(self.closed_to_us());
+                };
+                self.client.input.consume(count);
+                self.up = Up::Body { ready: ready - count };
+                Poll::Ready(Ok(()))
+            }
+        }
+    }
+
+    /// The instance takes no more. It may have answered before it closed.
+    fn closed_to_us(&mut self) -> Result<(), Stop> {
+        if !self.any_sent {
+            return Err(Stop::Instance(Failure::CutOff));
+        }
+        self.up = Up::Closed;
+        Ok(())
+    }
+
+    /// Reads more of the request's body.
+    fn poll_body(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Stop>> {
+        let Client {
+            input, stream, thread, ..
+        } = &mut *self.client;
+        if input.is_empty() {
+            if !input.has_buffer() {
+                *input = Input::new(thread.buffers.take());
+            }
+            input.make_room(RELAY_BYTES);
+            input.widen(RELAY_BYTES);
+            match ready!(input.poll_fill(stream, cx)) {
+                Ok(1..) => {}
+                _ => return Poll::Ready(Err(Stop::Body(Gather::Gone))),
+            }
+        }
+        let mut content = 0;
+        let step = self
+            .request
+            .body
+            .advance_with(input.filled(), |part| content += part.len() as u64);
+        let step = match step {
+            Ok(step) => step,
+            Err(bad) => return Poll::Ready(Err(Stop::Body(Gather::Bad(bad.0)))),
+        };
+        self.request.content_bytes += content;
+        if self.request.content_bytes > self.client.limits().body_bytes {
+            return Poll::Ready(Err(Stop::TooLarge));
+        }
+        self.request.complete = step.done;
+        self.up = Up::Body { ready: step.taken };
+        Poll::Ready(Ok(()))
+    }
+
+    /// One step of the answer's direction.
+    fn poll_down(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Stop>> {
+        if self.out_sent < self.out.len() || self.ready > 0 {
+            return self.poll_deliver(cx);
+        }
+        if self.committed.is_some_and(|head| head.done) {
+            return Poll::Ready(Err(Stop::Finished));
+        }
+        if !self.answer.is_empty() && self.digest().map_err(Stop::Instance)? {
+            return Poll::Ready(Ok(()));
+        }
+        if !self.answer.make_room(self.head_room()) {
+            return Poll::Ready(Err(Stop::Instance(Failure::Malformed)));
+        }
+        let count = ready!(self.answer.poll_fill(self.stream, cx));
+        self.flight
+            .instance
+            .cell()
+            .last_received_ms
+            .set(clock::millis(self.client.thread.read_clock()));
+        match (count, &mut self.committed) {
+            (Ok(1..), _) => {
+                self.received = true;
+                Poll::Ready(Ok(()))
+            }
+            (Ok(_), Some(head)) if head.body == Body::UntilClose => {
+                head.done = true;
+                Poll::Ready(Ok(()))
+            }
+            _ => Poll::Ready(Err(Stop::Instance(Failure::CutOff))),
+        }
+    }
+
+    fn head_room(&self) -> usize {
+        let head = usize::try_from(self.flight.service.config().limits.head_bytes).unwrap_or(usize::MAX);
+        head.max(RELAY_BYTES).saturating_add(1)
+    }
+
+    fn poll_deliver(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Stop>> {
+        let made = &self.out[self.out_sent..];
+        let as_is = &self.answer.filled()[..self.ready];
+        let slices = [std::io::IoSlice::new(made), std::io::IoSlice::new(as_is)];
+        let stream = Pin::new(&mut self.client.stream);
+        let Ok(count @ 1..) = ready!(stream.poll_write_vectored(cx, &slices)) else {
+            return Poll::Ready(Err(Stop::ClientGone));
+        };
+        let of_made = count.min(made.len());
+        self.out_sent += of_made;
+        let of_answer = count - of_made;
+        self.answer.consume(of_answer);
+        self.ready -= of_answer;
+        self.sent_bytes += of_answer as u64;
+        if self.out_sent == self.out.len() {
+            self.out.clear();
+            self.out_sent = 0;
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Decides what to do with the bytes at hand. `false`: more of them are needed.
+    fn digest(&mut self) -> Result<bool, Failure> {
+        if self.committed.is_none() && !self.commit()? {
+            return Ok(false);
+        }
+        let Some(head) = &mut self.committed else {
+            return Ok(true);
+        };
+        if head.done || self.answer.is_empty() {
+            return Ok(true);
+        }
+        let (out, unpack, mut unpacked) = (&mut self.out, head.unpack, 0);
+        let step = head.body.advance_with(self.answer.filled(), |part| {
+            if unpack {
+                out.extend_from_slice(part);
+                unpacked += part.len() as u64;
+            }
+        });
+        let step = step.map_err(|_| Failure::Malformed)?;
+        head.done = step.done;
+        self.sent_bytes += unpacked;
+        if unpack {
+            self.answer.consume(step.taken);
+        } else {
+            self.ready = step.taken;
+        }
+        // Bytes behind the answer belong to nothing; such a connection is not used again.
+        head.reusable &= !step.done || self.answer.filled().len() == self.ready;
+        Ok(true)
+    }
+
+    /// Reads the head of the answer. `false`: it is not complete. An interim one is passed on without a commitment.
+    fn commit(&mut self) -> Result<bool, Failure> {
+        let mut room: FieldRoom<'_> = [const { MaybeUninit::uninit() }; MOST_FIELDS];
+        let limits = &self.flight.service.config().limits;
+        let parsed = head_response::parse(self.answer.filled(), &mut room, limits, self.request.to_head);
+        let Some(head) = parsed.map_err(|_| Failure::Malformed)? else {
+            return Ok(false);
+        };
+        let (minor, id) = (self.request.minor, self.request.id);
+        let (id, length) = (id.as_bytes(), head.length);
+        if head.is_interim() {
+            if minor >= 1 {
+                head.write(
+                    &mut self.out,
+                    &Delivery {
+                        id,
+                        minor,
+                        close: false,
+                    },
+                );
+            }
+            self.answer.consume(length);
+            return Ok(true);
+        }
+        let unpack = minor == 0 && matches!(head.body, Body::Chunked(_));
+        let unbounded = unpack || head.body == Body::UntilClose;
+        let close =
+            !self.request.keep_alive || unbounded || !self.request.complete || self.client.thread.terminating.get();
+        head.write(&mut self.out, &Delivery { id, minor, close });
+        self.committed = Some(Committed {
+            status: head.status,
+            body: head.body,
+            done: head.body.is_done(),
+            reusable: head.keep_alive,
+            close,
+            unpack,
+        });
+        self.answer.consume(length);
+        Ok(true)
+    }
+}

@@ -1,0 +1,239 @@
+//! One request at the instances: choose one, try, and if that fails and it is safe, again elsewhere.
+//!
+//! A single try is made in [`super::attempt`]. Here is decided what follows from its end: the answer goes to the
+//! client, another try is made, or the edge answers itself. The pure rules of what may be repeated live in core.
+
+use std::sync::Arc;
+
+use evenkeel_core::retry::{Sent, retry_after_s};
+
+use super::{
+    attempt::attempt,
+    client::{Client, Gone},
+    errors::OwnAnswer,
+    request::Request,
+};
+use crate::{
+    hold::{Refused, Seeker, acquire},
+    messages::{Failure, Notice},
+    pick::Flight,
+};
+
+/// How a request ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Outcome {
+    /// The answer's status; 0 where the client got none.
+    pub(crate) status: u16,
+    /// Body bytes sent to the client.
+    pub(crate) sent_bytes: u64,
+    pub(crate) end: End,
+    /// The connection may carry another request.
+    pub(crate) keep: bool,
+}
+
+/// Whether the client got what it asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum End {
+    /// A whole answer.
+    Answered,
+    /// No whole answer, although the client waited.
+    Aborted,
+    /// The client went away first.
+    Cancelled,
+}
+
+impl Outcome {
+    /// The client went away.
+    pub(crate) const fn cancelled(status: u16) -> Self {
+        Self {
+            status,
+            sent_bytes: 0,
+            end: End::Cancelled,
+            keep: false,
+        }
+    }
+}
+
+/// A try that failed before anything of its answer reached the client.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Failed {
+    pub(crate) cause: Cause,
+    pub(crate) sent: Sent,
+    /// Whether any byte of an answer had arrived.
+    pub(crate) received: bool,
+}
+
+/// Why a try failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Cause {
+    Instance(Failure),
+    /// The whole time for the answer is used up; no further try can help.
+    ResponseTimeout,
+    /// The instance was abandoned, see `ToThread::Abandon`.
+    Abandoned,
+    /// The client went away; the instance is not to blame.
+    ClientGone,
+}
+
+/// An answer that is whole or was passed on.
+pub(crate) enum Received {
+    /// It is in `Request::out`, ready to be written.
+    Whole {
+        status: u16,
+        body_bytes: usize,
+        close: bool,
+    },
+    /// It was passed on while it came.
+    Relayed(Outcome),
+}
+
+/// Takes a request to an instance and its answer to the client.
+pub(crate) async fn run(client: &mut Client, request: &mut Request) -> Outcome {
+    let mut last: Option<Cause> = None;
+    loop {
+        if request.tries > 0 {
+            client.thread.read_clock();
+            client.thread.refresh(&mut request.service);
+        }
+        let seeker = Seeker {
+            thread: &client.thread,
+            slot: &client.slot,
+            stream: &client.stream,
+            client: client.address,
+            tried: request.tried,
+        };
+        let flight = match acquire(seeker, &mut request.service).await {
+            Ok(flight) => flight,
+            Err(Refused::ClientGone) => return Outcome::cancelled(0),
+            Err(Refused::Unavailable) => return unavailable(client, request).await,
+        };
+        request.begin_try(&flight);
+        match attempt(client, request, &flight).await {
+            Ok(Received::Whole {
+                status,
+                body_bytes,
+                close,
+            }) => {
+                note_answer(client, &flight, status);
+                // The instance is free for others while a slow client takes its answer.
+                drop(flight);
+                return deliver(client, request, status, body_bytes, close).await;
+            }
+            Ok(Received::Relayed(outcome)) => return outcome,
+            Err(Failed {
+                cause: Cause::ClientGone,
+                ..
+            }) => return Outcome::cancelled(0),
+            Err(failed) => {
+                note_failure(client, &flight, failed.cause);
+                drop(flight);
+                if !may_go_on(client, request, failed) {
+                    last = Some(failed.cause);
+                }
+            }
+        }
+        if let Some(cause) = last {
+            return give_up(client, request, cause).await;
+        }
+    }
+}
+
+/// Whether the request may be sent once more. Requests that leave an abandoned instance are not charged to the
+/// budget: there are only as many of them as were in flight.
+fn may_go_on(client: &Client, request: &Request, failed: Failed) -> bool {
+    failed.cause != Cause::ResponseTimeout
+        && request.may_repeat(failed.sent)
+        && (failed.cause == Cause::Abandoned || client.thread.may_spend(&request.service))
+}
+
+/// Counts a failed try.
+pub(crate) fn note_failure(client: &Client, flight: &Flight, cause: Cause) {
+    let failure = match cause {
+        Cause::Instance(failure) => failure,
+        Cause::ResponseTimeout => Failure::Timeout,
+        Cause::Abandoned | Cause::ClientGone => return,
+    };
+    let cell = flight.instance.cell();
+    cell.failed.add(1);
+    cell.failed_in_row.add(1);
+    client.thread.notify(Notice::Failed {
+        instance: Arc::clone(&flight.instance.shared),
+        failure,
+    });
+}
+
+/// Counts a whole answer of an instance.
+pub(crate) fn note_answer(client: &Client, flight: &Flight, status: u16) {
+    let cell = flight.instance.cell();
+    cell.answered.add(1);
+    cell.failed_in_row.set(0);
+    if matches!(status, 500 | 502 | 503 | 504) {
+        cell.answered_5xx.add(1);
+        if flight.service.config().ejection.count_5xx {
+            let instance = Arc::clone(&flight.instance.shared);
+            client.thread.notify(Notice::Failed {
+                instance,
+                failure: Failure::Status,
+            });
+        }
+    }
+}
+
+async fn unavailable(client: &mut Client, request: &mut Request) -> Outcome {
+    let wait = std::time::Duration::from_millis(request.service.config().hold.max_ms);
+    answer(
+        client,
+        request,
+        503,
+        "no instance can take this request now",
+        Some(retry_after_s(wait)),
+    )
+    .await
+}
+
+async fn give_up(client: &mut Client, request: &mut Request, cause: Cause) -> Outcome {
+    let (status, reason) = match cause {
+        Cause::Instance(Failure::Timeout | Failure::ConnectTimeout) | Cause::ResponseTimeout => {
+            (504, "the instance did not answer in time")
+        }
+        Cause::Instance(Failure::Malformed) => (502, "the instance gave an answer that could not be understood"),
+        _ => (502, "the instance gave no whole answer"),
+    };
+    answer(client, request, status, reason, None).await
+}
+
+/// An answer of the edge itself to a request that has a service.
+async fn answer(
+    client: &mut Client,
+    request: &mut Request,
+    status: u16,
+    reason: &str,
+    retry_after_s: Option<u64>,
+) -> Outcome {
+    let close = !request.keep_alive || !request.complete || client.thread.terminating.get();
+    let own = OwnAnswer {
+        status,
+        reason,
+        id: request.id.as_bytes(),
+        close,
+        minor: request.minor,
+        to_head: request.to_head,
+        retry_after_s,
+    };
+    request.out.clear();
+    own.write(&mut request.out);
+    let body_bytes = if request.to_head { 0 } else { reason.len() };
+    deliver(client, request, status, body_bytes, close).await
+}
+
+async fn deliver(client: &mut Client, request: &Request, status: u16, body_bytes: usize, close: bool) -> Outcome {
+    if let Err(Gone) = client.write_all(&request.out).await {
+        return Outcome::cancelled(status);
+    }
+    Outcome {
+        status,
+        sent_bytes: body_bytes as u64,
+        end: End::Answered,
+        keep: !close,
+    }
+}

@@ -1,0 +1,296 @@
+//! Field names the edge acts upon, and what they say (RFC 9110 sections 5 to 8, RFC 9112 sections 6 and 9).
+//!
+//! Shared by requests and answers. Nothing here allocates; a field is classified once by its length and name.
+
+use httparse::Header;
+
+use super::framing::is_token_byte;
+
+/// Most fields of one head, whatever the limits say.
+pub(crate) const MOST_FIELDS: usize = 256;
+
+/// What a field means to the edge.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Known {
+    /// Nothing: it is passed on, unless `Connection` names it.
+    Other,
+    Host,
+    Connection,
+    ContentLength,
+    TransferEncoding,
+    Expect,
+    IdempotencyKey,
+    RequestId,
+    ForwardedFor,
+    ForwardedProto,
+    ForwardedHost,
+    /// Says something about the client that only a trusted peer may say.
+    ForwardedOther,
+    /// Meant for one connection only; never passed on.
+    HopByHop,
+}
+
+/// Classifies a field name.
+pub(crate) fn classify(name: &[u8]) -> Known {
+    let is = |known: &[u8]| name.eq_ignore_ascii_case(known);
+    match name.len() {
+        2 if is(b"te") => Known::HopByHop,
+        4 if is(b"host") => Known::Host,
+        5 if is(b"proxy") => Known::HopByHop,
+        6 if is(b"expect") => Known::Expect,
+        7 if is(b"upgrade") => Known::HopByHop,
+        9 if is(b"forwarded") || is(b"x-real-ip") => Known::ForwardedOther,
+        10 if is(b"connection") => Known::Connection,
+        10 if is(b"keep-alive") => Known::HopByHop,
+        12 if is(b"x-request-id") => Known::RequestId,
+        14 if is(b"content-length") => Known::ContentLength,
+        14 if is(b"http2-settings") => Known::HopByHop,
+        15 if is(b"x-forwarded-for") => Known::ForwardedFor,
+        15 if is(b"idempotency-key") => Known::IdempotencyKey,
+        16 if is(b"x-forwarded-host") => Known::ForwardedHost,
+        17 if is(b"transfer-encoding") => Known::TransferEncoding,
+        17 if is(b"x-forwarded-proto") => Known::ForwardedProto,
+        7.. if starts_with(name, b"proxy-") => Known::HopByHop,
+        12.. if starts_with(name, b"x-forwarded-") => Known::ForwardedOther,
+        _ => Known::Other,
+    }
+}
+
+fn starts_with(name: &[u8], prefix: &[u8]) -> bool {
+    name.get(..prefix.len())
+        .is_some_and(|start| start.eq_ignore_ascii_case(prefix))
+}
+
+/// Whether all lines of the head end with CRLF. httparse also takes a
+/// bare LF as a line's end, which others may read differently (RFC 9112 section 2.2).
+pub(crate) fn lines_end_with_crlf(head: &[u8], fields: &[Header<'_>]) -> bool {
+    fields.iter().all(|field| {
+        let start = offset(head, field.name.as_bytes());
+        start >= 2 && head.get(start - 2..start) == Some(b"\r\n")
+    }) && head.ends_with(b"\r\n\r\n")
+}
+
+/// Where `part`, a slice of `whole`, begins in it.
+pub(crate) fn offset(whole: &[u8], part: &[u8]) -> usize {
+    (part.as_ptr() as usize).wrapping_sub(whole.as_ptr() as usize)
+}
+
+/// Copies the lines of the fields that `keep` accepts. Neighbours are copied together.
+pub(crate) fn copy_fields(
+    head: &[u8],
+    fields: &[Header<'_>],
+    out: &mut Vec<u8>,
+    mut keep: impl FnMut(&Header<'_>) -> bool,
+) {
+    let mut run: Option<usize> = None;
+    for field in fields {
+        let start = offset(head, field.name.as_bytes());
+        if keep(field) {
+            run.get_or_insert(start);
+        } else if let Some(from) = run.take() {
+            out.extend_from_slice(&head[from..start]);
+        }
+    }
+    if let Some(from) = run {
+        // The last field's line ends where the empty line begins.
+        out.extend_from_slice(&head[from..head.len() - 2]);
+    }
+}
+
+/// Appends one field line.
+pub(crate) fn put(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
+    out.extend_from_slice(name);
+    out.extend_from_slice(b": ");
+    out.extend_from_slice(value);
+    out.extend_from_slice(b"\r\n");
+}
+
+/// Appends a decimal number.
+pub(crate) fn put_number(out: &mut Vec<u8>, mut number: u64) {
+    let mut digits = [0u8; 20];
+    let mut at = digits.len();
+    loop {
+        at -= 1;
+        digits[at] = b'0' + u8::try_from(number % 10).expect("a digit is below ten");
+        number /= 10;
+        if number == 0 {
+            break;
+        }
+    }
+    out.extend_from_slice(&digits[at..]);
+}
+
+/// The members of a comma-separated list, trimmed.
+pub(crate) fn members(value: &[u8]) -> impl Iterator<Item = &[u8]> {
+    value.split(|&byte| byte == b',').map(<[u8]>::trim_ascii)
+}
+
+/// Whether a `Connection` field names this field.
+pub(crate) fn is_listed(fields: &[Header<'_>], name: &[u8]) -> bool {
+    let connection = fields
+        .iter()
+        .filter(|field| classify(field.name.as_bytes()) == Known::Connection);
+    connection
+        .flat_map(|field| members(field.value))
+        .any(|member| member.eq_ignore_ascii_case(name))
+}
+
+/// What the fields say about framing and the connection's future.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[allow(clippy::struct_excessive_bools)] // Each is a fact of its own.
+pub(crate) struct Framing {
+    pub(crate) content_length: Option<u64>,
+    pub(crate) chunked: bool,
+    pub(crate) close: bool,
+    pub(crate) keep_alive: bool,
+    /// `Connection` names other fields.
+    pub(crate) lists: bool,
+}
+
+/// Fields that contradict each other or themselves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum BadFraming {
+    Length(&'static str),
+    /// A length beyond what can be counted.
+    TooLong,
+    Coding(&'static str),
+    /// A transfer coding that is well named but not known here.
+    UnknownCoding,
+}
+
+impl Framing {
+    /// Takes note of one field.
+    pub(crate) fn note(&mut self, known: Known, value: &[u8]) -> Result<(), BadFraming> {
+        match known {
+            Known::Connection => self.connection(value),
+            Known::ContentLength => {
+                let length = content_length(value)?;
+                if self.content_length.is_some_and(|former| former != length) {
+                    return Err(BadFraming::Length("differing Content-Length fields"));
+                }
+                self.content_length = Some(length);
+            }
+            Known::TransferEncoding => {
+                if self.chunked {
+                    return Err(BadFraming::Coding("more than one Transfer-Encoding field"));
+                }
+                transfer_coding(value)?;
+                self.chunked = true;
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn connection(&mut self, value: &[u8]) {
+        for member in members(value) {
+            if member.eq_ignore_ascii_case(b"close") {
+                self.close = true;
+            } else if member.eq_ignore_ascii_case(b"keep-alive") {
+                self.keep_alive = true;
+            } else {
+                self.lists |= !member.is_empty();
+            }
+        }
+    }
+
+    /// Whether the connection may carry another message after this one (RFC 9112 section 9.3).
+    pub(crate) const fn persists(&self, minor: u8) -> bool {
+        !self.close && (minor >= 1 || self.keep_alive)
+    }
+}
+
+fn content_length(value: &[u8]) -> Result<u64, BadFraming> {
+    if value.is_empty() || !value.iter().all(u8::is_ascii_digit) {
+        return Err(BadFraming::Length("Content-Length is not a number"));
+    }
+    let digits = std::str::from_utf8(value).map_err(|_| BadFraming::TooLong)?;
+    // The top bit stays free, so that sums of lengths cannot overflow.
+    digits
+        .parse()
+        .ok()
+        .filter(|&length: &u64| length <= u64::MAX >> 1)
+        .ok_or(BadFraming::TooLong)
+}
+
+/// Only exactly `chunked` is understood.
+fn transfer_coding(value: &[u8]) -> Result<(), BadFraming> {
+    if value.eq_ignore_ascii_case(b"chunked") {
+        return Ok(());
+    }
+    let is_token = |member: &[u8]| !member.is_empty() && member.iter().all(|&byte| is_token_byte(byte));
+    let chunked = members(value)
+        .filter(|member| member.to_ascii_lowercase().windows(7).any(|w| w == b"chunked"))
+        .count();
+    if !members(value).all(is_token) || chunked > 1 {
+        return Err(BadFraming::Coding("malformed Transfer-Encoding"));
+    }
+    let last_is_chunked = members(value)
+        .last()
+        .is_some_and(|member| member.eq_ignore_ascii_case(b"chunked"));
+    if chunked == 1 && !last_is_chunked {
+        return Err(BadFraming::Coding("Transfer-Encoding does not end with chunked"));
+    }
+    Err(BadFraming::UnknownCoding)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_known_in_any_case() {
+        assert_eq!(classify(b"HOST"), Known::Host);
+        assert_eq!(classify(b"Proxy-Whatever"), Known::HopByHop);
+        assert_eq!(classify(b"X-Forwarded-Port"), Known::ForwardedOther);
+        assert_eq!(classify(b"x-forwarded"), Known::Other);
+        assert_eq!(classify(b"Content-Type"), Known::Other);
+    }
+
+    #[test]
+    fn lengths_are_digits_only() {
+        assert_eq!(content_length(b"007"), Ok(7));
+        for bad in ["", "+1", "-1", "1 ", "1,1", "0x1", "١"] {
+            assert!(
+                matches!(content_length(bad.as_bytes()), Err(BadFraming::Length(_))),
+                "{bad:?}"
+            );
+        }
+        assert_eq!(content_length(b"99999999999999999999999"), Err(BadFraming::TooLong));
+        assert_eq!(content_length(b"9223372036854775808"), Err(BadFraming::TooLong));
+    }
+
+    #[test]
+    fn codings() {
+        assert_eq!(transfer_coding(b"Chunked"), Ok(()));
+        for unknown in ["gzip", "gzip, chunked", "identity"] {
+            assert_eq!(
+                transfer_coding(unknown.as_bytes()),
+                Err(BadFraming::UnknownCoding),
+                "{unknown}"
+            );
+        }
+        for bad in [
+            "",
+            "chunked, chunked",
+            "chunked, gzip",
+            "xchunked",
+            "\x0bchunked",
+            "chunked;q=1",
+            "chun ked",
+            "chunked,",
+        ] {
+            let result = transfer_coding(bad.as_bytes());
+            assert!(matches!(result, Err(BadFraming::Coding(_))), "{bad:?}: {result:?}");
+        }
+    }
+
+    #[test]
+    fn numbers() {
+        for number in [0, 7, 10, 65_536, u64::MAX] {
+            let mut out = Vec::new();
+            put_number(&mut out, number);
+            assert_eq!(out, number.to_string().into_bytes());
+        }
+    }
+}

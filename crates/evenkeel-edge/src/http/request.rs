@@ -1,0 +1,115 @@
+//! A request under way: what is left of its head once it was routed and written anew.
+
+use std::rc::Rc;
+
+use evenkeel_core::{
+    retry::{Attempt, Sent, may_repeat},
+    time::Moment,
+};
+
+use super::framing::Body;
+use crate::{
+    local::ServiceLocal,
+    pick::{Flight, Tried},
+};
+
+/// Longest identity that is taken over from a trusted peer, in bytes.
+const LONGEST_ID: usize = 64;
+
+/// A request's identity, as it stands in `X-Request-Id`.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Id {
+    bytes: [u8; LONGEST_ID],
+    length: u8,
+}
+
+impl Id {
+    /// Takes an identity over; `None` if it is too long or has anything but visible ASCII in it.
+    pub(crate) fn new(text: &[u8]) -> Option<Self> {
+        let mut bytes = [0; LONGEST_ID];
+        bytes.get_mut(..text.len())?.copy_from_slice(text);
+        let fits = !text.is_empty() && text.iter().all(u8::is_ascii_graphic);
+        fits.then_some(Self {
+            bytes,
+            length: u8::try_from(text.len()).ok()?,
+        })
+    }
+
+    /// A fresh one.
+    pub(crate) fn fresh(digits: [u8; 16]) -> Self {
+        let mut bytes = [0; LONGEST_ID];
+        bytes[..16].copy_from_slice(&digits);
+        Self { bytes, length: 16 }
+    }
+
+    /// The text.
+    pub(crate) fn as_bytes(&self) -> &[u8] {
+        &self.bytes[..usize::from(self.length)]
+    }
+}
+
+/// A request under way.
+#[derive(Debug)]
+#[allow(clippy::struct_excessive_bools)] // Each is a fact of its own about the message.
+pub(crate) struct Request {
+    /// The service it was routed to, or the one that answers instead.
+    pub(crate) service: Rc<ServiceLocal>,
+    /// The message for the instance: the head and the body so far. Later the answer for the client.
+    pub(crate) out: Vec<u8>,
+    /// What remains of the body.
+    pub(crate) body: Body,
+    /// The whole body is in `out`.
+    pub(crate) complete: bool,
+    /// Content bytes of the body so far.
+    pub(crate) content_bytes: u64,
+    pub(crate) to_head: bool,
+    pub(crate) idempotent: bool,
+    pub(crate) keyed: bool,
+    pub(crate) expect: bool,
+    pub(crate) minor: u8,
+    pub(crate) keep_alive: bool,
+    pub(crate) id: Id,
+    /// When its first byte arrived.
+    pub(crate) started: Moment,
+    pub(crate) tries: u8,
+    pub(crate) tried: Tried,
+}
+
+impl Request {
+    /// A try begins.
+    pub(crate) fn begin_try(&mut self, flight: &Flight) {
+        if self.tries > 0 {
+            self.service.cell().retries.add(1);
+        }
+        self.tries = self.tries.saturating_add(1);
+        self.tried.push(&flight.instance);
+    }
+
+    /// Whether it may be sent again although an instance may have seen it. The budget is asked separately.
+    pub(crate) fn is_repeatable(&self) -> bool {
+        may_repeat(self.attempt(Sent::Something), &self.service.config().retry)
+    }
+
+    /// Whether sending it twice would mean the same as once. Its small answers are delivered whole or not at all,
+    /// also on the last try: half an answer helps nobody.
+    pub(crate) fn is_safe(&self) -> bool {
+        self.idempotent || self.keyed
+    }
+
+    /// Whether it may be sent again after a try of which this much was sent.
+    pub(crate) fn may_repeat(&self, sent: Sent) -> bool {
+        may_repeat(self.attempt(sent), &self.service.config().retry)
+    }
+
+    fn attempt(&self, sent: Sent) -> Attempt {
+        Attempt {
+            idempotent: self.idempotent,
+            keyed: self.keyed,
+            sent,
+            // Where nothing was sent, what is at hand is all that was taken from the client.
+            replayable: self.complete || sent == Sent::Nothing,
+            answered: false,
+            tries: self.tries,
+        }
+    }
+}

@@ -1,0 +1,94 @@
+//! Idle connections to one instance, kept by one thread.
+//!
+//! The newest is used first, so that the others may time out. Whether the instance has closed one is noticed
+//! without a system call: the runtime has already been told, and a read on a connection of which it was told
+//! nothing returns at once.
+
+use std::{
+    cell::{Cell, RefCell},
+    io::ErrorKind,
+    net::SocketAddr,
+};
+
+use tokio::net::TcpStream;
+
+/// A connection that was idle for longer is closed, in milliseconds: instances close theirs at some time, and
+/// one that waits for its request when that happens may lose it.
+const IDLE_MS: u64 = 60_000;
+
+/// The idle connections.
+#[derive(Debug)]
+pub(crate) struct Pool {
+    idle: RefCell<Vec<Idle>>,
+    address: Cell<Option<SocketAddr>>,
+}
+
+#[derive(Debug)]
+struct Idle {
+    stream: TcpStream,
+    since_ms: u64,
+}
+
+impl Pool {
+    /// An empty pool of connections to this address.
+    pub(crate) fn new(address: Option<SocketAddr>) -> Self {
+        Self {
+            idle: RefCell::default(),
+            address: Cell::new(address),
+        }
+    }
+
+    /// A connection that is open as far as is known. `surely` asks the kernel too, at the cost of a system call:
+    /// for requests that cannot be sent twice.
+    pub(crate) fn take(&self, surely: bool) -> Option<TcpStream> {
+        let mut idle = self.idle.borrow_mut();
+        loop {
+            let Idle { stream, .. } = idle.pop()?;
+            if is_quiet(&stream) && (!surely || is_quiet_in_kernel(&stream)) {
+                return Some(stream);
+            }
+        }
+    }
+
+    /// Keeps a connection whose last answer is complete, at most `most` of them.
+    pub(crate) fn give(&self, stream: TcpStream, most: u16, now_ms: u64) {
+        let mut idle = self.idle.borrow_mut();
+        if idle.len() < usize::from(most) {
+            idle.push(Idle {
+                stream,
+                since_ms: now_ms,
+            });
+        }
+    }
+
+    /// Closes all.
+    pub(crate) fn clear(&self) {
+        self.idle.borrow_mut().clear();
+    }
+
+    /// Closes all that lead to a former address.
+    pub(crate) fn readdress(&self, address: Option<SocketAddr>) {
+        if self.address.replace(address) != address {
+            self.clear();
+        }
+    }
+
+    /// Closes what the instance has closed and what was idle for long.
+    pub(crate) fn sweep(&self, now_ms: u64) {
+        self.idle
+            .borrow_mut()
+            .retain(|idle| now_ms.saturating_sub(idle.since_ms) < IDLE_MS && is_quiet(&idle.stream));
+    }
+}
+
+/// Whether nothing has arrived, neither bytes nor the end. An instance that sends without being asked is out of
+/// step, so its bytes would be taken for the next answer.
+fn is_quiet(stream: &TcpStream) -> bool {
+    matches!(stream.try_read(&mut [0u8; 1]), Err(error) if error.kind() == ErrorKind::WouldBlock)
+}
+
+fn is_quiet_in_kernel(stream: &TcpStream) -> bool {
+    let flags = rustix::net::RecvFlags::PEEK | rustix::net::RecvFlags::DONTWAIT;
+    let peeked = rustix::net::recv(stream, &mut [0u8; 1][..], flags);
+    matches!(peeked, Err(rustix::io::Errno::AGAIN))
+}

@@ -1,0 +1,186 @@
+//! The route table of one listener: host, then longest path, then order.
+//!
+//! Exact hosts come before `*.suffix` ones (the longest suffix first), and those before routes for every host.
+//! Within a host the longest path prefix wins, and among equals the one that stands first in the file. A route
+//! whose header conditions do not hold is passed over. Finding a route allocates nothing.
+
+use std::{collections::HashMap, sync::Arc};
+
+use evenkeel_core::snapshot::Route;
+
+/// A lower-case field name and the value it must have.
+type Condition = (Box<[u8]>, Box<[u8]>);
+
+/// Where matching requests go.
+#[derive(Debug, PartialEq, Eq)]
+pub struct RouteView {
+    /// Path prefix without a trailing slash; empty for all.
+    path: Box<[u8]>,
+    headers: Vec<Condition>,
+    /// Index of the service in the view.
+    pub service: usize,
+    /// An `Idempotency-Key` makes a request repeatable.
+    pub idempotency_key: bool,
+}
+
+impl RouteView {
+    /// Compiles one route that leads to the service of this index.
+    pub fn new(route: &Route, service: usize) -> Self {
+        let path = route.path.trim_end_matches('/').as_bytes().into();
+        let header = |(name, value): &(String, String)| (name.as_bytes().into(), value.as_bytes().into());
+        Self {
+            path,
+            headers: route.headers.iter().map(header).collect(),
+            service,
+            idempotency_key: route.idempotency_key,
+        }
+    }
+
+    fn matches_path(&self, path: &[u8]) -> bool {
+        let Some(rest) = path.strip_prefix(&*self.path) else {
+            return false;
+        };
+        matches!(rest.first(), None | Some(b'/' | b'?'))
+    }
+}
+
+/// The routes of one listener.
+#[derive(Debug, Default)]
+pub struct RouteTable {
+    exact: HashMap<Box<[u8]>, Vec<Arc<RouteView>>>,
+    suffix: HashMap<Box<[u8]>, Vec<Arc<RouteView>>>,
+    any: Vec<Arc<RouteView>>,
+}
+
+/// Longest name that DNS allows; a longer host matches only routes for every host.
+const LONGEST_HOST: usize = 255;
+
+impl RouteTable {
+    /// Builds a table from routes in the order of the file.
+    pub fn new<'a>(routes: impl Iterator<Item = (&'a Route, Arc<RouteView>)>) -> Self {
+        let mut table = Self::default();
+        for (route, view) in routes {
+            let list = match route.host.as_deref() {
+                None => &mut table.any,
+                Some(host) => match host.strip_prefix("*.") {
+                    Some(suffix) => table
+                        .suffix
+                        .entry(suffix.to_ascii_lowercase().into_bytes().into())
+                        .or_default(),
+                    None => table
+                        .exact
+                        .entry(host.to_ascii_lowercase().into_bytes().into())
+                        .or_default(),
+                },
+            };
+            list.push(view);
+        }
+        // A stable sort keeps the order of the file among paths of the same length.
+        for list in table
+            .exact
+            .values_mut()
+            .chain(table.suffix.values_mut())
+            .chain([&mut table.any])
+        {
+            list.sort_by_key(|route| std::cmp::Reverse(route.path.len()));
+        }
+        table
+    }
+
+    /// The route of a request. `host` has no port; `path` may carry a query; `header_is` says whether the
+    /// request has a header field of this lower-case name with exactly this value.
+    pub fn find(&self, host: &[u8], path: &[u8], header_is: impl Fn(&[u8], &[u8]) -> bool) -> Option<&Arc<RouteView>> {
+        let first = |list: &'_ Vec<Arc<RouteView>>| {
+            list.iter().position(|route| {
+                route.matches_path(path) && route.headers.iter().all(|(name, value)| header_is(name, value))
+            })
+        };
+        let mut lower = [0u8; LONGEST_HOST];
+        // A trailing dot names the same host.
+        let host = host.strip_suffix(b".").unwrap_or(host);
+        if let (false, Some(lower)) = (
+            self.exact.is_empty() && self.suffix.is_empty(),
+            lower.get_mut(..host.len()),
+        ) {
+            lower.copy_from_slice(host);
+            lower.make_ascii_lowercase();
+            if let Some(route) = self.exact.get(&*lower).and_then(|list| first(list).map(|at| &list[at])) {
+                return Some(route);
+            }
+            if !self.suffix.is_empty() {
+                let mut rest = &*lower;
+                while let Some(dot) = rest.iter().position(|&b| b == b'.') {
+                    rest = &rest[dot + 1..];
+                    if let Some(route) = self.suffix.get(rest).and_then(|list| first(list).map(|at| &list[at])) {
+                        return Some(route);
+                    }
+                }
+            }
+        }
+        first(&self.any).map(|at| &self.any[at])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn route(host: Option<&str>, path: &str, headers: &[(&str, &str)]) -> Route {
+        Route {
+            listener: None,
+            host: host.map(str::to_owned),
+            path: path.to_owned(),
+            headers: headers
+                .iter()
+                .map(|(n, v)| ((*n).to_owned(), (*v).to_owned()))
+                .collect(),
+            service: String::new(),
+            idempotency_key: false,
+        }
+    }
+
+    fn table(routes: &[Route]) -> RouteTable {
+        RouteTable::new(
+            routes
+                .iter()
+                .enumerate()
+                .map(|(i, r)| (r, Arc::new(RouteView::new(r, i)))),
+        )
+    }
+
+    fn find(table: &RouteTable, host: &str, path: &str) -> Option<usize> {
+        table
+            .find(host.as_bytes(), path.as_bytes(), |_, _| false)
+            .map(|route| route.service)
+    }
+
+    #[test]
+    fn host_then_longest_path_then_order() {
+        let table = table(&[
+            route(None, "/", &[]),
+            route(Some("*.example.com"), "/", &[]),
+            route(Some("shop.example.com"), "/api", &[]),
+            route(Some("shop.example.com"), "/api/v1/", &[]),
+            route(Some("shop.example.com"), "/api", &[]),
+            route(Some("*.eu.example.com"), "/", &[]),
+        ]);
+        assert_eq!(find(&table, "SHOP.example.com", "/api/v1/x"), Some(3));
+        assert_eq!(find(&table, "shop.example.com.", "/api/v1"), Some(3));
+        assert_eq!(find(&table, "shop.example.com", "/api?x=1"), Some(2));
+        // Not at a segment boundary, so the wildcard gets it.
+        assert_eq!(find(&table, "shop.example.com", "/apix"), Some(1));
+        assert_eq!(find(&table, "a.b.example.com", "/"), Some(1));
+        assert_eq!(find(&table, "a.eu.example.com", "/"), Some(5));
+        assert_eq!(find(&table, "example.com", "/"), Some(0));
+        assert_eq!(find(&table, &"x".repeat(300), "/"), Some(0));
+        assert_eq!(find(&table, "example.com", "*"), None);
+    }
+
+    #[test]
+    fn headers_must_match() {
+        let table = table(&[route(None, "/", &[("x-canary", "1")]), route(None, "/", &[])]);
+        assert_eq!(find(&table, "a", "/"), Some(1));
+        let canary = |name: &[u8], value: &[u8]| name == b"x-canary" && value == b"1";
+        assert_eq!(table.find(b"a", b"/", canary).map(|r| r.service), Some(0));
+    }
+}

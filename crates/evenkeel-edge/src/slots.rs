@@ -1,0 +1,248 @@
+//! Slots: one for each client connection of a thread, by which its task can be found, timed and woken.
+//!
+//! A wait sets a deadline by a plain store; nothing is registered with a timer and nothing is cancelled when the
+//! wait ends early. One ticker task for each thread looks over all slots when the earliest deadline it knows of
+//! is due, and at least once a second while there are connections. Signals reach a task the same way: a bit in its
+//! slot and its waker. Everything here belongs to one thread.
+
+use std::{
+    cell::{Cell, RefCell},
+    future::poll_fn,
+    rc::Rc,
+    task::{Context, Poll, Waker},
+};
+
+use crate::shared::InstanceShared;
+
+/// Deadlines are kept with this granularity, in milliseconds.
+const TICK_MS: u64 = 5;
+/// The ticker looks over the slots at least this often while there are any.
+const SCAN_MS: u64 = 1000;
+/// No deadline.
+pub(crate) const NEVER_MS: u64 = u64::MAX;
+
+/// Why a wait ended without what was waited for. The values are bits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Signal {
+    /// The deadline passed.
+    Expired = 1,
+    /// The instance was abandoned while this request may be sent elsewhere.
+    Abandoned = 2,
+    /// The edge is ending and the connection is idle.
+    Close = 4,
+    /// Look again: it may be this request's turn.
+    Turn = 8,
+}
+
+/// One connection, as its thread sees it.
+#[derive(Debug)]
+pub(crate) struct Slot {
+    place: Cell<usize>,
+    deadline_ms: Cell<u64>,
+    signals: Cell<u8>,
+    /// The instance whose answer is awaited, while the request may be sent elsewhere. Only compared.
+    movable_from: Cell<*const InstanceShared>,
+    idle: Cell<bool>,
+    waker: RefCell<Option<Waker>>,
+}
+
+impl Slot {
+    /// Polls until ready, or until one of the signals in `mask` is there.
+    pub(crate) async fn until<T>(
+        &self,
+        mask: u8,
+        mut poll: impl FnMut(&mut Context<'_>) -> Poll<T>,
+    ) -> Result<T, Signal> {
+        poll_fn(|cx| match poll(cx) {
+            Poll::Ready(value) => Poll::Ready(Ok(value)),
+            Poll::Pending => self.poll_signal(mask, cx).map(Err),
+        })
+        .await
+    }
+
+    /// Takes one of the signals in `mask`, or asks to be woken.
+    pub(crate) fn poll_signal(&self, mask: u8, cx: &mut Context<'_>) -> Poll<Signal> {
+        let there = self.signals.get() & mask;
+        for signal in [Signal::Expired, Signal::Abandoned, Signal::Close, Signal::Turn] {
+            if there & signal as u8 != 0 {
+                self.signals.set(self.signals.get() & !(signal as u8));
+                return Poll::Ready(signal);
+            }
+        }
+        let mut waker = self.waker.borrow_mut();
+        if !waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
+            *waker = Some(cx.waker().clone());
+        }
+        Poll::Pending
+    }
+
+    /// From now on a request waits for this instance's answer and may be sent elsewhere; null: no longer.
+    pub(crate) fn set_movable_from(&self, instance: *const InstanceShared) {
+        self.movable_from.set(instance);
+        self.signals.set(self.signals.get() & !(Signal::Abandoned as u8));
+    }
+
+    /// Whether the connection waits for the first byte of a request.
+    pub(crate) fn set_idle(&self, idle: bool) {
+        self.idle.set(idle);
+    }
+
+    /// Sends a signal and wakes the task.
+    pub(crate) fn signal(&self, signal: Signal) {
+        self.signals.set(self.signals.get() | signal as u8);
+        if let Some(waker) = &*self.waker.borrow() {
+            waker.wake_by_ref();
+        }
+    }
+}
+
+/// All slots of one thread.
+#[derive(Debug)]
+pub(crate) struct Slots {
+    all: RefCell<Vec<Rc<Slot>>>,
+    next_scan_ms: Cell<u64>,
+    ticker: tokio::sync::Notify,
+}
+
+impl Default for Slots {
+    fn default() -> Self {
+        Self {
+            all: RefCell::default(),
+            next_scan_ms: Cell::new(NEVER_MS),
+            ticker: tokio::sync::Notify::new(),
+        }
+    }
+}
+
+impl Slots {
+    /// A slot for a new connection.
+    pub(crate) fn open(&self, now_ms: u64) -> Rc<Slot> {
+        let mut all = self.all.borrow_mut();
+        let slot = Rc::new(Slot {
+            place: Cell::new(all.len()),
+            deadline_ms: Cell::new(NEVER_MS),
+            signals: Cell::new(0),
+            movable_from: Cell::new(std::ptr::null()),
+            idle: Cell::new(false),
+            waker: RefCell::new(None),
+        });
+        all.push(Rc::clone(&slot));
+        self.scan_by(now_ms + SCAN_MS);
+        slot
+    }
+
+    /// The connection is over.
+    pub(crate) fn close(&self, slot: &Slot) {
+        let mut all = self.all.borrow_mut();
+        all.swap_remove(slot.place.get());
+        if let Some(moved) = all.get(slot.place.get()) {
+            moved.place.set(slot.place.get());
+        }
+    }
+
+    /// How many connections there are.
+    pub(crate) fn count(&self) -> usize {
+        self.all.borrow().len()
+    }
+
+    /// Sets a slot's deadline; a former one is forgotten, also where it has passed.
+    pub(crate) fn arm(&self, slot: &Slot, deadline_ms: u64) {
+        slot.deadline_ms.set(deadline_ms);
+        slot.signals.set(slot.signals.get() & !(Signal::Expired as u8));
+        self.scan_by(deadline_ms);
+    }
+
+    /// Ends every wait whose deadline passed. Returns when to look again.
+    pub(crate) fn scan(&self, now_ms: u64) -> u64 {
+        let all = self.all.borrow();
+        let mut next = if all.is_empty() { NEVER_MS } else { now_ms + SCAN_MS };
+        for slot in all.iter() {
+            let deadline = slot.deadline_ms.get();
+            if deadline <= now_ms {
+                slot.deadline_ms.set(NEVER_MS);
+                slot.signal(Signal::Expired);
+            } else {
+                next = next.min(deadline);
+            }
+        }
+        let next = next.max(now_ms + TICK_MS);
+        self.next_scan_ms.set(next);
+        next
+    }
+
+    /// When the next scan is due; [`NEVER_MS`] while there are no connections.
+    pub(crate) fn next_scan_ms(&self) -> u64 {
+        self.next_scan_ms.get()
+    }
+
+    /// Waits until a scan became due earlier than it was.
+    pub(crate) async fn hurried(&self) {
+        self.ticker.notified().await;
+    }
+
+    /// Tells every request that waits for this instance and may go elsewhere to do so. Returns how many.
+    pub(crate) fn abandon(&self, instance: *const InstanceShared) -> u64 {
+        let mut moved = 0;
+        for slot in self
+            .all
+            .borrow()
+            .iter()
+            .filter(|slot| slot.movable_from.get() == instance)
+        {
+            slot.signal(Signal::Abandoned);
+            moved += 1;
+        }
+        moved
+    }
+
+    /// Tells every idle connection to close.
+    pub(crate) fn close_idle(&self) {
+        for slot in self.all.borrow().iter().filter(|slot| slot.idle.get()) {
+            slot.signal(Signal::Close);
+        }
+    }
+
+    fn scan_by(&self, at_ms: u64) {
+        if at_ms < self.next_scan_ms.get() {
+            self.next_scan_ms.set(at_ms);
+            self.ticker.notify_one();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn deadlines_fire_once_and_late_ones_wait() {
+        let slots = Slots::default();
+        let (a, b) = (slots.open(0), slots.open(0));
+        slots.arm(&a, 10);
+        slots.arm(&b, 500);
+        assert_eq!(slots.next_scan_ms(), 10);
+        assert_eq!(slots.scan(10), 500);
+        let mut cx = Context::from_waker(Waker::noop());
+        assert_eq!(a.poll_signal(1, &mut cx), Poll::Ready(Signal::Expired));
+        assert_eq!(a.poll_signal(1, &mut cx), Poll::Pending);
+        assert_eq!(b.poll_signal(1, &mut cx), Poll::Pending);
+        slots.scan(500);
+        slots.arm(&b, 900);
+        assert_eq!(
+            b.poll_signal(1, &mut cx),
+            Poll::Pending,
+            "a passed deadline is forgotten with the next one"
+        );
+    }
+
+    #[test]
+    fn places_stay_right_when_connections_close() {
+        let slots = Slots::default();
+        let (a, b, c) = (slots.open(0), slots.open(0), slots.open(0));
+        slots.close(&a);
+        slots.close(&c);
+        slots.close(&b);
+        assert_eq!(slots.count(), 0);
+        assert_eq!(slots.scan(7), NEVER_MS);
+    }
+}

@@ -1,0 +1,232 @@
+//! One data thread's own state: everything its connections share.
+//!
+//! Single-threaded: cells and reference counts, no lock. Its orders come from the control thread and are
+//! carried out in [`crate::data`].
+
+use std::{
+    cell::{Cell, RefCell},
+    hash::{BuildHasher, Hasher, RandomState},
+    rc::Rc,
+    sync::Arc,
+};
+
+use evenkeel_core::{
+    retry::{Answer, Event},
+    time::Moment,
+};
+use tokio::sync::{Notify, mpsc};
+
+use crate::{
+    buffers::Buffers,
+    clock,
+    local::{LocalView, ServiceLocal},
+    messages::{Notice, ToThread},
+    shared::{EdgeShared, REJECTED_STATUSES, ServiceShared, ThreadCell},
+    slots::Slots,
+};
+
+/// The state.
+#[derive(Debug)]
+pub(crate) struct Thread {
+    pub(crate) index: usize,
+    pub(crate) slots: Slots,
+    pub(crate) buffers: Buffers,
+    pub(crate) ids: RequestIds,
+    pub(crate) shared: Arc<EdgeShared>,
+    pub(crate) peers: Vec<mpsc::UnboundedSender<ToThread>>,
+    pub(crate) view_changed: Notify,
+    pub(crate) connection_closed: Notify,
+    pub(crate) terminating: Cell<bool>,
+    notices: mpsc::Sender<Notice>,
+    view: RefCell<Option<Rc<LocalView>>>,
+    now: Cell<Moment>,
+    rejected_ms: Cell<u64>,
+}
+
+impl Thread {
+    /// The state of a thread that has no view yet.
+    pub(crate) fn new(
+        index: usize,
+        shared: Arc<EdgeShared>,
+        peers: Vec<mpsc::UnboundedSender<ToThread>>,
+        notices: mpsc::Sender<Notice>,
+    ) -> Self {
+        Self {
+            index,
+            slots: Slots::default(),
+            buffers: Buffers::default(),
+            ids: RequestIds::default(),
+            shared,
+            peers,
+            view_changed: Notify::new(),
+            connection_closed: Notify::new(),
+            terminating: Cell::new(false),
+            notices,
+            view: RefCell::new(None),
+            now: Cell::new(clock::now()),
+            rejected_ms: Cell::new(0),
+        }
+    }
+
+    /// The time as last read on this thread: good enough for deadlines.
+    pub(crate) fn now(&self) -> Moment {
+        self.now.get()
+    }
+
+    /// Reads the clock.
+    pub(crate) fn read_clock(&self) -> Moment {
+        let now = clock::now();
+        self.now.set(now);
+        now
+    }
+
+    /// The deadline that lies this far ahead.
+    pub(crate) fn deadline_ms(&self, after_ms: u64) -> u64 {
+        clock::millis(self.now()).saturating_add(after_ms)
+    }
+
+    /// The newest view.
+    pub(crate) fn view(&self) -> Option<Rc<LocalView>> {
+        self.view.borrow().clone()
+    }
+
+    /// Whether `view` is the newest one.
+    pub(crate) fn is_newest(&self, view: &Rc<LocalView>) -> bool {
+        self.view
+            .borrow()
+            .as_ref()
+            .is_some_and(|newest| Rc::ptr_eq(newest, view))
+    }
+
+    /// Serves new requests by this view.
+    pub(crate) fn set_view(&self, view: LocalView) {
+        *self.view.borrow_mut() = Some(Rc::new(view));
+    }
+
+    /// Replaces a service by what the newest view says of it, if it still knows it.
+    pub(crate) fn refresh(&self, service: &mut Rc<ServiceLocal>) {
+        let view = self.view.borrow();
+        if let Some(newest) = view.as_ref().and_then(|view| view.same_service(service)) {
+            *service = Rc::clone(newest);
+        }
+    }
+
+    /// The service at this place of the view that `service` belongs to, if that view is still the newest one.
+    pub(crate) fn service_beside(&self, service: &Rc<ServiceLocal>, place: usize) -> Option<Rc<ServiceLocal>> {
+        let view = self.view.borrow();
+        let newest = view.as_ref()?;
+        newest
+            .services
+            .iter()
+            .any(|other| Rc::ptr_eq(other, service))
+            .then(|| newest.services.get(place).cloned())?
+    }
+
+    /// Its own counters.
+    pub(crate) fn cell(&self) -> &ThreadCell {
+        &self.shared.threads[self.index].0
+    }
+
+    /// Tells the control thread something, or counts that there was no room for it.
+    pub(crate) fn notify(&self, notice: Notice) {
+        if self.notices.try_send(notice).is_err() {
+            self.cell().dropped_notices.add(1);
+        }
+    }
+
+    /// Counts a refused request; a sample of them, at most one a second, is told to the control thread.
+    pub(crate) fn rejected(&self, status: u16, reason: &'static str) {
+        if let Some(place) = REJECTED_STATUSES.iter().position(|&known| known == status) {
+            self.cell().rejected[place].add(1);
+        }
+        let now_ms = clock::millis(self.now());
+        if self.rejected_ms.get() == 0 || now_ms >= self.rejected_ms.get() + 1000 {
+            self.rejected_ms.set(now_ms);
+            self.notify(Notice::Rejected { status, reason });
+        }
+    }
+
+    /// Lets held requests of a service look again.
+    pub(crate) fn wake_held(&self, service: &Arc<ServiceShared>) {
+        let Some(view) = self.view() else { return };
+        for local in view
+            .services
+            .iter()
+            .filter(|local| Arc::ptr_eq(&local.view().shared, service))
+        {
+            local.queue.wake_first();
+        }
+    }
+
+    /// Asks the retry budget of a service.
+    pub(crate) fn may_spend(&self, service: &ServiceLocal) -> bool {
+        let now = self.read_clock();
+        let shared = &service.view().shared;
+        let retry = &service.config().retry;
+        let answer = shared.with_budget(|budget| {
+            budget.on(Event::Requests(service.unreported.take()), retry, now);
+            budget.on(Event::Retry, retry, now)
+        });
+        if answer == Answer::Granted {
+            return true;
+        }
+        let now_ms = clock::millis(now);
+        let last = shared.exhausted_ms.swap(now_ms, std::sync::atomic::Ordering::Relaxed);
+        if last == 0 || now_ms >= last + 1000 {
+            self.notify(Notice::BudgetExhausted {
+                service: Arc::clone(shared),
+            });
+        } else {
+            shared.exhausted_ms.store(last, std::sync::atomic::Ordering::Relaxed);
+        }
+        false
+    }
+
+    /// What has to happen now and then: budgets learn of requests, pools lose dead connections.
+    pub(crate) fn tidy(&self) {
+        let (Some(view), now) = (self.view(), self.read_clock()) else {
+            return;
+        };
+        for service in &view.services {
+            let requests = service.unreported.take();
+            if requests > 0 {
+                let retry = &service.config().retry;
+                service
+                    .view()
+                    .shared
+                    .with_budget(|budget| budget.on(Event::Requests(requests), retry, now));
+            }
+            for instance in &service.instances {
+                instance.pool.sweep(clock::millis(now));
+            }
+        }
+    }
+}
+
+/// Makes identities for requests: a counter from a random start, mixed by a bijection, so that they do not
+/// repeat on a thread and do not show how many there were.
+#[derive(Debug)]
+pub(crate) struct RequestIds(Cell<u64>);
+
+impl Default for RequestIds {
+    fn default() -> Self {
+        Self(Cell::new(RandomState::new().build_hasher().finish()))
+    }
+}
+
+impl RequestIds {
+    /// Sixteen hexadecimal digits.
+    pub(crate) fn next(&self) -> [u8; 16] {
+        let count = self.0.get().wrapping_add(0x9e37_79b9_7f4a_7c15);
+        self.0.set(count);
+        let mut mixed = count;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^= mixed >> 31;
+        let mut digits = [0u8; 16];
+        for (place, digit) in (0u32..).zip(digits.iter_mut()) {
+            *digit = b"0123456789abcdef"[usize::try_from((mixed >> (60 - 4 * place)) & 15).unwrap_or(0)];
+        }
+        digits
+    }
+}

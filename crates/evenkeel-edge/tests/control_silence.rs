@@ -1,0 +1,120 @@
+//! The silent-instance rule under load: one instance freezes, no client notices, and it comes back.
+
+mod control_support;
+
+use std::{
+    sync::atomic::Ordering::SeqCst,
+    thread,
+    time::{Duration, Instant},
+};
+
+use control_support::{Edge, get, instance::Server, load::Load, member, service};
+use evenkeel_core::{link::EventKind, status::Health};
+
+#[test]
+fn a_frozen_instance_is_silent_and_its_requests_move() {
+    let (edge, mut node) = Edge::linked(2);
+    let servers = [Server::start("one"), Server::start("two"), Server::start("three")];
+    let instances = (1..)
+        .zip(&servers)
+        .map(|(n, server)| member(&format!("shop/{n}"), server.address));
+    node.send(edge.snapshot(1, vec![service(instances.collect())]));
+    node.all_healthy(&["shop/1", "shop/2", "shop/3"]);
+    let load = Load::start(edge.address, 8);
+    servers[1].wait_for_requests(50);
+    let frozen = Instant::now();
+    servers[1].freeze();
+    let reason = node.health("shop/2", Health::Silent);
+    println!("silent after {:?}: {reason}", frozen.elapsed());
+    assert!(
+        reason.contains("while others are well, and 2 probes in a row failed: timed out after 300 ms"),
+        "{reason}"
+    );
+    let moved = node.event("shop/2", |what| match what {
+        EventKind::Moved { requests, .. } => Some(*requests),
+        _ => None,
+    });
+    assert!(moved > 0);
+    let before = load.answers.load(SeqCst);
+    thread::sleep(Duration::from_millis(200));
+    assert!(load.answers.load(SeqCst) > before, "the others go on");
+    let thawed = Instant::now();
+    servers[1].thaw();
+    node.health("shop/2", Health::Healthy);
+    println!("back after {:?}", thawed.elapsed());
+    let requests = servers[1].requests();
+    servers[1].wait_for_requests(requests + 10);
+    println!("worst latency {:?}", load.end());
+}
+
+#[test]
+fn a_slow_request_is_left_alone() {
+    let (edge, mut node) = Edge::linked(2);
+    let servers = [Server::start("one"), Server::start("two")];
+    let instances = (1..)
+        .zip(&servers)
+        .map(|(n, server)| member(&format!("shop/{n}"), server.address));
+    node.send(edge.snapshot(1, vec![service(instances.collect())]));
+    node.all_healthy(&["shop/1", "shop/2"]);
+    let address = edge.address;
+    let slow = thread::spawn(move || get(address, "/slow"));
+    let until = Instant::now() + Duration::from_secs(5);
+    while servers.iter().all(|server| server.requests() == 0) {
+        assert!(Instant::now() < until);
+        thread::sleep(Duration::from_millis(5));
+    }
+    let load = Load::start(edge.address, 1);
+    assert_eq!(slow.join().unwrap().0, 200);
+    load.end();
+    let bad = node.past.iter().any(|event| {
+        matches!(
+            &event.what,
+            EventKind::Health {
+                health: Health::Silent,
+                ..
+            } | EventKind::Moved { .. }
+        )
+    });
+    assert!(!bad, "{:#?}", node.past);
+}
+
+#[test]
+fn the_only_instance_is_left_to_its_check() {
+    let (edge, mut node) = Edge::linked(1);
+    let server = Server::start("one");
+    let mut shop = service(vec![member("shop/1", server.address)]);
+    let check = shop.check.as_mut().unwrap();
+    (check.interval_ms, check.timeout_ms) = (100, 100);
+    node.send(edge.snapshot(1, vec![shop]));
+    node.health("shop/1", Health::Healthy);
+    server.freeze();
+    let address = edge.address;
+    let waits = thread::spawn(move || get(address, "/"));
+    assert_eq!(
+        node.health("shop/1", Health::Unhealthy),
+        "3 probes in a row failed: timed out after 100 ms"
+    );
+    server.thaw();
+    node.health("shop/1", Health::Healthy);
+    assert_eq!(waits.join().unwrap().0, 200);
+}
+
+#[test]
+fn requests_move_when_the_check_gives_up_on_their_instance() {
+    let (edge, mut node) = Edge::linked(1);
+    let (one, two) = (Server::start("one"), Server::start("two"));
+    two.set_check_status(503);
+    let mut shop = service(vec![member("shop/1", one.address), member("shop/2", two.address)]);
+    let check = shop.check.as_mut().expect("the service has a check");
+    (check.interval_ms, check.timeout_ms) = (200, 200);
+    node.send(edge.snapshot(1, vec![shop]));
+    node.health("shop/1", Health::Healthy);
+    one.freeze();
+    let address = edge.address;
+    let waits = thread::spawn(move || get(address, "/"));
+    // Nobody could take over, so nothing was suspected, and the check decided.
+    node.health("shop/1", Health::Unhealthy);
+    two.set_check_status(200);
+    node.health("shop/2", Health::Healthy);
+    assert_eq!(waits.join().expect("an answer"), (200, "two".to_owned()));
+}

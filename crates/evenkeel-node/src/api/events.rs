@@ -1,0 +1,98 @@
+//! `GET /v1/events`: the journal from a position on, waiting for more where asked. `POST`: an entry from outside,
+//! as drills make them.
+
+use std::time::Duration;
+
+use axum::{
+    Json,
+    extract::{
+        Query, State,
+        rejection::{JsonRejection, QueryRejection},
+    },
+    http::StatusCode,
+};
+use evenkeel_core::journal::{Entry, Level, Reason};
+use serde::{Deserialize, Serialize};
+use tokio::time::Instant;
+
+use super::{Api, error::ApiError};
+use crate::journal;
+
+/// The longest wait.
+const MAX_WAIT_MS: u64 = 60_000;
+
+/// The most entries of one answer.
+const MAX_ENTRIES: u32 = 10_000;
+
+#[derive(Debug, Deserialize)]
+pub(super) struct Wanted {
+    after: Option<u64>,
+    limit: Option<u32>,
+    subject: Option<String>,
+    #[serde(default)]
+    wait_ms: u64,
+}
+
+#[derive(Debug, Serialize)]
+pub(super) struct Page {
+    entries: Vec<Entry>,
+    /// What to ask for next, as `after`.
+    next: u64,
+}
+
+/// Lists entries, oldest first. Without `after` these are the newest ones.
+pub(super) async fn list(
+    State(api): State<Api>,
+    wanted: Result<Query<Wanted>, QueryRejection>,
+) -> Result<Json<Page>, ApiError> {
+    let Query(wanted) = wanted?;
+    let query = journal::Query {
+        after: wanted.after,
+        limit: wanted.limit.unwrap_or(100).min(MAX_ENTRIES),
+        subject: wanted.subject.filter(|subject| !subject.is_empty()),
+    };
+    let until = Instant::now() + Duration::from_millis(wanted.wait_ms.min(MAX_WAIT_MS));
+    let mut newest = api.journal.newest();
+    loop {
+        let seen = *newest.borrow_and_update();
+        let entries = api.journal.read(query.clone()).await;
+        let over = tokio::time::Instant::now() >= until;
+        if !entries.is_empty() || over {
+            let last = entries.last().map(|entry| entry.id);
+            // Without a match, what was looked through need not be looked through again.
+            let next = last.unwrap_or_else(|| query.after.unwrap_or(0).max(seen));
+            return Ok(Json(Page { entries, next }));
+        }
+        // Either more was written, or the time is over; both are found out above.
+        let _ = tokio::time::timeout_at(until, newest.changed()).await;
+    }
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct Told {
+    subject: String,
+    kind: String,
+    message: String,
+    #[serde(default = "info")]
+    level: Level,
+    #[serde(default)]
+    reasons: Vec<Reason>,
+}
+
+fn info() -> Level {
+    Level::Info
+}
+
+/// Writes an entry.
+pub(super) async fn record(
+    State(api): State<Api>,
+    told: Result<Json<Told>, JsonRejection>,
+) -> Result<(StatusCode, Json<serde_json::Value>), ApiError> {
+    let Json(told) = told?;
+    if told.subject.is_empty() || told.kind.is_empty() || told.message.is_empty() {
+        return Err(ApiError::new(400, "subject, kind and message must not be empty", ""));
+    }
+    api.journal
+        .note(told.level, &told.subject, &told.kind, told.message, told.reasons);
+    Ok((StatusCode::CREATED, Json(serde_json::json!({}))))
+}

@@ -1,0 +1,47 @@
+//! The control plane of one node: it observes, decides by the core, and acts.
+//!
+//! The guard starts this process with its channel at descriptor 3 and starts it again when it dies. [`run`] reads
+//! the guard's inventory, so that after a restart every instance is known under the process it has, and then
+//! loops: events in, observation updated, plan made by the core, steps carried out, snapshot and status
+//! published. One task owns the whole world (the `node` module); everything else here is a tool that it uses or a
+//! task that talks to it over a channel. Nothing here serves clients' requests: the edge does, and it goes on
+//! with its last snapshot whatever happens to this process.
+//!
+//! | module | concern |
+//! | --- | --- |
+//! | `node` | the owner of the world: inputs, reconciling, publishing, answers |
+//! | `channel` | the guard's channel: packets with descriptors |
+//! | `edge_link` | the link to the edge: snapshots out, events and counters in |
+//! | `listeners`, `ports`, `users`, `launch` | what the machine must give: sockets, ports, users, commands |
+//! | `state_dir` | what is kept on disk: revisions, records of instances, the snapshot |
+//! | `logs` | output of instances: files, last lines, searching, following |
+//! | `journal` | events and decisions, on a thread of its own |
+//! | `traffic` | counters of the edge: totals over its restarts, rates and percentiles |
+//! | `api`, `metrics` | what is told to people and programs |
+
+mod api;
+mod channel;
+mod clock;
+mod config;
+mod edge_link;
+mod error;
+mod journal;
+mod launch;
+mod listeners;
+mod logs;
+mod metrics;
+mod node;
+mod ports;
+mod state_dir;
+mod traffic;
+mod users;
+
+pub use self::{
+    config::{NodeConfig, StackSource},
+    error::NodeError,
+    listeners::port_holder,
+    node::run,
+};
+
+/// The name of the API's socket below [`NodeConfig::runtime_dir`].
+pub const CONTROL_SOCKET: &str = "control.sock";

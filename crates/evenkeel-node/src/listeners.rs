@@ -1,0 +1,150 @@
+//! Listening sockets: bound here, held by the guard, used by the edge.
+//!
+//! Each edge thread has a socket of its own on every listener's address (`SO_REUSEPORT`, socket(7)), so that the
+//! kernel spreads connections and threads share nothing. Since that option lets any process of the same user bind
+//! the same address as well, an address is first tried without it: a port that somebody listens on is an error
+//! that names who does, not a silent division of the traffic.
+
+mod holder;
+
+use std::{
+    collections::BTreeMap,
+    io,
+    net::SocketAddr,
+    os::fd::{AsFd, OwnedFd},
+};
+
+use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, getsockname, listen, socket_with, sockopt};
+
+use crate::error::NodeError;
+
+/// Connections that the kernel keeps for us while all threads are busy or an edge is being replaced.
+const BACKLOG: i32 = 4096;
+
+/// The guard's name for one thread's socket.
+pub(crate) fn key(name: &str, thread: u16) -> String {
+    format!("listener/{name}/{thread}")
+}
+
+/// Name and thread of a held socket's key.
+pub(crate) fn parse_key(key: &str) -> Option<(&str, u16)> {
+    let (name, thread) = key.strip_prefix("listener/")?.rsplit_once('/')?;
+    Some((name, thread.parse().ok()?))
+}
+
+/// Where a socket is bound.
+pub(crate) fn address_of(socket: impl AsFd) -> io::Result<SocketAddr> {
+    SocketAddr::try_from(getsockname(socket)?).map_err(io::Error::from)
+}
+
+/// Binds one socket for each thread. `ours` are the addresses that are bound already, which are no obstacle.
+pub(crate) fn bind_all(
+    name: &str,
+    wanted: SocketAddr,
+    threads: u16,
+    ours: &BTreeMap<String, SocketAddr>,
+) -> Result<(SocketAddr, Vec<OwnedFd>), NodeError> {
+    let fail = |error: io::Error| explain(name, wanted, &error);
+    if !ours.values().any(|bound| bound.port() == wanted.port()) {
+        drop(open(wanted, false).map_err(fail)?);
+    }
+    let mut sockets = vec![open(wanted, true).map_err(fail)?];
+    // Port 0 lets the kernel choose; all threads share what it chose for the first.
+    let bound = address_of(&sockets[0]).map_err(fail)?;
+    for _ in 1..threads {
+        sockets.push(open(bound, true).map_err(fail)?);
+    }
+    Ok((bound, sockets))
+}
+
+/// Who listens on the port of `address`, as "`nginx` (process 4711)"; `None` where that cannot be seen.
+pub fn port_holder(address: SocketAddr) -> Option<String> {
+    holder::of(address).map(|holder| holder.to_string())
+}
+
+fn open(address: SocketAddr, shared: bool) -> io::Result<OwnedFd> {
+    let family = if address.is_ipv4() {
+        AddressFamily::INET
+    } else {
+        AddressFamily::INET6
+    };
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let socket = socket_with(family, SocketType::STREAM, flags, None)?;
+    sockopt::set_socket_reuseaddr(&socket, true)?;
+    if shared {
+        sockopt::set_socket_reuseport(&socket, true)?;
+    }
+    bind(&socket, &address)?;
+    listen(&socket, BACKLOG)?;
+    Ok(socket)
+}
+
+fn explain(name: &str, address: SocketAddr, error: &io::Error) -> NodeError {
+    let (why, fix) = match error.kind() {
+        io::ErrorKind::AddrInUse => {
+            let who = holder::of(address).map_or_else(|| "another process".to_owned(), |who| who.to_string());
+            let fix = format!("Stop it, or give `listeners.{name}.bind` another port.");
+            (format!("{who} listens there already"), fix)
+        }
+        io::ErrorKind::PermissionDenied => (
+            "ports below 1024 need a privilege".to_owned(),
+            "Run as root, grant CAP_NET_BIND_SERVICE (setcap cap_net_bind_service=+ep keel), or take a port from 1024 on."
+                .to_owned(),
+        ),
+        io::ErrorKind::AddrNotAvailable => (
+            "this machine does not have that address".to_owned(),
+            "Use one of its own addresses (ip address), or 0.0.0.0 for all of them.".to_owned(),
+        ),
+        _ => (error.to_string(), format!("Correct `listeners.{name}.bind` in the stack file.")),
+    };
+    NodeError::Listener {
+        name: name.to_owned(),
+        address,
+        why,
+        fix,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+
+    use super::*;
+
+    #[test]
+    fn threads_share_an_address_that_the_kernel_chose() {
+        let (bound, sockets) = bind_all("web", "127.0.0.1:0".parse().unwrap(), 3, &BTreeMap::new()).unwrap();
+        assert_ne!(bound.port(), 0);
+        for socket in &sockets {
+            assert_eq!(address_of(socket).unwrap(), bound);
+        }
+        // A second stack is refused although SO_REUSEPORT would let it in; ourselves we do not refuse.
+        assert!(bind_all("web", bound, 1, &BTreeMap::new()).is_err());
+        assert!(bind_all("web", bound, 1, &BTreeMap::from([("web".to_owned(), bound)])).is_ok());
+    }
+
+    #[test]
+    fn a_taken_port_names_its_holder() {
+        let held = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = held.local_addr().unwrap();
+        let error = bind_all("web", address, 2, &BTreeMap::new()).unwrap_err().to_string();
+        assert!(error.contains(&address.to_string()), "{error}");
+        assert!(error.contains(&format!("process {}", std::process::id())), "{error}");
+        assert!(error.contains("listeners.web.bind"), "{error}");
+    }
+
+    #[test]
+    fn an_address_of_another_machine_is_explained() {
+        let error = bind_all("web", "192.0.2.1:0".parse().unwrap(), 1, &BTreeMap::new())
+            .unwrap_err()
+            .to_string();
+        assert!(error.contains("does not have that address"), "{error}");
+    }
+
+    #[test]
+    fn keys_read_back() {
+        assert_eq!(parse_key(&key("web", 11)), Some(("web", 11)));
+        assert_eq!(parse_key("snapshot"), None);
+        assert_eq!(parse_key("listener/web"), None);
+    }
+}

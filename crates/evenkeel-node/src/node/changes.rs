@@ -1,0 +1,146 @@
+//! What differs between two revisions, in words: what `keel apply` prints and the journal keeps.
+
+use evenkeel_core::stack::{Service, Stack};
+
+use crate::{launch::Launch, state_dir::Revision};
+
+/// One clause for each difference that matters to somebody; "only comments or spelling" where there is none.
+pub(super) fn between(former: &Revision, next: &Revision) -> Vec<String> {
+    let mut changes = Vec::new();
+    let (a, b) = (&former.stack, &next.stack);
+    if a.stack.name != b.stack.name {
+        changes.push(format!("the stack's name: {} → {}", a.stack.name, b.stack.name));
+    }
+    listeners(a, b, &mut changes);
+    if a.routes != b.routes {
+        changes.push(format!("routes: {} → {}", a.routes.len(), b.routes.len()));
+    }
+    for (name, service) in &b.services {
+        match a.services.get(name) {
+            None => changes.push(format!("services.{name}: new, {}", size(service))),
+            Some(was) => changes.extend(of_service(name, (was, former), (service, next))),
+        }
+    }
+    for name in a.services.keys().filter(|name| !b.services.contains_key(*name)) {
+        changes.push(format!(
+            "services.{name}: removed; its instances are drained and stopped"
+        ));
+    }
+    for (differs, what) in [
+        (a.edge != b.edge, "edge: takes effect when `keel up` is started again"),
+        (
+            a.console != b.console,
+            "console: takes effect when the node process is started again",
+        ),
+        (a.logs != b.logs, "logs: bounds of log files"),
+        (a.drills != b.drills, "drills: what they send and check"),
+    ] {
+        if differs {
+            changes.push(what.to_owned());
+        }
+    }
+    if changes.is_empty() {
+        changes.push("only comments, spelling or the file's place".to_owned());
+    }
+    changes
+}
+
+fn listeners(a: &Stack, b: &Stack, changes: &mut Vec<String>) {
+    for (name, listener) in &b.listeners {
+        match a.listeners.get(name) {
+            None => changes.push(format!("listeners.{name}: new, on {}", listener.bind)),
+            Some(was) if was.bind != listener.bind => {
+                changes.push(format!("listeners.{name}: {} → {}", was.bind, listener.bind));
+            }
+            Some(was) if was != listener => changes.push(format!("listeners.{name}: limits or trusted networks")),
+            Some(_) => {}
+        }
+    }
+    let gone = a.listeners.keys().filter(|name| !b.listeners.contains_key(*name));
+    changes.extend(gone.map(|name| format!("listeners.{name}: removed")));
+}
+
+fn of_service(name: &str, (was, former): (&Service, &Revision), (is, next): (&Service, &Revision)) -> Vec<String> {
+    let mut changes = Vec::new();
+    let digest = |service, revision: &Revision| Launch::new(service, &revision.dir).map(|launch| launch.digest);
+    if was.run.is_some() != is.run.is_some() {
+        return vec![format!("services.{name}: now {}", size(is))];
+    }
+    if was.run.is_some() && was.replicas != is.replicas {
+        changes.push(format!(
+            "services.{name}: {} → {} instances",
+            was.replicas.0, is.replicas.0
+        ));
+    }
+    if digest(was, former) != digest(is, next) {
+        changes.push(format!(
+            "services.{name}: what its processes start with; they are replaced one by one"
+        ));
+    }
+    if was.instances != is.instances {
+        changes.push(format!("services.{name}: addresses, now {}", size(is)));
+    }
+    // Whatever else differs acts on what runs.
+    let rest = |service: &Service| Service {
+        run: None,
+        instances: None,
+        replicas: evenkeel_core::stack::Replicas::default(),
+        env: std::collections::BTreeMap::new(),
+        dir: None,
+        user: None,
+        memory: None,
+        ..service.clone()
+    };
+    if rest(was) != rest(is) {
+        changes.push(format!("services.{name}: settings that act without a restart"));
+    }
+    changes
+}
+
+fn size(service: &Service) -> String {
+    match &service.instances {
+        Some(fixed) => format!("{} fixed instances", fixed.len()),
+        None => format!("{} instances", service.replicas.0),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn revision(text: &str) -> Revision {
+        let text = format!("[stack]\nname = \"t\"\n{text}");
+        let stack = evenkeel_core::stack::parse(&text, "keel.toml").unwrap();
+        Revision {
+            number: 1,
+            text,
+            file: "keel.toml".to_owned(),
+            dir: "/srv".into(),
+            stack,
+        }
+    }
+
+    #[test]
+    fn differences_are_named() {
+        let base = "[listeners.web]\nbind = \"127.0.0.1:80\"\n[services.a]\nrun = [\"x\"]\nreplicas = 2\n";
+        let former = revision(base);
+        let next = revision(
+            "[listeners.web]\nbind = \"127.0.0.1:81\"\n[[routes]]\nservice = \"a\"\n[services.a]\nrun = [\"y\"]\nreplicas = 3\n\
+             start_timeout = \"5s\"\n[services.b]\ninstances = [\"127.0.0.1:9\"]\n",
+        );
+        let changes = between(&former, &next).join("\n");
+        for part in [
+            "listeners.web: 127.0.0.1:80 → 127.0.0.1:81",
+            "services.a: 2 → 3 instances",
+            "services.a: what its processes start with",
+            "services.a: settings that act without a restart",
+            "services.b: new, 1 fixed instances",
+        ] {
+            assert!(changes.contains(part), "{part} is missing from\n{changes}");
+        }
+        assert_eq!(
+            between(&former, &revision(&format!("# a comment\n{base}"))),
+            ["only comments, spelling or the file's place"]
+        );
+    }
+}

@@ -1,0 +1,123 @@
+//! Questions and requests of the API to the owner of the world.
+
+use std::path::PathBuf;
+
+use evenkeel_core::{stack::nearest, status::Status};
+use tokio::sync::{mpsc, oneshot};
+
+use super::{
+    Node,
+    apply::{Applied, Refused},
+};
+use crate::metrics::Scrape;
+
+/// What the API asks. Each carries the way for its answer.
+#[derive(Debug)]
+pub(crate) enum Command {
+    Status(oneshot::Sender<Status>),
+    /// The stack file in force: its name and its text.
+    Stack(oneshot::Sender<(String, String)>),
+    Scrape(oneshot::Sender<Scrape>),
+    /// The sentence that says how a subject is.
+    Now {
+        subject: String,
+        reply: oneshot::Sender<Result<String, UnknownSubject>>,
+    },
+    /// The instances whose output a subject stands for; none for `edge`, `node` and the like.
+    Instances {
+        subject: String,
+        reply: oneshot::Sender<Result<Vec<String>, UnknownSubject>>,
+    },
+    Apply {
+        text: String,
+        file: String,
+        dir: Option<PathBuf>,
+        reply: oneshot::Sender<Result<Applied, Refused>>,
+    },
+}
+
+/// Nobody has that name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct UnknownSubject {
+    pub(crate) subject: String,
+    /// The nearest name, if one is near enough to be meant.
+    pub(crate) nearest: Option<String>,
+    /// Some that there are.
+    pub(crate) known: Vec<String>,
+}
+
+/// The way to the owner of the world.
+#[derive(Clone, Debug)]
+pub(crate) struct Commands(mpsc::Sender<Command>);
+
+impl Commands {
+    pub(super) fn new(inbox: mpsc::Sender<Command>) -> Self {
+        Self(inbox)
+    }
+
+    /// Asks and waits; `None` when the process is about to end.
+    pub(crate) async fn ask<T>(&self, command: impl FnOnce(oneshot::Sender<T>) -> Command) -> Option<T> {
+        let (reply, answer) = oneshot::channel();
+        self.0.send(command(reply)).await.ok()?;
+        answer.await.ok()
+    }
+}
+
+impl Node {
+    /// Answers. Whoever asked may have gone away, which is no error.
+    pub(super) fn command(&mut self, command: Command) {
+        match command {
+            Command::Status(reply) => drop(reply.send(self.status())),
+            Command::Stack(reply) => drop(reply.send((self.revision.file.clone(), self.revision.text.clone()))),
+            Command::Scrape(reply) => drop(reply.send(self.scrape())),
+            Command::Now { subject, reply } => {
+                drop(reply.send(self.now_sentence(&subject).ok_or_else(|| self.unknown(&subject))));
+            }
+            Command::Instances { subject, reply } => {
+                drop(reply.send(self.output_of(&subject).ok_or_else(|| self.unknown(&subject))));
+            }
+            Command::Apply { text, file, dir, reply } => {
+                let applied = self.apply(&text, &file, dir, "an operator applied it");
+                // The answer comes once it is in force, not before.
+                let _ = self.settle();
+                drop(reply.send(applied));
+            }
+        }
+    }
+
+    fn output_of(&self, subject: &str) -> Option<Vec<String>> {
+        if matches!(subject, "edge" | "node" | "stack") {
+            return Some(Vec::new());
+        }
+        let all = self.slots.values();
+        if subject.is_empty() {
+            return Some(all.map(super::slot::Slot::name).collect());
+        }
+        let of_service = || {
+            all.clone()
+                .filter(|slot| slot.service == subject)
+                .map(super::slot::Slot::name)
+                .collect()
+        };
+        if self.revision.stack.services.contains_key(subject) {
+            return Some(of_service());
+        }
+        all.clone()
+            .find(|slot| slot.name() == subject)
+            .map(|slot| vec![slot.name()])
+    }
+
+    fn unknown(&self, subject: &str) -> UnknownSubject {
+        let mut known: Vec<String> = ["stack", "node", "edge"].map(str::to_owned).to_vec();
+        known.extend(self.revision.stack.services.keys().cloned());
+        known.extend(self.slots.values().map(super::slot::Slot::name));
+        known.extend(self.listeners.keys().map(|name| format!("listeners.{name}")));
+        let near = nearest(subject, known.iter().map(String::as_str)).map(str::to_owned);
+        known.truncate(20);
+        UnknownSubject {
+            subject: subject.to_owned(),
+            nearest: near,
+            known,
+        }
+    }
+}

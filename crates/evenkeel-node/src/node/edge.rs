@@ -1,0 +1,334 @@
+//! What the edge reports: verdicts, drained instances, holds, counters.
+
+use std::{
+    collections::BTreeMap,
+    io,
+    os::fd::OwnedFd,
+    time::{Duration, Instant},
+};
+
+use evenkeel_core::{
+    journal::{Level, Reason},
+    link::{self, Counters, EventKind, ToNode},
+    snapshot::Duty,
+    status::{Health, InstanceId, Phase},
+    supervise::Event,
+};
+use tokio::sync::mpsc;
+
+use super::{Node, instances::Place, slot::Verdict};
+use crate::edge_link::{EdgeLink, FromEdge};
+
+/// Refused requests are summed up so often, so that a hostile client cannot fill the journal.
+const REFUSALS_EVERY: Duration = Duration::from_mins(1);
+
+/// What is known of the edge.
+#[derive(Debug)]
+pub(super) struct Edge {
+    pub(super) pid: Option<u32>,
+    /// How often it was started before, by the guard's count.
+    pub(super) starts: u64,
+    /// How often it ended while we looked.
+    pub(super) exits: u64,
+    /// The snapshot that all its threads serve.
+    pub(super) applied: u64,
+    /// Events that found no room, on its side.
+    pub(super) dropped: u64,
+    /// Verdicts about fixed instances, by name.
+    pub(super) fixed: BTreeMap<String, Verdict>,
+    link: Option<EdgeLink>,
+    links: u64,
+    inbox: mpsc::Sender<FromEdge>,
+    refusals: Option<(Instant, u64)>,
+}
+
+impl Edge {
+    pub(super) fn new(inbox: mpsc::Sender<FromEdge>) -> Self {
+        Self {
+            pid: None,
+            starts: 0,
+            exits: 0,
+            applied: 0,
+            dropped: 0,
+            fixed: BTreeMap::new(),
+            link: None,
+            links: 0,
+            inbox,
+            refusals: None,
+        }
+    }
+
+    /// Takes a new link; a former one is closed.
+    pub(super) fn connect(&mut self, fd: OwnedFd) -> io::Result<()> {
+        self.links += 1;
+        self.link = Some(EdgeLink::open(self.links, fd, self.inbox.clone())?);
+        self.applied = 0;
+        Ok(())
+    }
+
+    pub(super) fn disconnect(&mut self) {
+        self.link = None;
+        self.applied = 0;
+    }
+
+    pub(super) fn link(&self) -> Option<&EdgeLink> {
+        self.link.as_ref()
+    }
+}
+
+impl Node {
+    /// Takes one message, unless it comes from a link that is no longer in use.
+    pub(super) fn edge_said(&mut self, said: FromEdge) {
+        let current = self.edge.link().map(|link| link.number);
+        match said {
+            FromEdge::Message { link, message } if Some(link) == current => self.edge_message(*message),
+            FromEdge::Closed { link, reason } if Some(link) == current => {
+                if self.shutdown.is_none() {
+                    // At the end of `keel up` the edge ends first, as it should.
+                    if self.shutdown.is_none() {
+                        tracing::warn!(reason, "the link to the edge is closed");
+                    }
+                }
+                self.edge.disconnect();
+            }
+            FromEdge::Message { .. } | FromEdge::Closed { .. } => {}
+        }
+    }
+
+    fn edge_message(&mut self, message: ToNode) {
+        match message {
+            ToNode::Hello { version, pid } => {
+                if version != link::VERSION {
+                    let problem =
+                        format!("the edge (process {pid}) speaks version {version} of the link; it is not used");
+                    self.note(Level::Error, "edge", "version", problem.clone(), Vec::new());
+                    self.problems.insert("link", problem);
+                    self.edge.disconnect();
+                }
+            }
+            ToNode::Applied { version } => {
+                self.edge.applied = version;
+                self.problems.remove("refused");
+            }
+            ToNode::Refused { version, reason } => {
+                let problem = format!("the edge refused snapshot {version} and serves the one before: {reason}");
+                self.note(Level::Error, "edge", "refused", problem.clone(), Vec::new());
+                self.problems.insert("refused", problem);
+            }
+            ToNode::Events { events, dropped } => {
+                self.edge.dropped += dropped;
+                for event in events {
+                    self.edge_event(event);
+                }
+            }
+            ToNode::Counters(counters) => self.counters(counters),
+        }
+    }
+
+    fn edge_event(&mut self, event: link::Event) {
+        let link::Event {
+            instance,
+            service,
+            what,
+            ..
+        } = event;
+        match (what, instance) {
+            (EventKind::Health { health, reason }, Some(id)) => self.verdict(&id, health, reason),
+            (EventKind::Liveness { passing, reason }, Some(id)) => self.liveness(&id, passing, reason),
+            (EventKind::Drained, Some(id)) => {
+                if let Some(place) = self.place_of_id(&id) {
+                    self.feed(&place, Event::Drained);
+                }
+            }
+            (EventKind::Rejected { status, reason }, _) => self.refusal(status, &reason),
+            (what, id) => {
+                let subject = id.map_or(service, |id| id.name);
+                self.note_event(&subject, what);
+            }
+        }
+    }
+
+    /// The instance of this name and generation, if it has a process.
+    fn place_of_id(&self, id: &InstanceId) -> Option<Place> {
+        let (service, number) = id.name.rsplit_once('/')?;
+        let place = (service.to_owned(), number.parse().ok()?);
+        let slot = self.slots.get(&place)?;
+        (slot.supervisor.memory().generation == id.generation && slot.duty().is_some()).then_some(place)
+    }
+
+    fn verdict(&mut self, id: &InstanceId, health: Health, reason: String) {
+        let phase = |node: &Self| node.place_of_id(id).map(|place| node.slots[&place].supervisor.phase());
+        let (before, expected) = (phase(self), self.is_expected(id, health));
+        let known = self.know_verdict(id, health, Some(&reason));
+        // That an instance got ready, or still is after a restart of ours, is said elsewhere.
+        let got_ready = health == Health::Healthy && before != phase(self);
+        if !known || expected || got_ready {
+            return;
+        }
+        let (level, message) = match health {
+            Health::Healthy => (Level::Info, "healthy: it gets requests"),
+            Health::Unhealthy => (Level::Warning, "unhealthy: it gets no new requests"),
+            Health::Silent => (Level::Warning, "silent: it gets no new requests"),
+            Health::Ejected => (Level::Warning, "ejected: it gets no requests for a while"),
+            Health::Unknown | Health::Draining => return,
+        };
+        self.note(level, &id.name, health.as_str(), message, vec![Reason::seen(reason)]);
+    }
+
+    /// Whether a verdict only repeats what was known before this process or the edge was started again.
+    fn is_expected(&self, id: &InstanceId, health: Health) -> bool {
+        let slot = self.place_of_id(id).map(|place| &self.slots[&place]);
+        health == Health::Healthy && slot.is_some_and(|slot| slot.adopted && slot.supervisor.memory().ready)
+    }
+
+    /// Keeps a verdict and tells supervision. `None` as reason: heard again, not a change by itself.
+    fn know_verdict(&mut self, id: &InstanceId, health: Health, reason: Option<&str>) -> bool {
+        let Some(place) = self.place_of_id(id) else {
+            return self.know_fixed_verdict(id, health, reason);
+        };
+        let slot = self.slots.get_mut(&place).expect("its place was found");
+        let changed = slot.verdict.health != health;
+        slot.adopted &= matches!(health, Health::Unknown);
+        if changed || reason.is_some() {
+            slot.verdict.health = health;
+            reason.unwrap_or_default().clone_into(&mut slot.verdict.reason);
+        }
+        if changed {
+            let reason = reason.unwrap_or_default().to_owned();
+            self.feed(&place, Event::Health { health, reason });
+        }
+        true
+    }
+
+    fn know_fixed_verdict(&mut self, id: &InstanceId, health: Health, reason: Option<&str>) -> bool {
+        let fixed = self
+            .snapshot
+            .services
+            .iter()
+            .flat_map(|service| &service.instances)
+            .any(|i| i.id == *id);
+        if !fixed || id.generation != 0 {
+            return false;
+        }
+        let verdict = self.edge.fixed.entry(id.name.clone()).or_default();
+        if verdict.health != health || reason.is_some() {
+            verdict.health = health;
+            reason.unwrap_or_default().clone_into(&mut verdict.reason);
+        }
+        true
+    }
+
+    fn liveness(&mut self, id: &InstanceId, passing: bool, reason: String) {
+        let Some(place) = self.place_of_id(id) else { return };
+        let slot = self.slots.get_mut(&place).expect("its place was found");
+        let running = slot.supervisor.phase() == Phase::Running;
+        let was_failing = std::mem::replace(&mut slot.not_live, !passing);
+        if running && was_failing == passing {
+            let (level, kind, message) = if passing {
+                (Level::Info, "live", "its liveness check passes again")
+            } else {
+                (Level::Warning, "not-live", "its liveness check fails")
+            };
+            self.note(level, &id.name, kind, message, vec![Reason::seen(reason.clone())]);
+        }
+        self.feed(&place, Event::Liveness { passing, reason });
+    }
+
+    fn note_event(&self, subject: &str, what: EventKind) {
+        let subject = if subject.is_empty() { "edge" } else { subject };
+        let (level, kind, message, reasons) = match what {
+            EventKind::HoldStarted { reason } => (
+                Level::Warning,
+                "holding",
+                "requests are held".to_owned(),
+                vec![Reason::seen(reason)],
+            ),
+            EventKind::HoldEnded { held, expired: 0 } => (
+                Level::Info,
+                "released",
+                format!("{held} held requests went on"),
+                Vec::new(),
+            ),
+            EventKind::HoldEnded { held, expired } => {
+                let message = format!("{held} requests were held; {expired} of them got 503 because it took too long");
+                (Level::Error, "released", message, Vec::new())
+            }
+            EventKind::Moved { requests, reason } => {
+                let message = format!("{requests} requests in flight were sent to other instances");
+                (Level::Info, "moved", message, vec![Reason::seen(reason)])
+            }
+            EventKind::BudgetExhausted => {
+                let message = "the retry budget is used up: failures reach clients until it recovers".to_owned();
+                (Level::Error, "budget-exhausted", message, Vec::new())
+            }
+            EventKind::Health { .. } | EventKind::Liveness { .. } | EventKind::Drained | EventKind::Rejected { .. } => {
+                return;
+            }
+        };
+        self.note(level, subject, kind, message, reasons);
+    }
+
+    fn refusal(&mut self, status: u16, reason: &str) {
+        let now = Instant::now();
+        match &mut self.edge.refusals {
+            Some((last, more)) if now.duration_since(*last) < REFUSALS_EVERY => *more += 1,
+            former => {
+                let more = former.as_ref().map_or(0, |(_, more)| *more);
+                *former = Some((now, 0));
+                let more = if more > 0 {
+                    format!(" ({more} more samples before it)")
+                } else {
+                    String::new()
+                };
+                let message = format!("a request was refused with {status}{more}");
+                self.note(
+                    Level::Info,
+                    "edge",
+                    "refused-request",
+                    message,
+                    vec![Reason::seen(reason)],
+                );
+            }
+        }
+    }
+
+    fn counters(&mut self, counters: Counters) {
+        let now = self.clock.now();
+        if let Some(base) = self.traffic.update(counters, now)
+            && let Err(error) = self.dir.save_totals(base)
+        {
+            tracing::warn!(%error, "totals of a former edge cannot be kept");
+        }
+        let services = self.traffic.newest().services.clone();
+        let mut in_flight: BTreeMap<InstanceId, u64> = BTreeMap::new();
+        for instance in services.into_iter().flat_map(|service| service.instances) {
+            self.know_verdict(&instance.id, instance.health, None);
+            if let Some(verdict) = self.verdict_mut(&instance.id) {
+                verdict.in_flight = instance.in_flight;
+            }
+            in_flight.insert(instance.id, instance.in_flight);
+        }
+        self.find_drained(&in_flight);
+    }
+
+    fn verdict_mut(&mut self, id: &InstanceId) -> Option<&mut Verdict> {
+        match self.place_of_id(id) {
+            Some(place) => self.slots.get_mut(&place).map(|slot| &mut slot.verdict),
+            None => self.edge.fixed.get_mut(&id.name),
+        }
+    }
+
+    /// An instance is drained too when the edge serves a snapshot in which it drains and counts nothing in flight
+    /// there: the edge says `Drained` once, and we may not have been there to hear it.
+    fn find_drained(&mut self, in_flight: &BTreeMap<InstanceId, u64>) {
+        let applied = self.edge.applied;
+        let drained = self.slots.iter().filter(|(_, slot)| {
+            slot.duty() == Some(Duty::Drain)
+                && slot.drained_from.is_some_and(|version| applied >= version)
+                && in_flight.get(&slot.id()).copied().unwrap_or(0) == 0
+        });
+        for place in drained.map(|(place, _)| place.clone()).collect::<Vec<_>>() {
+            self.feed(&place, Event::Drained);
+        }
+    }
+}

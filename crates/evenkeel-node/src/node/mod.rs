@@ -1,0 +1,168 @@
+//! The owner of the world: everything the node process knows is a field of [`Node`], and one task changes it.
+//!
+//! The loop takes what came in (notices of the guard, messages of the edge, questions of the API, time), updates
+//! the observation, asks the core what to do, does it, and publishes a snapshot if it differs from the last one.
+//! Inputs that are waiting are all taken before the world settles, so that a burst ends in one snapshot. Nothing
+//! here waits for a disk or for another process, except for small records that a restart depends on.
+
+mod apply;
+mod changes;
+mod commands;
+mod edge;
+mod guard;
+mod instances;
+mod inventory;
+mod publish;
+mod reconcile;
+mod restore;
+mod shutdown;
+mod slot;
+mod start;
+mod status;
+mod why;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::SocketAddr,
+    sync::Arc,
+    time::Duration,
+};
+
+use evenkeel_core::{
+    journal::{Level, Reason},
+    snapshot::Snapshot,
+};
+use tokio::sync::mpsc;
+
+pub(crate) use self::{
+    apply::{Applied, Refused},
+    commands::{Command, Commands, UnknownSubject},
+};
+use self::{edge::Edge, inventory::Hello, shutdown::Shutdown, slot::Slot};
+use crate::{
+    NodeConfig, NodeError,
+    channel::{Orders, Received},
+    clock::Clock,
+    edge_link::FromEdge,
+    journal::Journal,
+    logs::Logs,
+    state_dir::{Revision, StateDir, Writer},
+    traffic::Traffic,
+};
+
+/// Runs the node process until the guard ends it.
+///
+/// The guard's channel must be at descriptor 3. When it returns an error, the message has been written to standard
+/// error, and the guard has been told to finish unless instances run that need it.
+pub fn run(config: NodeConfig) -> Result<u8, NodeError> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(|source| NodeError::System {
+        what: "the runtime cannot be made",
+        source,
+    })?;
+    let result = runtime.block_on(start::run(config));
+    // A thread of the runtime may sit in a read of a slow disk; nobody needs its result any more.
+    runtime.shutdown_timeout(Duration::from_millis(100));
+    result
+}
+
+/// The world as this process knows it.
+struct Node {
+    config: NodeConfig,
+    clock: Clock,
+    hello: Hello,
+    orders: Orders,
+    dir: StateDir,
+    journal: Journal,
+    logs: Logs,
+    snapshot_file: Writer,
+    /// The revision in force.
+    revision: Revision,
+    /// Edge threads, fixed since the guard's start.
+    threads: u16,
+    /// Bound addresses by listener.
+    listeners: BTreeMap<String, SocketAddr>,
+    /// Instances of services that are run.
+    slots: BTreeMap<(String, u32), Slot>,
+    /// Keys of processes that are not ours and have been killed.
+    strays: BTreeSet<String>,
+    /// Why a rollout is not complete, by service.
+    rollouts: BTreeMap<String, String>,
+    edge: Edge,
+    traffic: Traffic,
+    /// The newest snapshot.
+    snapshot: Arc<Snapshot>,
+    /// What needs attention and is not visible elsewhere, by what it concerns.
+    problems: BTreeMap<&'static str, String>,
+    shutdown: Option<Shutdown>,
+}
+
+/// Where inputs come from.
+struct Inputs {
+    notices: mpsc::Receiver<Received>,
+    edge: mpsc::Receiver<FromEdge>,
+    commands: mpsc::Receiver<Command>,
+}
+
+/// How many inputs are taken before the world settles.
+const BURST: usize = 256;
+
+/// How long to wait at most when nothing has a deadline.
+const IDLE: Duration = Duration::from_hours(1);
+
+impl Node {
+    /// The loop. Ends with the exit code of `keel up`, or when the guard is gone.
+    async fn serve(&mut self, inputs: &mut Inputs) -> Result<u8, NodeError> {
+        loop {
+            if let Some(code) = self.settle() {
+                return Ok(code);
+            }
+            let wake = self.deadline().unwrap_or_else(|| self.clock.now() + IDLE);
+            let wake = tokio::time::Instant::from_std(self.clock.instant(wake));
+            tokio::select! {
+                biased;
+                received = inputs.notices.recv() => match received {
+                    Some(received) => self.notice(received),
+                    None => return Err(NodeError::GuardGone),
+                },
+                Some(said) = inputs.edge.recv() => self.edge_said(said),
+                Some(command) = inputs.commands.recv() => self.command(command),
+                () = tokio::time::sleep_until(wake) => {}
+            }
+            self.take_waiting(inputs);
+        }
+    }
+
+    fn take_waiting(&mut self, inputs: &mut Inputs) {
+        for _ in 0..BURST {
+            if let Ok(received) = inputs.notices.try_recv() {
+                self.notice(received);
+            } else if let Ok(said) = inputs.edge.try_recv() {
+                self.edge_said(said);
+            } else if let Ok(command) = inputs.commands.try_recv() {
+                self.command(command);
+            } else {
+                break;
+            }
+        }
+    }
+
+    /// Brings the world to rest: what is due is done, what is missing is started, what changed is published.
+    fn settle(&mut self) -> Option<u8> {
+        self.tick();
+        if self.shutdown.is_none() {
+            self.reconcile();
+            // What was just created starts now rather than at the next input.
+            self.tick();
+        }
+        self.publish();
+        self.shutdown_progress()
+    }
+
+    fn note(&self, level: Level, subject: &str, kind: &str, message: impl Into<String>, reasons: Vec<Reason>) {
+        self.journal.note(level, subject, kind, message.into(), reasons);
+    }
+}
+
+#[cfg(test)]
+mod tests;

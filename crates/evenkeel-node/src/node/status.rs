@@ -1,0 +1,262 @@
+//! The world as `status` and `/metrics` show it.
+
+use evenkeel_core::{
+    link::InstanceCounters,
+    stack::{Service, Stack},
+    status::{
+        EdgeStatus, Health, InstanceId, InstanceStatus, ListenerStatus, Phase, ProcessStatus, ServiceStatus, Status,
+    },
+};
+
+use super::{Node, publish::fixed_id, slot::Slot};
+use crate::{
+    metrics::{InstanceSample, Scrape},
+    traffic::Sums,
+};
+
+/// Lines of output shown of an instance that keeps failing.
+const LAST_LINES: usize = 20;
+
+impl Node {
+    /// Everything at once.
+    pub(super) fn status(&self) -> Status {
+        let stack = &self.revision.stack;
+        let totals = self.traffic.totals();
+        let services: Vec<ServiceStatus> = stack
+            .services
+            .iter()
+            .map(|(name, service)| self.service_status(name, service, totals.services.get(name)))
+            .collect();
+        Status {
+            stack: stack.stack.name.clone(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            revision: self.revision.number,
+            since: self.hello.since,
+            guard: ProcessStatus {
+                pid: self.hello.guard_pid,
+                restarts: 0,
+            },
+            node: ProcessStatus {
+                pid: std::process::id(),
+                restarts: self.hello.node_starts,
+            },
+            edge: self.edge.pid.map(|pid| EdgeStatus {
+                pid,
+                restarts: self.edge.starts,
+                snapshot: self.snapshot.version,
+                applied: self.edge.applied,
+                connections: self.traffic.newest().connections,
+            }),
+            listeners: self
+                .listeners
+                .iter()
+                .map(|(name, address)| ListenerStatus {
+                    name: name.clone(),
+                    address: address.to_string(),
+                })
+                .collect(),
+            problems: self.problems_of(stack, &services),
+            services,
+        }
+    }
+
+    fn service_status(&self, name: &str, service: &Service, sums: Option<&Sums>) -> ServiceStatus {
+        let sums = sums.cloned().unwrap_or_default();
+        let rates = self.traffic.rates(name, self.clock.now());
+        let fixed = service
+            .fixed()
+            .iter()
+            .map(|fixed| self.fixed_status(&fixed_id(name, &fixed.address), &fixed.address));
+        let run = self.slots_of(name).map(|slot| self.slot_status(slot));
+        let instances: Vec<InstanceStatus> = fixed.chain(run).collect();
+        let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
+        ServiceStatus {
+            name: name.to_owned(),
+            replicas: if service.run.is_some() {
+                service.replicas.0
+            } else {
+                count(service.fixed().len())
+            },
+            healthy: count(
+                instances
+                    .iter()
+                    .filter(|instance| instance.health == Health::Healthy)
+                    .count(),
+            ),
+            requests_per_s: rates.requests_per_s,
+            requests: sums.requests(),
+            errors: sums.errors(),
+            p50_ms: rates.p50_ms,
+            p99_ms: rates.p99_ms,
+            retries: sums.retries,
+            held: sums.held,
+            instances,
+        }
+    }
+
+    fn slots_of(&self, service: &str) -> impl Iterator<Item = &Slot> {
+        self.slots
+            .range((service.to_owned(), 0)..=(service.to_owned(), u32::MAX))
+            .map(|(_, slot)| slot)
+    }
+
+    fn slot_status(&self, slot: &Slot) -> InstanceStatus {
+        let memory = slot.supervisor.memory();
+        let phase = slot.supervisor.phase();
+        let failing = phase == Phase::GaveUp || memory.fruitless > 0 && phase != Phase::Running;
+        InstanceStatus {
+            name: slot.name(),
+            generation: memory.generation,
+            pid: slot.pid,
+            address: format!("127.0.0.1:{}", slot.port),
+            health: health_of(slot),
+            reason: slot.verdict.reason.clone(),
+            phase: Some(phase),
+            since: slot.started,
+            restarts: memory.restarts,
+            last_exit: slot.last_exit.clone(),
+            last_output: if failing {
+                self.logs.last(&slot.name(), LAST_LINES)
+            } else {
+                Vec::new()
+            },
+            in_flight: slot.verdict.in_flight,
+        }
+    }
+
+    fn fixed_status(&self, id: &InstanceId, address: &str) -> InstanceStatus {
+        let verdict = self.edge.fixed.get(&id.name).cloned().unwrap_or_default();
+        InstanceStatus {
+            name: id.name.clone(),
+            generation: id.generation,
+            pid: None,
+            address: address.to_owned(),
+            health: verdict.health,
+            reason: verdict.reason,
+            phase: None,
+            since: None,
+            restarts: 0,
+            last_exit: None,
+            last_output: Vec::new(),
+            in_flight: verdict.in_flight,
+        }
+    }
+
+    fn problems_of(&self, stack: &Stack, services: &[ServiceStatus]) -> Vec<String> {
+        let mut problems = Vec::new();
+        if self.shutdown.is_some() {
+            problems.push("keel is being stopped".to_owned());
+        }
+        if self.edge.pid.is_none() && self.edge.exits > 0 {
+            problems.push("the edge does not run: connections wait at the listening sockets".to_owned());
+        }
+        for service in services {
+            problems.extend(self.problems_of_service(service));
+        }
+        for service in stack.services.keys() {
+            if let Some(waiting) = self.rollouts.get(service).filter(|waiting| waiting.contains("gave up")) {
+                problems.push(format!("{service}: {waiting}"));
+            }
+        }
+        let dropped = self.journal.dropped();
+        if dropped > 0 {
+            problems.push(format!(
+                "{dropped} journal entries were dropped: the disk is slow, full or read-only"
+            ));
+        }
+        let lines = self.logs.dropped();
+        if lines > 0 {
+            problems.push(format!(
+                "{lines} lines of output were dropped: the disk is slow, full or read-only"
+            ));
+        }
+        problems.extend(self.journal.problem().map(str::to_owned));
+        let snapshot_file = self.snapshot_file.failure();
+        problems.extend(snapshot_file.map(|error| format!("the snapshot cannot be kept on disk: {error}")));
+        problems.extend(self.problems.values().cloned());
+        problems
+    }
+
+    fn problems_of_service(&self, service: &ServiceStatus) -> Vec<String> {
+        let mut problems = Vec::new();
+        for instance in service
+            .instances
+            .iter()
+            .filter(|instance| instance.phase == Some(Phase::GaveUp))
+        {
+            let how = instance.last_exit.as_deref().unwrap_or("it never started");
+            problems.push(format!(
+                "{} gave up ({how}): `keel why {}`",
+                instance.name, instance.name
+            ));
+        }
+        let starting = service
+            .instances
+            .iter()
+            .any(|instance| instance.phase == Some(Phase::Starting));
+        let unheard = |instance: &InstanceStatus| instance.phase.is_none() && instance.health == Health::Unknown;
+        let just_begun =
+            self.edge.applied == 0 || starting && service.requests == 0 || service.instances.iter().all(unheard);
+        if service.replicas > 0 && service.healthy == 0 && !just_begun && self.shutdown.is_none() {
+            problems.push(format!(
+                "{}: no instance is healthy, so requests are held",
+                service.name
+            ));
+        }
+        problems
+    }
+
+    /// What `/metrics` shows.
+    pub(super) fn scrape(&self) -> Scrape {
+        let status = self.status();
+        let newest = self.traffic.newest();
+        let counters: Vec<&InstanceCounters> = newest.services.iter().flat_map(|service| &service.instances).collect();
+        let sample = |service: &ServiceStatus, instance: &InstanceStatus| {
+            let id = InstanceId {
+                name: instance.name.clone(),
+                generation: instance.generation,
+            };
+            let counted = counters.iter().find(|counted| counted.id == id);
+            InstanceSample {
+                service: service.name.clone(),
+                name: instance.name.clone(),
+                health: instance.health,
+                restarts: instance.restarts,
+                in_flight: instance.in_flight,
+                tries: counted.map_or(0, |counted| counted.tries),
+                failures: counted.map_or(0, |counted| counted.failures),
+            }
+        };
+        Scrape {
+            totals: self.traffic.totals(),
+            connections: newest.connections,
+            holding: newest
+                .services
+                .iter()
+                .map(|service| (service.name.clone(), service.holding))
+                .collect(),
+            instances: status
+                .services
+                .iter()
+                .flat_map(|service| service.instances.iter().map(move |instance| sample(service, instance)))
+                .collect(),
+            edge_restarts: self.edge.starts,
+            node_restarts: self.hello.node_starts,
+            journal_dropped: self.journal.dropped(),
+            events_dropped: self.edge.dropped,
+            log_lines_dropped: self.logs.dropped(),
+            revision: self.revision.number,
+            snapshot: self.snapshot.version,
+            applied: self.edge.applied,
+        }
+    }
+}
+
+/// The edge's last verdict; unknown where there is no process.
+fn health_of(slot: &Slot) -> Health {
+    match slot.supervisor.phase() {
+        Phase::Waiting | Phase::GaveUp => Health::Unknown,
+        Phase::Draining | Phase::Stopping => Health::Draining,
+        Phase::Starting | Phase::Running => slot.verdict.health,
+    }
+}

@@ -1,0 +1,118 @@
+//! `revisions/`: every version of the stack that was in force, and which one is.
+
+use std::{fs, io, path::PathBuf};
+
+use evenkeel_core::stack::{self, Stack};
+use serde::{Deserialize, Serialize};
+
+use super::{StateDir, replace};
+use crate::error::NodeError;
+
+/// One version of the stack.
+#[derive(Clone, Debug)]
+pub(crate) struct Revision {
+    /// Counts from 1.
+    pub(crate) number: u64,
+    /// The file's text.
+    pub(crate) text: String,
+    /// Its name in messages.
+    pub(crate) file: String,
+    /// Where the file lies: the working directory of instances that name none.
+    pub(crate) dir: PathBuf,
+    /// What the text says.
+    pub(crate) stack: Stack,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Origin {
+    file: String,
+    dir: PathBuf,
+    applied_ms: u64,
+}
+
+impl StateDir {
+    /// The revision in force; `None` before the first one.
+    pub(crate) fn current_revision(&self) -> Result<Option<Revision>, NodeError> {
+        let path = self.path("revisions").join("current");
+        let text = match fs::read_to_string(&path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(source) => {
+                let (what, fix) = ("the revision in force cannot be read", "Check owner, mode and disk.");
+                return Err(NodeError::StateDir {
+                    what,
+                    path,
+                    source,
+                    fix,
+                });
+            }
+        };
+        let revision = text.trim().parse().ok().and_then(|number| self.revision(number));
+        revision.map(Some).ok_or_else(|| NodeError::State {
+            path: self.path("revisions"),
+            why: "the revision in force is missing or damaged".to_owned(),
+            fix: "Stop `keel up`, remove the folder `revisions`, and start it again with the stack file.",
+        })
+    }
+
+    /// A revision by its number, if it is there and still readable by this version.
+    pub(crate) fn revision(&self, number: u64) -> Option<Revision> {
+        let text = fs::read_to_string(self.path("revisions").join(format!("{number}.toml"))).ok()?;
+        let origin: Origin = Self::read_json(&self.path("revisions").join(format!("{number}.json")))?;
+        let stack = stack::parse(&text, &origin.file).ok()?;
+        Some(Revision {
+            number,
+            text,
+            file: origin.file,
+            dir: origin.dir,
+            stack,
+        })
+    }
+
+    /// Keeps a revision and puts it in force.
+    pub(crate) fn save_revision(&self, revision: &Revision, applied_ms: u64) -> io::Result<()> {
+        let folder = self.path("revisions");
+        let origin = Origin {
+            file: revision.file.clone(),
+            dir: revision.dir.clone(),
+            applied_ms,
+        };
+        let number = revision.number;
+        replace(&folder.join(format!("{number}.toml")), revision.text.as_bytes())?;
+        let origin = serde_json::to_vec(&origin).map_err(io::Error::other)?;
+        replace(&folder.join(format!("{number}.json")), &origin)?;
+        replace(&folder.join("current"), format!("{number}\n").as_bytes())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TEXT: &str = "[stack]\nname = \"t\"\n[services.s]\nrun = [\"true\"]\n";
+
+    #[test]
+    fn the_newest_one_is_in_force_and_former_ones_stay() {
+        let temp = tempfile::tempdir().unwrap();
+        let dir = StateDir::open(temp.path()).unwrap();
+        assert!(dir.current_revision().unwrap().is_none());
+        for number in 1..=2 {
+            let text = format!("{TEXT}replicas = {number}\n");
+            let stack = stack::parse(&text, "keel.toml").unwrap();
+            let revision = Revision {
+                number,
+                text,
+                file: "keel.toml".to_owned(),
+                dir: "/srv".into(),
+                stack,
+            };
+            dir.save_revision(&revision, 5).unwrap();
+        }
+        let current = dir.current_revision().unwrap().unwrap();
+        assert_eq!((current.number, current.stack.services["s"].replicas.0), (2, 2));
+        assert_eq!(dir.revision(1).unwrap().stack.services["s"].replicas.0, 1);
+
+        fs::write(temp.path().join("revisions/2.toml"), "[stack").unwrap();
+        assert!(dir.current_revision().unwrap_err().to_string().contains("revisions"));
+    }
+}

@@ -1,0 +1,190 @@
+//! Scenarios: what a seed asks for.
+//!
+//! A seed draws the service's settings, the load, and at least five faults. Faults come after the world had time
+//! to come up and are over by [`Scenario::calm_at`]; then nothing is done until [`Scenario::ends_at`], so that
+//! what should recover has recovered. Settings are drawn where rules differ by them and otherwise as in production.
+
+use std::time::Duration;
+
+use evenkeel_core::{
+    snapshot::{Balance, Check, Ejection, Hold, Probe, Retry, Service, ServiceLimits},
+    supervise::Policy,
+    time::Moment,
+};
+
+use crate::{fault::Fault, rng::Rng};
+
+/// When the first fault may strike.
+const FIRST_FAULT_MS: u64 = 8_000;
+/// When the last fault has struck.
+const LAST_FAULT_MS: u64 = 40_000;
+/// How long everything may take to recover.
+const SETTLE: Duration = Duration::from_secs(45);
+
+/// What a seed asks for.
+#[derive(Clone, Debug)]
+pub struct Scenario {
+    /// Where it came from.
+    pub seed: u64,
+    /// The service as the edge is told; without its instances.
+    pub service: Service,
+    /// The service as supervisors are told.
+    pub policy: Policy,
+    /// Instances wanted at first.
+    pub replicas: u32,
+    /// Mean time between two requests.
+    pub every: Duration,
+    /// Faults by moment.
+    pub faults: Vec<(Moment, Fault)>,
+    /// When all faults are over.
+    pub calm_at: Moment,
+    /// Whether an operator then tries again what gave up.
+    pub try_again: bool,
+    /// When the run ends.
+    pub ends_at: Moment,
+    /// Bounds are so narrow that requests may fail by them although an instance is well.
+    pub narrow: bool,
+}
+
+impl Scenario {
+    /// The scenario of this seed.
+    pub fn draw(seed: u64) -> Self {
+        let mut rng = Rng::new(seed);
+        let narrow = rng.chance(12);
+        let policy = draw_policy(&mut rng);
+        let service = draw_service(&mut rng, narrow);
+        let replicas = u32::try_from(rng.between(1, 4)).expect("at most 4");
+        let every = rng.millis(15, 80);
+        let faults = draw_faults(&mut rng);
+        let last_over = faults.iter().map(|(at, fault)| *at + fault.lasts()).max();
+        let calm_at = last_over.unwrap_or_default() + Duration::from_millis(100);
+        Self {
+            seed,
+            service,
+            policy,
+            replicas,
+            every,
+            faults,
+            calm_at,
+            try_again: rng.chance(50),
+            ends_at: calm_at + SETTLE,
+            narrow,
+        }
+    }
+}
+
+fn draw_faults(rng: &mut Rng) -> Vec<(Moment, Fault)> {
+    let count = rng.between(5, 16);
+    let mut faults: Vec<(Moment, Fault)> = (0..count)
+        .map(|_| {
+            let at = Moment::ORIGIN + rng.millis(FIRST_FAULT_MS, LAST_FAULT_MS);
+            (at, Fault::draw(rng))
+        })
+        .collect();
+    // Faults that strike together find more than faults that strike alone: some are moved next to another one.
+    for at in 1..faults.len() {
+        if rng.chance(40) {
+            faults[at].0 = faults[at - 1].0 + rng.millis(0, 1_500);
+        }
+    }
+    faults.sort_by_key(|(at, _)| *at);
+    faults
+}
+
+fn draw_policy(rng: &mut Rng) -> Policy {
+    Policy {
+        start_timeout: rng.millis(3_000, 6_000),
+        drain: rng.millis(1_000, 3_000),
+        grace: rng.millis(300, 1_000),
+        liveness_after: rng.pick(&[None, Some(2_000), Some(3_000)]).map(Duration::from_millis),
+        delay: Duration::from_millis(100),
+        max_delay: rng.millis(800, 3_000),
+        reset: rng.millis(3_000, 8_000),
+        attempts: rng.pick(&[3, 4, 6]),
+    }
+}
+
+fn draw_service(rng: &mut Rng, narrow: bool) -> Service {
+    let check = |path: &str, interval_ms, fall| Check {
+        probe: Probe::Http {
+            path: path.to_owned(),
+            host: None,
+            status: (200, 399),
+        },
+        interval_ms,
+        timeout_ms: interval_ms,
+        rise: 2,
+        fall,
+    };
+    Service {
+        name: "shop".to_owned(),
+        balance: rng.pick(&[
+            Balance::RoundRobin,
+            Balance::WeightedRoundRobin,
+            Balance::LeastConnections,
+            Balance::IpHash,
+        ]),
+        check: Some(check("/healthz", rng.pick(&[500, 1_000]), rng.pick(&[2, 3]))),
+        liveness: Some(check("/livez", 500, 1)),
+        ejection: Ejection {
+            consecutive: rng.pick(&[0, 3, 5]),
+            percent: rng.pick(&[0, 50]),
+            min_requests: rng.pick(&[10, 20]),
+            window_ms: 10_000,
+            base_ms: rng.pick(&[1_000, 2_000, 5_000]),
+            max_ms: 8_000,
+            max_percent: rng.pick(&[30, 50, 100]),
+            count_5xx: rng.chance(50),
+        },
+        retry: draw_retry(rng, narrow),
+        hold: Hold {
+            max_ms: rng.pick(&[0, 500, 3_000, 10_000]),
+            max_requests: rng.pick(&[10, 1_000]),
+        },
+        limits: ServiceLimits {
+            connect_timeout_ms: 1_000,
+            response_timeout_ms: if narrow { 1_500 } else { 10_000 },
+            idle_timeout_ms: 60_000,
+            in_flight_per_instance: 0,
+            head_bytes: 65_536,
+            whole_bytes: 65_536,
+            silent_after_ms: rng.pick(&[150, 250, 400]),
+            idle_connections: 128,
+        },
+        fallback: None,
+        instances: Vec::new(),
+    }
+}
+
+fn draw_retry(rng: &mut Rng, narrow: bool) -> Retry {
+    if narrow {
+        return Retry {
+            max: u8::try_from(rng.between(0, 1)).expect("at most 1"),
+            budget_percent: rng.pick(&[0, 5]),
+            budget_min_per_s: 0,
+            try_timeout_ms: 0,
+        };
+    }
+    Retry {
+        max: 8,
+        budget_percent: 20,
+        budget_min_per_s: 50,
+        try_timeout_ms: 0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn long_enough_and_faulty_enough() {
+        for seed in 0..500 {
+            let scenario = Scenario::draw(seed);
+            assert!(scenario.ends_at >= Moment::from_millis(60_000));
+            assert!(scenario.faults.len() >= 5);
+            let over = |(at, fault): &(Moment, Fault)| *at + fault.lasts() < scenario.calm_at;
+            assert!(scenario.faults.iter().all(over));
+        }
+    }
+}
