@@ -7,7 +7,10 @@
 
 use std::time::Duration;
 
-use crate::{snapshot::Retry, time::Moment};
+use crate::{
+    snapshot::{Hold, Retry},
+    time::Moment,
+};
 
 /// What is known of a request whose try failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -141,6 +144,18 @@ fn slot(second: u64) -> usize {
     usize::try_from(second % WINDOW_S).unwrap_or(0)
 }
 
+/// Shortest and longest pause of a request that reaches nobody, in milliseconds.
+const PAUSE_MS: (u64, u64) = (10, 500);
+
+/// How long a request waits that has tried every healthy instance and could not even connect, before it tries them
+/// again, in milliseconds. Such an instance is about to lose its health or to come back; the request is held as if
+/// nobody were healthy, so the pauses grow with what it has waited already and end where holding would. `None`: it
+/// has waited long enough.
+pub fn pause_ms(paused_ms: u64, hold: &Hold) -> Option<u64> {
+    let rest = hold.max_ms.checked_sub(paused_ms).filter(|&rest| rest > 0)?;
+    Some(paused_ms.clamp(PAUSE_MS.0, PAUSE_MS.1).min(rest))
+}
+
 /// How long a refused client should wait before it asks again (`Retry-After`, RFC 9110 section 10.2.3), in whole
 /// seconds and at least one.
 pub fn retry_after_s(wait: Duration) -> u64 {
@@ -150,6 +165,21 @@ pub fn retry_after_s(wait: Duration) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn pauses_grow_and_end_with_holding() {
+        let hold = Hold {
+            max_ms: 1_000,
+            max_requests: 1,
+        };
+        let (mut pauses, mut waited_ms) = (Vec::new(), 0);
+        while let Some(pause) = pause_ms(waited_ms, &hold) {
+            pauses.push(pause);
+            waited_ms += pause;
+        }
+        assert_eq!(pauses, [10, 10, 20, 40, 80, 160, 320, 360]);
+        assert_eq!(pause_ms(0, &Hold { max_ms: 0, ..hold }), None);
+    }
 
     const RETRY: Retry = Retry {
         max: 2,

@@ -95,6 +95,14 @@ pub(crate) fn pick(
     }
 }
 
+/// Whether this request has tried every healthy instance, and there is at least one.
+pub(crate) fn all_tried(service: &ServiceLocal, tried: &Tried) -> bool {
+    let mut serving = (0..service.instances.len())
+        .filter(|&place| serves(service, place))
+        .peekable();
+    serving.peek().is_some() && serving.all(|place| tried.has(&service.instances[place]))
+}
+
 /// Whether some instance of the service could serve if it were below its bound.
 pub(crate) fn has_healthy(service: &ServiceLocal) -> bool {
     (0..service.instances.len()).any(|place| serves(service, place))

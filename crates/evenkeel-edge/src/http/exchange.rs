@@ -3,9 +3,13 @@
 //! A single try is made in [`super::attempt`]. Here is decided what follows from its end: the answer goes to the
 //! client, another try is made, or the edge answers itself. The pure rules of what may be repeated live in core.
 
-use std::sync::Arc;
+use std::{
+    convert::Infallible,
+    sync::Arc,
+    task::{Context, Poll},
+};
 
-use evenkeel_core::retry::{Sent, retry_after_s};
+use evenkeel_core::retry::{self, Sent, retry_after_s};
 
 use super::{
     attempt::attempt,
@@ -16,7 +20,8 @@ use super::{
 use crate::{
     hold::{Refused, Seeker, acquire},
     messages::{Failure, Notice},
-    pick::Flight,
+    pick::{Flight, all_tried},
+    slots::Signal,
 };
 
 /// How a request ended.
@@ -89,9 +94,8 @@ pub(crate) enum Received {
 
 /// Takes a request to an instance and its answer to the client.
 pub(crate) async fn run(client: &mut Client, request: &mut Request) -> Outcome {
-    let mut last: Option<Cause> = None;
     loop {
-        if request.tries > 0 {
+        if request.tries > 0 || request.paused_ms > 0 {
             client.thread.read_clock();
             client.thread.refresh(&mut request.service);
         }
@@ -127,13 +131,10 @@ pub(crate) async fn run(client: &mut Client, request: &mut Request) -> Outcome {
             Err(failed) => {
                 note_failure(client, &flight, failed.cause);
                 drop(flight);
-                if !may_go_on(client, request, failed) {
-                    last = Some(failed.cause);
+                if !may_go_on(client, request, failed) && !pause(client, request, failed).await {
+                    return give_up(client, request, failed.cause).await;
                 }
             }
-        }
-        if let Some(cause) = last {
-            return give_up(client, request, cause).await;
         }
     }
 }
@@ -142,8 +143,35 @@ pub(crate) async fn run(client: &mut Client, request: &mut Request) -> Outcome {
 /// budget: there are only as many of them as were in flight.
 fn may_go_on(client: &Client, request: &Request, failed: Failed) -> bool {
     failed.cause != Cause::ResponseTimeout
+        && !reached_nobody(request, failed)
         && request.may_repeat(failed.sent)
         && (failed.cause == Cause::Abandoned || client.thread.may_spend(&request.service))
+}
+
+/// Whether every healthy instance was tried, and the last of them could not even be connected to. Trying them again
+/// at once would use up the tries before anybody can have noticed.
+fn reached_nobody(request: &Request, failed: Failed) -> bool {
+    failed.sent == Sent::Nothing && all_tried(&request.service, &request.tried)
+}
+
+/// Where nobody could be reached, waits until somebody may be: the request is held, as it would be had the edge
+/// known. Returns whether it may go on.
+async fn pause(client: &Client, request: &mut Request, failed: Failed) -> bool {
+    if !reached_nobody(request, failed) {
+        return false;
+    }
+    let Some(pause_ms) = retry::pause_ms(request.paused_ms, &request.service.config().hold) else {
+        return false;
+    };
+    client.thread.read_clock();
+    client
+        .thread
+        .slots
+        .arm(&client.slot, client.thread.deadline_ms(pause_ms));
+    let never = |_: &mut Context<'_>| Poll::<Infallible>::Pending;
+    let Err(_expired) = client.slot.until(Signal::Expired as u8, never).await;
+    request.forget_try(pause_ms);
+    true
 }
 
 /// Counts a failed try.

@@ -162,6 +162,7 @@ impl Client {
             started,
             tries: 0,
             tried: Tried::default(),
+            paused_ms: 0,
         };
         self.input.consume(used);
         Ok(Some(request))

@@ -73,6 +73,8 @@ pub(crate) struct Request {
     pub(crate) started: Moment,
     pub(crate) tries: u8,
     pub(crate) tried: Tried,
+    /// How long it has waited because nobody could be reached.
+    pub(crate) paused_ms: u64,
 }
 
 impl Request {
@@ -83,6 +85,13 @@ impl Request {
         }
         self.tries = self.tries.saturating_add(1);
         self.tried.push(&flight.instance);
+    }
+
+    /// The last try reached nobody and was followed by a pause: it does not count, and everybody may be tried anew.
+    pub(crate) fn forget_try(&mut self, pause_ms: u64) {
+        self.tries = self.tries.saturating_sub(1);
+        self.tried = Tried::default();
+        self.paused_ms += pause_ms;
     }
 
     /// Whether it may be sent again although an instance may have seen it. The budget is asked separately.

@@ -222,8 +222,9 @@ impl Node {
         let Some(place) = self.place_of_id(id) else { return };
         let slot = self.slots.get_mut(&place).expect("its place was found");
         let running = slot.supervisor.phase() == Phase::Running;
-        let was_failing = std::mem::replace(&mut slot.not_live, !passing);
-        if running && was_failing == passing {
+        // What it shows while it starts is no news.
+        if running && slot.not_live == passing {
+            slot.not_live = !passing;
             let (level, kind, message) = if passing {
                 (Level::Info, "live", "its liveness check passes again")
             } else {

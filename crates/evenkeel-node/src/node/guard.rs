@@ -103,9 +103,6 @@ impl Node {
         self.edge.pid = None;
         self.edge.exits += 1;
         if self.shutdown.is_some() {
-            return;
-        }
-        if self.shutdown.is_some() {
             self.edge_finished(status);
             return;
         }

@@ -11,6 +11,9 @@ use evenkeel_core::{
 use super::Node;
 use crate::launch::Launch;
 
+/// More rounds than any change of one service needs; what is left then is done at the next event.
+const MOST_ROUNDS: usize = 16;
+
 impl Node {
     /// Plans every service and takes the steps.
     pub(super) fn reconcile(&mut self) {
@@ -27,6 +30,8 @@ impl Node {
         }
     }
 
+    /// Retiring an instance that has no process frees its place at once, so the plan is made anew until it asks for
+    /// nothing more.
     fn reconcile_service(&mut self, name: &str) {
         let service = self.revision.stack.services.get(name);
         let launch = service
@@ -42,25 +47,39 @@ impl Node {
                 digest: String::new(),
             },
         };
-        let of_service = self.slots.range((name.to_owned(), 0)..=(name.to_owned(), u32::MAX));
-        let observed: Vec<Observed> = of_service.map(|(_, slot)| slot.observed()).collect();
-        let plan = rollout::plan(&desired, &observed);
-        for step in plan.steps {
+        for _ in 0..MOST_ROUNDS {
+            let plan = rollout::plan(&desired, &self.observe(name));
+            match plan.waiting {
+                Some(waiting) => self.rollouts.insert(name.to_owned(), waiting),
+                None => self.rollouts.remove(name),
+            };
+            if plan.steps.is_empty() {
+                return;
+            }
+            self.take(name, launch.as_ref(), plan.steps);
+        }
+    }
+
+    fn observe(&self, service: &str) -> Vec<Observed> {
+        let of_service = self
+            .slots
+            .range((service.to_owned(), 0)..=(service.to_owned(), u32::MAX));
+        of_service.map(|(_, slot)| slot.observed()).collect()
+    }
+
+    fn take(&mut self, service: &str, launch: Option<&Arc<Launch>>, steps: Vec<Step>) {
+        for step in steps {
             match step {
                 Step::Create { number, reasons } => {
-                    let launch = launch.clone().expect("only a service that is run wants instances");
-                    self.create(name, number, launch, reasons);
+                    let launch = launch.cloned().expect("only a service that is run wants instances");
+                    self.create(service, number, launch, reasons);
                 }
                 Step::Retire { number, reasons } => {
-                    let place = (name.to_owned(), number);
+                    let place = (service.to_owned(), number);
                     self.feed(&place, Event::Retire { reason: join(&reasons) });
                 }
             }
         }
-        match plan.waiting {
-            Some(waiting) => self.rollouts.insert(name.to_owned(), waiting),
-            None => self.rollouts.remove(name),
-        };
     }
 }
 

@@ -1,0 +1,141 @@
+//! The arguments of `keel`: every command, its help and where it leads.
+//!
+//! A command's options stand beside its code, in a file of its own below `command`. The processes of a node are
+//! hidden commands, since nobody but `keel` starts them.
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::{
+    command::{apply, completions, events, internal, logs, status, up, validate, why},
+    context::{Context, Global},
+    drill,
+    failure::Failure,
+    init,
+};
+
+const AFTER_HELP: &str = "\
+Exit codes:
+  0    done
+  1    not done, or a drill did not pass
+  2    the arguments or the stack file are wrong; nothing was changed
+  3    nothing is running
+  4    the stack has nothing of that name
+  5    a drill was refused: the stack is not well enough to be harmed
+  130  a drill was interrupted
+
+Environment:
+  KEEL_STATE_DIR  the same as --state-dir
+  KEEL_LOG        what the processes of keel say on standard error, as `info` [default: warn]
+  NO_COLOR        no colour, also on a terminal
+
+Begin with `keel demo`, or in the folder of an application with `keel init` and `keel up`.";
+
+/// High availability for web applications: balances, supervises and rehearses failures.
+#[derive(Debug, Parser)]
+#[command(
+    name = "keel",
+    version,
+    about = "Keeps a web application up: balances it over its instances, supervises them, rehearses their failures",
+    after_help = AFTER_HELP,
+    max_term_width = 100,
+    disable_help_subcommand = true,
+    subcommand_required = true,
+    arg_required_else_help = true
+)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) global: Global,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Show everything at once: a shop in three instances behind the edge, with visitors
+    #[cfg(feature = "demo")]
+    Demo(crate::command::demo::Args),
+    /// Write a stack file from what lies in an application's folder
+    Init(init::Args),
+    /// Run a stack, or three copies of a command
+    Up(up::Args),
+    /// Check a stack file and say what it means
+    Validate(validate::Args),
+    /// Change the running stack to what the file says now
+    Apply(apply::Args),
+    /// Show services, instances and problems
+    Status(status::Args),
+    /// Show what instances print
+    Logs(logs::Args),
+    /// Show what happened and what was decided
+    Events(events::Args),
+    /// Explain how a service or an instance came to be as it is
+    Why(why::Args),
+    /// Rehearse a failure on the running stack and give a verdict
+    Drill(drill::Args),
+    /// Print completions for a shell
+    Completions(completions::Args),
+    #[command(flatten)]
+    Internal(internal::Command),
+}
+
+/// Runs the command that was given.
+pub(crate) fn dispatch(cli: Cli) -> Result<ExitCode, Failure> {
+    let context = Context::new(cli.global);
+    let done = match cli.command {
+        #[cfg(feature = "demo")]
+        Command::Demo(args) => crate::command::demo::run(&args, &context)?,
+        Command::Init(args) => init::run(&args, &context)?,
+        Command::Up(args) => return up::run(&args, &context),
+        Command::Validate(args) => validate::run(&args, &context)?,
+        Command::Apply(args) => apply::run(&args, &context)?,
+        Command::Status(args) => status::run(&args, &context)?,
+        Command::Logs(args) => logs::run(&args, &context)?,
+        Command::Events(args) => events::run(&args, &context)?,
+        Command::Why(args) => why::run(&args, &context)?,
+        Command::Drill(args) => return drill::run(args, &context),
+        Command::Completions(args) => completions::run(&args, &context)?,
+        Command::Internal(command) => return internal::run(command, &context),
+    };
+    Ok(done.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn arguments_are_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn help() {
+        let mut keel = Cli::command().term_width(100);
+        insta::assert_snapshot!("help", keel.render_help());
+    }
+
+    #[test]
+    fn help_of_every_command() {
+        let mut keel = Cli::command().term_width(100);
+        keel.build();
+        for command in keel.get_subcommands_mut().filter(|command| !command.is_hide_set()) {
+            insta::assert_snapshot!(format!("help_{}", command.get_name()), command.render_help());
+        }
+    }
+
+    #[test]
+    fn global_options_go_anywhere() {
+        for args in [["keel", "--json", "status"], ["keel", "status", "--json"]] {
+            assert!(Cli::try_parse_from(args).unwrap().global.json, "{args:?}");
+        }
+    }
+
+    #[test]
+    fn wrong_arguments_end_with_2() {
+        assert_eq!(Cli::try_parse_from(["keel", "stauts"]).unwrap_err().exit_code(), 2);
+    }
+}

@@ -1,0 +1,127 @@
+//! `keel events`: what happened and what was decided, oldest first.
+
+use evenkeel_core::journal::{Entry, Level};
+
+use crate::{
+    api::{Api, Events, encode},
+    context::{Context, block_on},
+    failure::{Exit, Failure},
+    style::{Paint, harmless},
+    words::timestamp,
+};
+
+/// Options of `keel events`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Go on with what happens from now on
+    #[arg(short, long)]
+    follow: bool,
+    /// Only what concerns this service, instance or part, as `shop`, `shop/1` or `edge`
+    #[arg(short, long)]
+    subject: Option<String>,
+    /// How many of the newest
+    #[arg(short = 'n', long, default_value_t = 50, value_name = "N")]
+    limit: u32,
+}
+
+/// How long the node process waits for something new before it answers with nothing.
+const WAIT_MS: u32 = 20_000;
+
+/// Prints what there is, and what comes.
+pub(crate) fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
+    let running = context.running()?;
+    let api = Api::of(&running);
+    let subject = args
+        .subject
+        .as_ref()
+        .map(|subject| format!("&subject={}", encode(subject)))
+        .unwrap_or_default();
+    block_on(async {
+        let page: Events = api.get(&format!("/v1/events?limit={}{subject}", args.limit)).await?;
+        show(&page.entries, context)?;
+        if args.follow {
+            return tokio::select! {
+                ended = follow(&api, page.next, &subject, context) => ended,
+                gone = context.reader_gone() => Err(gone),
+            };
+        }
+        if page.entries.is_empty() && !context.json {
+            context.line("nothing has been recorded")?;
+        }
+        let about = args.subject.as_deref().unwrap_or("SUBJECT");
+        context.next(
+            &context.command(&running.state_dir, &format!("why {about}")),
+            "gives the reasons",
+        )?;
+        Ok(Exit::Done)
+    })
+}
+
+/// Goes on until the stack is gone. A node process that is being restarted breaks off one answer; the journal keeps
+/// what was written meanwhile, so nothing is missed by asking again.
+async fn follow(api: &Api, mut after: u64, subject: &str, context: &Context) -> Result<Exit, Failure> {
+    let mut failed = false;
+    loop {
+        let next = format!("/v1/events?after={after}&limit=1000&wait_ms={WAIT_MS}{subject}");
+        match api.get::<Events>(&next).await {
+            Ok(page) => {
+                failed = false;
+                after = page.next;
+                show(&page.entries, context)?;
+            }
+            Err(failure) if failed => return Err(failure),
+            Err(_) => failed = true,
+        }
+    }
+}
+
+fn show(entries: &[Entry], context: &Context) -> Result<(), Failure> {
+    for entry in entries {
+        if context.json {
+            context.json(entry)?;
+        } else {
+            context.line(line(entry, context.paint))?;
+        }
+    }
+    Ok(())
+}
+
+/// One entry on one line.
+pub(crate) fn line(entry: &Entry, paint: Paint) -> String {
+    let level = format!("{:<7}", entry.level);
+    let level = match entry.level {
+        Level::Info => paint.dim(&level),
+        Level::Warning => paint.warn(&level),
+        Level::Error => paint.bad(&level),
+    };
+    let time = paint.dim(&timestamp(entry.at));
+    format!(
+        "{time}  {level}  {:<8}  {}",
+        harmless(&entry.subject),
+        harmless(&entry.message)
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use evenkeel_core::time::WallTime;
+
+    use super::*;
+
+    #[test]
+    fn an_entry_is_one_line() {
+        let entry = Entry {
+            id: 7,
+            at: WallTime::from_millis(1_735_689_599_999),
+            level: Level::Warning,
+            subject: "shop/1".to_owned(),
+            kind: "exited".to_owned(),
+            message: "exited by SIGKILL; starting it again at once".to_owned(),
+            reasons: Vec::new(),
+        };
+        assert_eq!(
+            line(&entry, Paint::plain()),
+            "2024-12-31T23:59:59.999Z  warning  shop/1    exited by SIGKILL; starting it again at once"
+        );
+    }
+}

@@ -1,0 +1,303 @@
+//! `keel status`: services, instances and what needs attention.
+
+use std::{fmt::Write, time::Duration};
+
+use evenkeel_core::{
+    status::{InstanceStatus, ServiceStatus, Status},
+    time::WallTime,
+};
+
+use crate::{
+    api::Api,
+    context::{Context, block_on},
+    failure::{Exit, Failure},
+    start::announce::url,
+    style::{Paint, harmless},
+    table::{Cell, Table},
+    words::{count, latency, now, since},
+};
+
+/// Options of `keel status`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Show it again every second until Ctrl-C
+    #[arg(short, long)]
+    watch: bool,
+}
+
+const WATCH_EVERY: Duration = Duration::from_secs(1);
+/// Cursor to the first cell, and everything after it cleared (ECMA-48: CUP, ED).
+const CLEAR: &str = "\x1b[H\x1b[J";
+
+/// Prints the status, once or again and again.
+pub(crate) fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
+    let running = context.running()?;
+    let api = Api::of(&running);
+    block_on(async {
+        let status = loop {
+            let status = api.status().await?;
+            if context.json {
+                context.json(&status)?;
+            } else {
+                let clear = if args.watch && context.terminal { CLEAR } else { "" };
+                context.line(format!("{clear}{}", render(&status, now(), context.paint)))?;
+            }
+            if !args.watch {
+                break status;
+            }
+            tokio::time::sleep(WATCH_EVERY).await;
+        };
+        let (subject, why) = hint(&status);
+        context.next(&context.command(&running.state_dir, &format!("why {subject}")), why)?;
+        Ok(Exit::Done)
+    })
+}
+
+/// What to look at next: the first instance that is not well, or else the first service.
+fn hint(status: &Status) -> (String, &'static str) {
+    let mut instances = status.services.iter().flat_map(|service| &service.instances);
+    let unwell = instances.find(|instance| instance.health != evenkeel_core::status::Health::Healthy);
+    match (unwell, status.services.first()) {
+        (Some(instance), _) => (instance.name.clone(), "explains what is wrong"),
+        (None, Some(service)) => (service.name.clone(), "explains how it came to be so"),
+        (None, None) => ("stack".to_owned(), "explains how it came to be so"),
+    }
+}
+
+/// The status for a person, as of `now`; ends with a newline.
+fn render(status: &Status, now: WallTime, paint: Paint) -> String {
+    let addresses: Vec<String> = status.listeners.iter().map(|listener| url(&listener.address)).collect();
+    let mut text = format!(
+        "{}  revision {}  up {}  {}\n",
+        paint.bold(&status.stack),
+        status.revision,
+        since(status.since, now),
+        addresses.join("  ")
+    );
+    if !status.problems.is_empty() {
+        text.push('\n');
+    }
+    for problem in &status.problems {
+        let _ = writeln!(text, "{} {}", paint.bad("!"), harmless(problem));
+    }
+    let _ = write!(
+        text,
+        "\n{}\n{}",
+        services(&status.services, paint),
+        instances(status, now, paint)
+    );
+    for instance in status.services.iter().flat_map(|service| &service.instances) {
+        text.push_str(&last_words(instance, paint));
+    }
+    let _ = write!(text, "\n{}\n", paint.dim(&processes(status)));
+    text
+}
+
+fn services(services: &[ServiceStatus], paint: Paint) -> String {
+    let heads = [
+        "SERVICE",
+        ">HEALTHY",
+        ">REQ/S",
+        ">P50",
+        ">P99",
+        ">REQUESTS",
+        ">ERRORS",
+        ">RETRIES",
+        ">HELD",
+    ];
+    let mut table = Table::new(&heads);
+    let ms = |value: Option<f64>| value.map_or_else(|| "-".to_owned(), latency);
+    for service in services {
+        let wanted = service
+            .replicas
+            .max(u32::try_from(service.instances.len()).unwrap_or(u32::MAX));
+        let healthy = service.healthy;
+        let all = Cell::painted(format!("{healthy}/{wanted}"), move |paint, text| match healthy {
+            n if n >= wanted => paint.good(text),
+            0 => paint.bad(text),
+            _ => paint.warn(text),
+        });
+        let errors = service.errors;
+        let paint_errors = move |paint: Paint, text: &str| if errors == 0 { text.to_owned() } else { paint.bad(text) };
+        table.row(vec![
+            service.name.as_str().into(),
+            all,
+            format!("{:.1}", service.requests_per_s).into(),
+            ms(service.p50_ms).into(),
+            ms(service.p99_ms).into(),
+            count(service.requests).into(),
+            Cell::painted(count(service.errors), paint_errors),
+            count(service.retries).into(),
+            count(service.held).into(),
+        ]);
+    }
+    table.render(paint)
+}
+
+fn instances(status: &Status, now: WallTime, paint: Paint) -> String {
+    let heads = [
+        "INSTANCE",
+        "HEALTH",
+        "PHASE",
+        ">PID",
+        "ADDRESS",
+        ">UP",
+        ">RESTARTS",
+        ">IN FLIGHT",
+        "NOTE",
+    ];
+    let mut table = Table::new(&heads);
+    for instance in status.services.iter().flat_map(|service| &service.instances) {
+        let health = instance.health;
+        let or_dash = |text: Option<String>| text.unwrap_or_else(|| "-".to_owned());
+        let up = instance.since.filter(|_| instance.pid.is_some());
+        table.row(vec![
+            instance.name.as_str().into(),
+            Cell::painted(health.as_str(), move |paint, text| paint.health(health, text)),
+            or_dash(instance.phase.map(|phase| phase.to_string())).into(),
+            or_dash(instance.pid.map(|pid| pid.to_string())).into(),
+            instance.address.as_str().into(),
+            or_dash(up.map(|start| since(start, now))).into(),
+            count(instance.restarts).into(),
+            count(instance.in_flight).into(),
+            note(instance).into(),
+        ]);
+    }
+    table.render(paint)
+}
+
+/// Why it is not healthy, and how its last process ended.
+fn note(instance: &InstanceStatus) -> String {
+    let mut parts = Vec::new();
+    if instance.health != evenkeel_core::status::Health::Healthy {
+        parts.push(harmless(&instance.reason));
+    }
+    if let Some(exit) = &instance.last_exit {
+        parts.push(format!("last exit: {}", harmless(exit)));
+    }
+    parts.retain(|part| !part.is_empty());
+    parts.join("; ")
+}
+
+fn last_words(instance: &InstanceStatus, paint: Paint) -> String {
+    if instance.last_output.is_empty() {
+        return String::new();
+    }
+    let mut text = format!("\n{}\n", paint.dim(&format!("last output of {}:", instance.name)));
+    for line in &instance.last_output {
+        let _ = writeln!(text, "  {}", harmless(line));
+    }
+    text
+}
+
+fn processes(status: &Status) -> String {
+    let restarts = |n: u64| match n {
+        0 => String::new(),
+        1 => " (restarted once)".to_owned(),
+        n => format!(" (restarted {n} times)"),
+    };
+    let edge = status.edge.as_ref().map_or_else(
+        || "no edge yet".to_owned(),
+        |edge| {
+            let connections = if edge.connections == 1 {
+                "connection"
+            } else {
+                "connections"
+            };
+            format!(
+                "edge {}{}, {} {connections}",
+                edge.pid,
+                restarts(edge.restarts),
+                edge.connections
+            )
+        },
+    );
+    format!(
+        "guard {}   node {}{}   {edge}",
+        status.guard.pid,
+        status.node.pid,
+        restarts(status.node.restarts)
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use evenkeel_core::status::{EdgeStatus, Health, ListenerStatus, Phase, ProcessStatus};
+
+    use super::*;
+
+    fn instance(number: u32, health: Health, phase: Phase) -> InstanceStatus {
+        InstanceStatus {
+            name: format!("shop/{number}"),
+            generation: 1,
+            pid: Some(4000 + number),
+            address: format!("127.0.0.1:{}", 20_770 + number),
+            health,
+            reason: "2 probes in a row passed".to_owned(),
+            phase: Some(phase),
+            since: Some(WallTime::from_millis(10_000)),
+            restarts: 0,
+            last_exit: None,
+            last_output: Vec::new(),
+            in_flight: 1,
+        }
+    }
+
+    fn status(instances: Vec<InstanceStatus>, healthy: u32, problems: Vec<String>) -> Status {
+        Status {
+            stack: "shop".to_owned(),
+            version: "0.1.0".to_owned(),
+            revision: 2,
+            since: WallTime::from_millis(8_000),
+            guard: ProcessStatus { pid: 100, restarts: 0 },
+            node: ProcessStatus { pid: 101, restarts: 1 },
+            edge: Some(EdgeStatus {
+                pid: 102,
+                restarts: 0,
+                snapshot: 9,
+                applied: 9,
+                connections: 12,
+            }),
+            listeners: vec![ListenerStatus {
+                name: "web".to_owned(),
+                address: "0.0.0.0:8080".to_owned(),
+            }],
+            services: vec![ServiceStatus {
+                name: "shop".to_owned(),
+                replicas: 3,
+                healthy,
+                requests_per_s: 41.25,
+                requests: 12_304,
+                errors: 0,
+                p50_ms: Some(1.2),
+                p99_ms: None,
+                retries: 2,
+                held: 0,
+                instances,
+            }],
+            problems,
+        }
+    }
+
+    #[test]
+    fn all_is_well() {
+        let instances = (1..=3).map(|n| instance(n, Health::Healthy, Phase::Running)).collect();
+        let status = status(instances, 3, Vec::new());
+        insta::assert_snapshot!(render(&status, WallTime::from_millis(202_000), Paint::plain()));
+        assert_eq!(hint(&status).0, "shop");
+    }
+
+    #[test]
+    fn problems_stand_on_top() {
+        let mut gone = instance(2, Health::Unhealthy, Phase::GaveUp);
+        gone.pid = None;
+        gone.restarts = 10;
+        gone.reason = "10 exits in a row".to_owned();
+        gone.last_exit = Some("exit code 1".to_owned());
+        gone.last_output = vec!["Error: cannot find module './server.js'\x1b[0m".to_owned()];
+        let problems = vec!["shop/2 gave up after 10 exits in a row".to_owned()];
+        let status = status(vec![instance(1, Health::Healthy, Phase::Running), gone], 1, problems);
+        insta::assert_snapshot!(render(&status, WallTime::from_millis(202_000), Paint::plain()));
+        assert_eq!(hint(&status).0, "shop/2");
+    }
+}

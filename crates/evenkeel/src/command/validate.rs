@@ -1,0 +1,163 @@
+//! `keel validate`: checks a stack file without touching anything.
+
+use std::path::{Path, PathBuf};
+
+use evenkeel_core::stack::{self, Diagnostics, Stack};
+use serde::Serialize;
+
+use crate::{
+    context::{Context, shell_word},
+    failure::{Exit, Failure},
+};
+
+/// Options of `keel validate`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// The stack file
+    #[arg(default_value = "keel.toml")]
+    file: PathBuf,
+}
+
+/// One fault, for programs.
+#[derive(Serialize)]
+struct Fault<'a> {
+    message: &'a str,
+    help: Option<&'a str>,
+    line: Option<usize>,
+    column: Option<usize>,
+}
+
+/// The answer under `--json`.
+#[derive(Serialize)]
+struct Report<'a> {
+    file: &'a Path,
+    valid: bool,
+    diagnostics: Vec<Fault<'a>>,
+}
+
+/// Checks the file.
+pub(crate) fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
+    let text = read(&args.file)?;
+    let stack = match stack::parse(&text, &args.file.display().to_string()) {
+        Ok(stack) => stack,
+        Err(found) if context.json => {
+            context.json(&Report {
+                file: &args.file,
+                valid: false,
+                diagnostics: faults(&found),
+            })?;
+            return Ok(Exit::Usage);
+        }
+        Err(found) => return Err(Failure::bad_file(found)),
+    };
+    if context.json {
+        context.json(&Report {
+            file: &args.file,
+            valid: true,
+            diagnostics: Vec::new(),
+        })?;
+        return Ok(Exit::Done);
+    }
+    context.line(format!("{} is valid: {}", args.file.display(), summary(&stack)))?;
+    context.next(
+        &format!("keel up {}", shell_word(&args.file.display().to_string())),
+        "runs it",
+    )?;
+    Ok(Exit::Done)
+}
+
+/// A stack file's text.
+pub(crate) fn read(file: &Path) -> Result<String, Failure> {
+    std::fs::read_to_string(file).map_err(|error| {
+        let failure = Failure::usage("the stack file cannot be read")
+            .at_path(file)
+            .because(&error);
+        match error.kind() {
+            std::io::ErrorKind::NotFound => failure
+                .fix("name the file, write one with `keel init`, or run a command without a file: keel up -- COMMAND"),
+            std::io::ErrorKind::InvalidData => failure.fix("save it as UTF-8"),
+            _ => failure.fix("name a file that you may read"),
+        }
+    })
+}
+
+/// What a stack has, in one clause.
+fn summary(stack: &Stack) -> String {
+    let several = |n: usize, what: &str| {
+        if n == 1 {
+            format!("1 {what}")
+        } else {
+            format!("{n} {what}s")
+        }
+    };
+    let runs = |service: &&stack::Service| service.run.is_some();
+    let run: u32 = stack
+        .services
+        .values()
+        .filter(runs)
+        .map(|service| service.replicas.0)
+        .sum();
+    let fixed: usize = stack.services.values().map(|service| service.fixed().len()).sum();
+    let listeners: Vec<String> = stack
+        .listeners
+        .values()
+        .map(|listener| listener.bind.to_string())
+        .collect();
+    format!(
+        "stack `{}`, {} with {}, {} on {}",
+        stack.stack.name,
+        several(stack.services.len(), "service"),
+        several(run as usize + fixed, "instance"),
+        several(stack.routes.len(), "route"),
+        listeners.join(", ")
+    )
+}
+
+fn faults(found: &Diagnostics) -> Vec<Fault<'_>> {
+    let fault = |fault: &'_ stack::Diagnostic| {
+        let position = fault.span.as_ref().map(|span| found.position(span.start));
+        (position.map(|(line, _)| line), position.map(|(_, column)| column))
+    };
+    let each = |diagnostic| {
+        let (line, column) = fault(diagnostic);
+        Fault {
+            message: &diagnostic.message,
+            help: diagnostic.help.as_deref(),
+            line,
+            column,
+        }
+    };
+    found.faults.iter().map(each).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const WRONG: &str = "[stack]\nname = \"shop\"\n\n[services.web]\nrun = [\"node\", \"server.js\"]\nreplcas = 3\n";
+
+    #[test]
+    fn a_wrong_file_is_shown_in_place() {
+        let found = stack::parse(WRONG, "keel.toml").unwrap_err();
+        assert_eq!(serde_json::to_value(faults(&found)).unwrap()[0]["line"], 6);
+        let failure = Failure::bad_file(found);
+        assert_eq!(failure.exit, Exit::Usage);
+        insta::assert_snapshot!(failure.render(crate::style::Paint::plain()), @r"
+        error: unknown key `replcas` in `services.web`
+          --> keel.toml:6:1
+          |
+        6 | replcas = 3
+          | ^^^^^^^
+          = help: did you mean `replicas`?
+        ");
+    }
+
+    #[test]
+    fn a_valid_file_is_summed_up() {
+        let stack = stack::parse(&WRONG.replace("replcas", "replicas"), "keel.toml").unwrap();
+        assert_eq!(
+            summary(&stack),
+            "stack `shop`, 1 service with 3 instances, 1 route on 127.0.0.1:8080"
+        );
+    }
+}

@@ -1,0 +1,121 @@
+//! `keel why`: how a service, an instance or a part of `keel` came to be as it is.
+
+use std::fmt::Write;
+
+use evenkeel_core::{
+    journal::{Entry, Reason, Role},
+    time::WallTime,
+};
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    api::{Api, encode},
+    context::{Context, block_on},
+    failure::{Exit, Failure},
+    style::{Paint, harmless},
+    words::{now, since, timestamp},
+};
+
+/// Options of `keel why`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// What to explain: a service (`shop`), an instance (`shop/1`), `edge`, `node` or `stack`
+    subject: String,
+}
+
+/// The answer of `GET /v1/why`.
+#[derive(Serialize, Deserialize)]
+struct Why {
+    subject: String,
+    now: String,
+    entries: Vec<Entry>,
+}
+
+/// Prints what it is now, and the decisions that led there with what was seen and ruled out.
+pub(crate) fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
+    let running = context.running()?;
+    let why: Why = block_on(async {
+        let api = Api::of(&running);
+        api.get(&format!("/v1/why?subject={}", encode(&args.subject))).await
+    })?;
+    if context.json {
+        context.json(&why)?;
+        return Ok(Exit::Done);
+    }
+    context.line(render(&why, now(), context.paint).trim_end())?;
+    context.next(
+        &context.command(
+            &running.state_dir,
+            &format!("events --subject {} --follow", args.subject),
+        ),
+        "goes on with what happens",
+    )?;
+    Ok(Exit::Done)
+}
+
+fn render(why: &Why, at: WallTime, paint: Paint) -> String {
+    let mut text = format!("{}\n", paint.bold(&harmless(&why.now)));
+    if why.entries.is_empty() {
+        text.push_str("\nnothing has been decided about it\n");
+    }
+    for entry in &why.entries {
+        let _ = write!(
+            text,
+            "\n{}  {}  {}\n",
+            paint.dim(&timestamp(entry.at)),
+            harmless(&entry.message),
+            paint.dim(&format!("({} ago)", since(entry.at, at)))
+        );
+        for reason in &entry.reasons {
+            let _ = writeln!(text, "    {}", spoken(reason, paint));
+        }
+    }
+    text
+}
+
+fn spoken(reason: &Reason, paint: Paint) -> String {
+    let label = match reason.role {
+        Role::Seen => "seen:     ",
+        Role::Rule => "rule:     ",
+        Role::RuledOut => "ruled out:",
+    };
+    format!("{} {}", paint.dim(label), harmless(&reason.text))
+}
+
+#[cfg(test)]
+mod tests {
+    use evenkeel_core::journal::Level;
+
+    use super::*;
+
+    #[test]
+    fn reasons_stand_below_the_decision() {
+        let entry = Entry {
+            id: 7,
+            at: WallTime::from_millis(1_735_689_599_999),
+            level: Level::Warning,
+            subject: "shop/1".to_owned(),
+            kind: "restarting".to_owned(),
+            message: "starting it again in 100 ms".to_owned(),
+            reasons: vec![
+                Reason::seen("exit code 1 after 0.4 s"),
+                Reason::rule("the second exit in a row waits 100 ms"),
+                Reason::ruled_out("giving up: 2 of 10 attempts"),
+            ],
+        };
+        let why = Why {
+            subject: "shop/1".to_owned(),
+            now: "shop/1 waits to be started".to_owned(),
+            entries: vec![entry],
+        };
+        let at = WallTime::from_millis(1_735_689_602_000);
+        insta::assert_snapshot!(render(&why, at, Paint::plain()), @r"
+        shop/1 waits to be started
+
+        2024-12-31T23:59:59.999Z  starting it again in 100 ms  (2s ago)
+            seen:      exit code 1 after 0.4 s
+            rule:      the second exit in a row waits 100 ms
+            ruled out: giving up: 2 of 10 attempts
+        ");
+    }
+}

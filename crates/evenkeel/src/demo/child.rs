@@ -1,0 +1,139 @@
+//! The `keel up` that a demo starts.
+//!
+//! It is in a process group of its own, so that a Ctrl-C reaches only the front, which ends it in order. What it
+//! says goes to `logs/keel.log`. It ends when the front ends, however that happens: see `--ends-with`.
+
+use std::{
+    fs::{self, File},
+    io,
+    os::unix::process::ExitStatusExt,
+    path::{Path, PathBuf},
+    process::{ExitStatus, Stdio},
+    time::Duration,
+};
+
+use rustix::process::{Pid, Signal, kill_process};
+use tokio::process::{Child as Process, Command};
+
+use super::{own_binary, stack::FILE};
+use crate::failure::{Exit, Failure};
+
+/// Lines of its log that a failure shows.
+const TAIL_LINES: usize = 8;
+
+/// A running `keel up`.
+pub(super) struct Child {
+    process: Process,
+    pid: u32,
+    log: PathBuf,
+    exit: Option<ExitStatus>,
+}
+
+impl Child {
+    /// Writes the stack file and starts it.
+    pub(super) fn start(dir: &Path, stack: &str) -> Result<Self, Failure> {
+        let (log, file) = (dir.join("logs/keel.log"), dir.join(FILE));
+        let written = fs::create_dir_all(dir.join("logs")).and_then(|()| fs::write(&file, stack));
+        let output = written
+            .and_then(|()| File::create(&log))
+            .map_err(|error| cannot_write(dir, &error))?;
+        let errors = output.try_clone().map_err(|error| cannot_write(dir, &error))?;
+        let process = Command::new(own_binary()?)
+            .arg("up")
+            .arg(&file)
+            .args(["--quiet", "--ends-with", &std::process::id().to_string()])
+            .arg("--state-dir")
+            .arg(dir)
+            .stdin(Stdio::null())
+            .stdout(output)
+            .stderr(errors)
+            .process_group(0)
+            .spawn()
+            .map_err(|error| Failure::new("cannot start `keel up`").because(error))?;
+        let pid = process.id().expect("it was not awaited yet");
+        Ok(Self {
+            process,
+            pid,
+            log,
+            exit: None,
+        })
+    }
+
+    /// Waits for its end.
+    pub(super) async fn exited(&mut self) -> ExitStatus {
+        if let Some(exit) = self.exit {
+            return exit;
+        }
+        // Nobody else awaits our child; an error would mean that it is gone.
+        let exit = self
+            .process
+            .wait()
+            .await
+            .unwrap_or_else(|_| ExitStatus::from_raw(1 << 8));
+        self.exit = Some(exit);
+        exit
+    }
+
+    /// Whether its end was seen.
+    pub(super) fn has_exited(&self) -> bool {
+        self.exit.is_some()
+    }
+
+    /// Asks it to stop everything; a second time, to kill everything.
+    pub(super) fn terminate(&self) {
+        if self.exit.is_some() {
+            return;
+        }
+        // It was not awaited yet, so the number is its own; it may have ended, which is as good.
+        if let Some(pid) = i32::try_from(self.pid).ok().and_then(Pid::from_raw) {
+            let _ = kill_process(pid, Signal::TERM);
+        }
+    }
+
+    /// It ended although nobody asked it to.
+    pub(super) fn failed(&self, exit: ExitStatus) -> Failure {
+        let tail = self.tail();
+        let failure = Failure::new(format!("the stack ended: {exit}")).at_path(&self.log);
+        let failure = if tail.is_empty() {
+            failure
+        } else {
+            failure.because(tail)
+        };
+        let failure =
+            failure.fix("the whole log lies there; another port is chosen with --port, another place with --state-dir");
+        if exit.code() == Some(2) {
+            failure.exit(Exit::Usage)
+        } else {
+            failure
+        }
+    }
+
+    /// It does not get up.
+    pub(super) fn stuck(&self, waited: Duration) -> Failure {
+        let tail = self.tail();
+        let cause = if tail.is_empty() {
+            "its log says nothing about it".to_owned()
+        } else {
+            tail
+        };
+        Failure::new(format!("the shop was not up after {} s", waited.as_secs()))
+            .at_path(&self.log)
+            .because(cause)
+            .fix("see that log, and the files beside it for what instances print")
+    }
+
+    /// The last lines that it wrote.
+    fn tail(&self) -> String {
+        let text = fs::read(&self.log).unwrap_or_default();
+        let text = String::from_utf8_lossy(&text);
+        let lines: Vec<&str> = text.lines().filter(|line| !line.trim().is_empty()).collect();
+        lines[lines.len().saturating_sub(TAIL_LINES)..].join("\n")
+    }
+}
+
+fn cannot_write(dir: &Path, error: &io::Error) -> Failure {
+    Failure::new("cannot write to the state directory")
+        .at_path(dir)
+        .because(error)
+        .fix("free some space, or choose another place with --state-dir")
+}

@@ -1,0 +1,106 @@
+//! The stack file of the demo: an ordinary one, commented, in the demo's state directory.
+
+use std::{net::SocketAddr, path::Path};
+
+use evenkeel_core::stack;
+
+use crate::failure::Failure;
+
+/// The stack file's name in the state directory.
+pub(super) const FILE: &str = "keel.toml";
+
+/// Where the demo is found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Ports {
+    /// Port of the shop on 127.0.0.1.
+    pub(crate) shop: u16,
+    /// Address of the console, where metrics are.
+    pub(crate) console: SocketAddr,
+}
+
+/// The text of the stack file.
+pub(super) fn text(dir: &Path, ports: Ports) -> Result<String, Failure> {
+    let binary = super::own_binary()?;
+    let quoted = |path: &Path| {
+        let text = path.to_str().ok_or_else(|| {
+            Failure::new("this path is not UTF-8, so it cannot stand in a stack file")
+                .at_path(path)
+                .fix("choose another place with --state-dir")
+        })?;
+        Ok::<_, Failure>(serde_json::to_string(text).expect("a string serialises"))
+    };
+    let (binary, database) = (quoted(&binary)?, quoted(&dir.join("shop.db"))?);
+    let Ports { shop, console } = ports;
+    Ok(format!(
+        r#"# Written by `keel demo` at each start. Copy it to begin a stack of your own.
+
+[stack]
+name = "demo"
+
+[listeners.web]
+bind = "127.0.0.1:{shop}"
+
+[console]
+bind = "{console}"
+
+[[routes]]
+service = "shop"
+# The shop answers the same key with the same order, so a request that carries one may be sent again.
+idempotency_key = true
+
+[services.shop]
+run = [{binary}, "__shop"]
+replicas = 3
+env = {{ SHOP_DATABASE = {database} }}
+check = {{ http = "/readyz", interval = "500ms", timeout = "1s" }}
+# A frozen instance may hold the database's write lock, for which the others wait up to 10 s.
+liveness = {{ http = "/healthz", interval = "250ms", timeout = "500ms", after = "1500ms" }}
+stop = {{ drain = "3s", grace = "5s" }}
+
+[drills]
+read = "/api/products"
+
+[drills.write]
+post = "/api/orders"
+body = '{{"items":[{{"product":1,"quantity":1}}],"email":"drill@example.com"}}'
+verify = "/api/orders?key={{key}}"
+"#
+    ))
+}
+
+/// The ports of a demo that runs in `dir`, as its stack file has them.
+pub(super) fn ports(dir: &Path) -> Option<Ports> {
+    let text = std::fs::read_to_string(dir.join(FILE)).ok()?;
+    let stack = stack::parse(&text, FILE).ok()?;
+    let shop = stack.listeners.values().next()?.bind.port();
+    Some(Ports {
+        shop,
+        console: stack.console.bind,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_text_is_a_valid_stack_and_says_its_ports() {
+        let temp = tempfile::tempdir().unwrap();
+        let wanted = Ports {
+            shop: 18_080,
+            console: SocketAddr::from(([127, 0, 0, 1], 19_400)),
+        };
+        let text = text(&temp.path().join("odd \"name\""), wanted).unwrap();
+        let stack = stack::parse(&text, FILE).unwrap();
+        let write = stack.drills.write.unwrap();
+        assert!(
+            serde_json::from_str::<serde_json::Value>(&write.body).is_ok(),
+            "{}",
+            write.body
+        );
+        assert_eq!(stack.services["shop"].replicas.0, 3);
+        assert!(stack.routes[0].idempotency_key);
+        std::fs::write(temp.path().join(FILE), &text).unwrap();
+        assert_eq!(ports(temp.path()), Some(wanted));
+    }
+}

@@ -1,0 +1,257 @@
+//! The clients of a drill: what they send, and the tally of what they saw.
+//!
+//! Eight connections read and two write, each at its own steady pace. Around the harm they surge: each sends its
+//! next request as soon as it has its answer, so that even at a service that answers within a millisecond some
+//! requests are on their way when an instance dies. A client never repeats anything. The tally is shared by the clients of one run and read by
+//! whoever shows progress; keys of writes go to the ledger when the clients have stopped. Stopping lets every
+//! request on its way come to its end: a request that was given up could hide an error.
+
+use std::{
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+
+use evenkeel_core::drill::{ErrorSample, Plan, Traffic};
+use tokio::{
+    sync::watch,
+    task::JoinSet,
+    time::{MissedTickBehavior, interval_at, sleep},
+};
+
+use super::client::{Ask, Client};
+
+const READERS: u32 = 8;
+const WRITERS: u32 = 2;
+/// 8 connections at 25 reads a second each: 200 a second.
+const READ_EVERY: Duration = Duration::from_millis(40);
+/// 2 connections at 5 writes a second each: 10 a second, so that many drills in a row leave a shop its stock.
+const WRITE_EVERY: Duration = Duration::from_millis(200);
+/// Between two requests of a client that surges: it must not spin where connections are refused.
+const SURGE_GAP: Duration = Duration::from_millis(1);
+/// Distinct errors that are kept.
+const MAX_SAMPLES: usize = 10;
+
+/// The key of a write, and whether the write was acknowledged.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Written {
+    /// The value of `Idempotency-Key`.
+    pub(super) key: String,
+    /// Whether an answer of 2xx came.
+    pub(super) acknowledged: bool,
+}
+
+/// What all clients of a run saw so far.
+#[derive(Clone)]
+pub(super) struct Tally {
+    began: Instant,
+    traffic: Arc<Mutex<Traffic>>,
+}
+
+impl Tally {
+    /// An empty tally of a drill that began then.
+    pub(super) fn new(began: Instant) -> Self {
+        Self {
+            began,
+            traffic: Arc::default(),
+        }
+    }
+
+    /// A copy as of now; errors in order of time.
+    pub(super) fn traffic(&self) -> Traffic {
+        let mut traffic = self.lock().clone();
+        traffic.samples.sort_by_key(|sample| sample.at_ms);
+        traffic
+    }
+
+    /// The harm is about to be done: what was worst until now is what later times are compared with.
+    pub(super) fn mark_fault(&self) {
+        let mut traffic = self.lock();
+        traffic.worst_before_ms = traffic.worst_ms;
+    }
+
+    /// Sends one request and counts it. Returns whether an answer of 2xx came.
+    async fn send(&self, client: &mut Client, ask: &Ask<'_>) -> bool {
+        let sent = Instant::now();
+        let outcome = client.send(ask).await;
+        let took = sent.elapsed();
+        let seen = match outcome {
+            Ok(answer) if (200..300).contains(&answer.status) => None,
+            Ok(answer) => Some(format!("status {}{}", answer.status, first_words(&answer.body))),
+            Err(trouble) => Some(trouble.to_string()),
+        };
+        self.count(sent, took, ask, seen)
+    }
+
+    fn count(&self, sent: Instant, took: Duration, ask: &Ask<'_>, seen: Option<String>) -> bool {
+        let took_ms = u64::try_from(took.as_micros().div_ceil(1000)).unwrap_or(u64::MAX);
+        let mut traffic = self.lock();
+        traffic.requests += 1;
+        traffic.worst_ms = traffic.worst_ms.max(took_ms);
+        let Some(seen) = seen else { return true };
+        traffic.errors += 1;
+        let request = ask.in_words();
+        let at_ms = u64::try_from(sent.duration_since(self.began).as_millis()).unwrap_or(u64::MAX);
+        let known = traffic
+            .samples
+            .iter_mut()
+            .find(|sample| sample.request == request && sample.seen == seen);
+        if let Some(sample) = known {
+            sample.count += 1;
+            // A later answer may belong to an earlier request.
+            sample.at_ms = sample.at_ms.min(at_ms);
+        } else if traffic.samples.len() < MAX_SAMPLES {
+            traffic.samples.push(ErrorSample {
+                at_ms,
+                request,
+                seen,
+                took_ms,
+                count: 1,
+            });
+        }
+        false
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Traffic> {
+        // Numbers that only grow are sound whatever happened to another holder of the lock.
+        self.traffic.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The beginning of an answer's first line, for a report: what follows is often different each time.
+fn first_words(body: &[u8]) -> String {
+    let text = String::from_utf8_lossy(&body[..body.len().min(120)]);
+    let text = text.trim_start().lines().next().unwrap_or_default();
+    let text: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    if text.trim().is_empty() {
+        String::new()
+    } else {
+        format!(": {}", text.trim())
+    }
+}
+
+/// What the clients of a run shall do.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Orders {
+    /// Keep the pace.
+    Steady,
+    /// Send as soon as the answer is there.
+    Surge,
+    /// Send no more.
+    Stop,
+}
+
+/// Clients at work. Dropping it stops them at once.
+pub(super) struct Load {
+    orders: Arc<watch::Sender<Orders>>,
+    clients: JoinSet<Vec<Written>>,
+}
+
+impl Load {
+    /// Starts the clients of a plan. `run` is part of every key and must differ between runs.
+    pub(super) fn start(plan: &Plan, run: &str, tally: &Tally) -> Self {
+        let (sender, orders) = watch::channel(Orders::Steady);
+        let mut clients = JoinSet::new();
+        for number in 0..READERS {
+            clients.spawn(read(
+                plan.clone(),
+                tally.clone(),
+                READ_EVERY * number / READERS,
+                orders.clone(),
+            ));
+        }
+        for number in 0..if plan.writes.is_some() { WRITERS } else { 0 } {
+            let first = WRITE_EVERY * number / WRITERS;
+            let keys = format!("{run}-{number}");
+            clients.spawn(write(plan.clone(), tally.clone(), keys, first, orders.clone()));
+        }
+        Self {
+            orders: Arc::new(sender),
+            clients,
+        }
+    }
+
+    /// Lets the clients surge for so long.
+    pub(super) fn surge(&self, lasts: Duration) {
+        self.orders.send_replace(Orders::Surge);
+        let orders = Arc::clone(&self.orders);
+        tokio::spawn(async move {
+            sleep(lasts).await;
+            orders.send_if_modified(|orders| {
+                let surging = *orders == Orders::Surge;
+                if surging {
+                    *orders = Orders::Steady;
+                }
+                surging
+            });
+        });
+    }
+
+    /// Lets every request on its way come to its end; returns all writes.
+    pub(super) async fn finish(self) -> Vec<Written> {
+        self.orders.send_replace(Orders::Stop);
+        self.clients.join_all().await.into_iter().flatten().collect()
+    }
+}
+
+async fn read(plan: Plan, tally: Tally, first: Duration, mut orders: watch::Receiver<Orders>) -> Vec<Written> {
+    let mut client = Client::new(plan.address, plan.host.as_deref());
+    let mut pace = Pace::new(first, READ_EVERY);
+    while pace.next(&mut orders).await {
+        tally.send(&mut client, &Ask::Read(&plan.read)).await;
+    }
+    Vec::new()
+}
+
+async fn write(
+    plan: Plan,
+    tally: Tally,
+    keys: String,
+    first: Duration,
+    mut orders: watch::Receiver<Orders>,
+) -> Vec<Written> {
+    let mut written = Vec::new();
+    let Some(writes) = &plan.writes else { return written };
+    let mut client = Client::new(plan.address, plan.host.as_deref());
+    let mut pace = Pace::new(first, WRITE_EVERY);
+    while pace.next(&mut orders).await {
+        let key = format!("{keys}-{}", written.len());
+        let ask = Ask::Write {
+            path: &writes.post,
+            body: &writes.body,
+            key: &key,
+        };
+        let acknowledged = tally.send(&mut client, &ask).await;
+        written.push(Written { key, acknowledged });
+    }
+    written
+}
+
+/// A steady pace that does not catch up on what a slow answer delayed.
+struct Pace(tokio::time::Interval);
+
+impl Pace {
+    fn new(first: Duration, every: Duration) -> Self {
+        let mut interval = interval_at(tokio::time::Instant::now() + first, every);
+        interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        Self(interval)
+    }
+
+    /// Waits until the next request is due; false once the clients shall stop.
+    async fn next(&mut self, orders: &mut watch::Receiver<Orders>) -> bool {
+        loop {
+            let now = *orders.borrow_and_update();
+            match now {
+                Orders::Stop => return false,
+                Orders::Surge => {
+                    sleep(SURGE_GAP).await;
+                    return true;
+                }
+                Orders::Steady => tokio::select! {
+                    // Nobody gives orders any more: the run was given up.
+                    changed = orders.changed() => if changed.is_err() { return false },
+                    _ = self.0.tick() => return true,
+                },
+            }
+        }
+    }
+}

@@ -1,0 +1,303 @@
+//! The order of a run: plan, clients, baseline, harm, watching, settling, ledger, verdict.
+//!
+//! One function for each part, top to bottom. The run owns its clients and its harm; both end with it, whether it
+//! comes to a verdict, fails or is interrupted. It never harms a stack that already shows errors, and it never
+//! harms a process without having asked the stack, after taking hold of it, whether it is still the instance.
+
+use std::{
+    process::ExitCode,
+    time::{Duration, Instant},
+};
+
+use evenkeel_core::drill::{self, Drill, Fault, Observed, Plan, Refusal, Report, Sample, Stage, Verdict, Watch, Wish};
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::{
+    control::Control,
+    fault::{Aim, FaultError, Harm},
+    ledger,
+    load::{Load, Tally},
+    show::Show,
+};
+use crate::{
+    api::Api,
+    context::{Context, block_on},
+    failure::{Exit, Failure},
+    words,
+};
+
+/// How often the stack is asked while the harm lasts: detection and recovery are measured to this.
+const WATCH_EVERY: Duration = Duration::from_millis(10);
+/// How long clients surge before and after the moment of the harm.
+const SURGE_BEFORE: Duration = Duration::from_millis(50);
+const SURGE_AFTER: Duration = Duration::from_millis(100);
+/// What a shell makes of a command that SIGINT ended (128 and the signal's number).
+const INTERRUPTED: u8 = 130;
+
+/// Runs a drill to its verdict.
+pub(super) fn run(drill: &dyn Drill, wish: &Wish, context: &Context) -> Result<ExitCode, Failure> {
+    let running = context.running()?;
+    let control = Control::new(Api::of(&running), context.json);
+    block_on(async {
+        let (stack, status) = (control.stack().await?, control.status().await?);
+        let plan = drill::plan(drill, &stack, &status, wish).map_err(|refusal| refused(&refusal))?;
+        let mut show = Show::new(context);
+        show.plan(&plan, drill.summary())?;
+        let outcome = tokio::select! {
+            outcome = carry_out(drill, &plan, &control, &mut show) => Some(outcome),
+            () = interruption() => None,
+        };
+        show.end();
+        // Only here is everything taken back: what carried the drill out has been dropped or is done.
+        let Some(outcome) = outcome else {
+            return aborted(&plan, &control, "it was interrupted").await;
+        };
+        let report = match outcome {
+            Ok(report) => report,
+            Err(failure) => {
+                control
+                    .record(&drill::aborted(&plan, "it could not be carried out"))
+                    .await;
+                return Err(failure);
+            }
+        };
+        control.record(&drill::ended(&report)).await;
+        if context.json {
+            context.json(&report)?;
+        }
+        let (args, why) = match report.verdict {
+            Verdict::Pass => (
+                format!("why {}", plan.subject.instance),
+                "gives the reasons for each step of the recovery",
+            ),
+            Verdict::Fail => ("events --subject drill".to_owned(), "what happened around it"),
+        };
+        show.report(&report, &context.command(&running.state_dir, &args), why)?;
+        Ok(if report.verdict == Verdict::Pass {
+            Exit::Done
+        } else {
+            Exit::Failed
+        }
+        .into())
+    })
+}
+
+/// Everything from the first client to the verdict. Dropping it stops the clients and takes the harm back.
+async fn carry_out(drill: &dyn Drill, plan: &Plan, control: &Control, show: &mut Show<'_>) -> Result<Report, Failure> {
+    let began = Instant::now();
+    let started = words::now();
+    let tally = Tally::new(began);
+    let run = format!("drill-{:x}-{:x}", started.as_millis(), std::process::id());
+    let load = Load::start(plan, &run, &tally);
+    show.begin();
+    let mut run = Run {
+        drill,
+        plan,
+        control,
+        show,
+        began,
+        tally,
+        observed: Observed {
+            started,
+            ..Observed::default()
+        },
+    };
+    run.stage(Stage::new("load", 0, "clients have started"))?;
+    run.baseline().await?;
+    let mut harm = run.harm(&load).await?;
+    run.watch(&mut harm).await?;
+    run.settle().await;
+    let written = load.finish().await;
+    run.stage(Stage::new(
+        "stopped",
+        run.now_ms(),
+        "every request on its way has come to its end",
+    ))?;
+    if let Some(writes) = &plan.writes {
+        let ledger = ledger::verify(plan, writes, written).await;
+        let looked = ledger.acknowledged + ledger.unacknowledged;
+        run.stage(Stage::new(
+            "verified",
+            run.now_ms(),
+            format!("looked for {looked} writes"),
+        ))?;
+        run.observed.ledger = Some(ledger);
+    }
+    run.observed.traffic = run.tally.traffic();
+    Ok(drill::judge(drill, plan, &run.observed))
+}
+
+/// One run while it lasts.
+struct Run<'a, 'c> {
+    drill: &'a dyn Drill,
+    plan: &'a Plan,
+    control: &'a Control,
+    show: &'a mut Show<'c>,
+    began: Instant,
+    tally: Tally,
+    observed: Observed,
+}
+
+impl Run<'_, '_> {
+    /// Clients read and write while nothing is harmed; errors now would say nothing about the harm.
+    async fn baseline(&self) -> Result<(), Failure> {
+        let end = self.began + Duration::from_millis(self.plan.baseline_ms);
+        while Instant::now() < end {
+            self.show.progress(&self.tally, self.began, "nothing is harmed yet");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        let traffic = self.tally.traffic();
+        let fix = "set [drills] in the stack file to a path that answers with 2xx, or see `keel status`";
+        if let Some(sample) = traffic.samples.first() {
+            return Err(Failure::new("clients see errors although nothing was harmed yet")
+                .exit(Exit::NotWell)
+                .at(format!("{} at {}", sample.request, self.plan.address))
+                .because(&sample.seen)
+                .fix(fix));
+        }
+        if traffic.requests == 0 {
+            let failure = Failure::new("no request was answered although nothing was harmed yet").exit(Exit::NotWell);
+            return Err(failure
+                .at(self.plan.address)
+                .because("every request is still waiting")
+                .fix(fix));
+        }
+        Ok(())
+    }
+
+    /// Takes hold of the process, makes sure that it is the one that was meant, and harms it.
+    async fn harm(&mut self, load: &Load) -> Result<Harm, Failure> {
+        let subject = &self.plan.subject;
+        let aim = Aim::at(subject.pid, self.plan.fault)
+            .await
+            .map_err(|error| not_harmed(&error))?;
+        let now = Sample::of(&self.control.status().await?, subject, self.now_ms());
+        let still = now
+            .subject
+            .as_ref()
+            .is_some_and(|seen| seen.generation == subject.generation && seen.pid == Some(subject.pid));
+        if !still || now.healthy < now.replicas {
+            return Err(
+                Failure::new("something changed before the harm was done, so nothing was harmed")
+                    .exit(Exit::NotWell)
+                    .at(&subject.instance)
+                    .because(format!("{} of {} instances are healthy", now.healthy, now.replicas))
+                    .fix("try again when `keel status` shows all instances healthy"),
+            );
+        }
+        self.control.record(&drill::started(self.plan)).await;
+        load.surge(SURGE_BEFORE + SURGE_AFTER);
+        tokio::time::sleep(SURGE_BEFORE).await;
+        self.tally.mark_fault();
+        self.observed.fault_at_ms = self.now_ms();
+        let (harm, what) = aim.fire().await.map_err(|error| not_harmed(&error))?;
+        self.stage(Stage::new("fault", self.observed.fault_at_ms, what))?;
+        Ok(harm)
+    }
+
+    /// Asks the stack again and again until everything is well or the bound is over.
+    async fn watch(&mut self, harm: &mut Harm) -> Result<(), Failure> {
+        let (drill, plan) = (self.drill, self.plan);
+        let mut watch = Watch::new(drill, &plan.subject);
+        let last_ms = self.observed.fault_at_ms + plan.recover_within_ms;
+        let mut beat = tokio::time::interval(WATCH_EVERY);
+        beat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        while watch.recovered_at_ms().is_none() && self.now_ms() <= last_ms {
+            beat.tick().await;
+            self.release_if_due(harm, &mut watch).await?;
+            self.show.progress(&self.tally, self.began, "waiting for recovery");
+            let Some(status) = self.control.status_now().await else {
+                continue;
+            };
+            for stage in watch.on(&Sample::of(&status, &plan.subject, self.now_ms())) {
+                self.stage(stage)?;
+            }
+        }
+        harm.release().await;
+        self.observed.detected_at_ms = watch.detected_at_ms();
+        self.observed.recovered_at_ms = watch.recovered_at_ms();
+        Ok(())
+    }
+
+    /// A freeze ends when its time is over, or early when a new process stands in its place.
+    async fn release_if_due(&mut self, harm: &mut Harm, watch: &mut Watch<'_>) -> Result<(), Failure> {
+        let Fault::Freeze { for_ms } = self.plan.fault else {
+            return Ok(());
+        };
+        let over = self.now_ms() >= self.observed.fault_at_ms + for_ms;
+        if !harm.lasts() || !(over || watch.replaced_at_ms().is_some()) {
+            return Ok(());
+        }
+        harm.release().await;
+        watch.release();
+        let at_ms = self.now_ms();
+        self.observed.released_at_ms = Some(at_ms);
+        let why = if over {
+            "the freeze is over: SIGCONT"
+        } else {
+            "the instance was replaced"
+        };
+        self.stage(Stage::new("released", at_ms, why))
+    }
+
+    /// Clients go on for a while after recovery; without recovery there is nothing to settle.
+    async fn settle(&self) {
+        if self.observed.recovered_at_ms.is_none() {
+            return;
+        }
+        let end = Instant::now() + Duration::from_millis(self.plan.settle_ms);
+        while Instant::now() < end {
+            self.show.progress(&self.tally, self.began, "watching what comes after");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    fn stage(&mut self, stage: Stage) -> Result<(), Failure> {
+        self.show.stage(&stage)?;
+        self.observed.stages.push(stage);
+        Ok(())
+    }
+
+    fn now_ms(&self) -> u64 {
+        u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+}
+
+fn refused(refusal: &Refusal) -> Failure {
+    let failure = Failure::new("the drill was refused, and nothing was harmed").because(refusal);
+    match refusal {
+        Refusal::NoSuchService { .. } => failure.exit(Exit::Unknown),
+        Refusal::WhichService(_) | Refusal::NothingToHarm(_) | Refusal::NoRoute(_) => failure.exit(Exit::Usage),
+        Refusal::NotWell { .. } => failure
+            .exit(Exit::NotWell)
+            .fix("wait until `keel status` shows all instances healthy"),
+    }
+}
+
+fn not_harmed(error: &FaultError) -> Failure {
+    let failure = Failure::new("the harm could not be done").because(error);
+    match error {
+        FaultError::Refused { .. } => failure.fix("run the drill as root, or as the user of the instance"),
+        FaultError::Gone(_) | FaultError::NotFrozen(_) => failure.exit(Exit::NotWell).fix("try again in a moment"),
+        FaultError::Freezer(_) => failure,
+    }
+}
+
+async fn aborted(plan: &Plan, control: &Control, why: &str) -> Result<ExitCode, Failure> {
+    eprintln!("interrupted: clients have stopped, and whatever was frozen goes on");
+    control.record(&drill::aborted(plan, why)).await;
+    Ok(ExitCode::from(INTERRUPTED))
+}
+
+/// Returns when somebody wants the run to end: SIGINT or SIGTERM.
+async fn interruption() {
+    let (Ok(mut interrupt), Ok(mut terminate)) = (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
+    else {
+        // Without handlers the signals end this process, and the freezer thaws.
+        return std::future::pending().await;
+    };
+    tokio::select! {
+        _ = interrupt.recv() => {}
+        _ = terminate.recv() => {}
+    }
+}

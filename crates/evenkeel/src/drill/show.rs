@@ -1,0 +1,136 @@
+//! What a person sees of a drill: the plan, one live line, each stage as it comes, the verdict with its reasons.
+//!
+//! It owns the live line and removes it however a run ends. Under `--json` it shows nothing: the report is printed
+//! by whoever runs the drill.
+
+use std::{
+    io::{self, IsTerminal},
+    time::{Duration, Instant},
+};
+
+use evenkeel_core::{
+    drill::{Plan, Report, Stage, Verdict, in_words},
+    journal::Role,
+};
+use indicatif::{ProgressBar, ProgressStyle};
+
+use super::load::Tally;
+use crate::{context::Context, failure::Failure, style::harmless, words};
+
+/// How often the live line changes.
+const TICK: Duration = Duration::from_millis(100);
+
+/// The output of one run.
+pub(super) struct Show<'a> {
+    context: &'a Context,
+    live: Option<ProgressBar>,
+}
+
+impl<'a> Show<'a> {
+    /// For a person or, under `--json`, for nobody.
+    pub(super) fn new(context: &'a Context) -> Self {
+        Self { context, live: None }
+    }
+
+    /// What is going to happen.
+    pub(super) fn plan(&self, plan: &Plan, summary: &str) -> Result<(), Failure> {
+        self.line(&format!("{}  {summary}", self.context.paint.bold(&plan.drill)))?;
+        for (index, line) in plan.lines().iter().enumerate() {
+            self.line(&format!("  {}. {line}", index + 1))?;
+        }
+        for note in &plan.notes {
+            self.line(&self.context.paint.dim(&format!("  {note}")))?;
+        }
+        self.line("")
+    }
+
+    /// Clients have started: from now on there is a live line.
+    pub(super) fn begin(&mut self) {
+        if self.context.json || !io::stderr().is_terminal() {
+            return;
+        }
+        let live = ProgressBar::new_spinner();
+        live.set_style(
+            ProgressStyle::with_template("  {spinner} {msg}").unwrap_or_else(|_| ProgressStyle::default_spinner()),
+        );
+        live.enable_steady_tick(TICK);
+        self.live = Some(live);
+    }
+
+    /// What clients saw so far, and how long the run has taken.
+    pub(super) fn progress(&self, tally: &Tally, began: Instant, doing: &str) {
+        let Some(live) = &self.live else { return };
+        let traffic = tally.traffic();
+        let elapsed = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let (errors, requests) = (words::count(traffic.errors), words::count(traffic.requests));
+        let worst = in_words(traffic.worst_ms);
+        live.set_message(format!(
+            "{:>7}  {errors} of {requests} failed, worst {worst}  {doing}",
+            in_words(elapsed)
+        ));
+    }
+
+    /// Something happened.
+    pub(super) fn stage(&self, stage: &Stage) -> Result<(), Failure> {
+        let time = self
+            .context
+            .paint
+            .dim(&format!("{:>9}", format!("{} ms", words::count(stage.at_ms))));
+        self.line(&format!("{time}  {:<9}  {}", stage.name, harmless(&stage.detail)))
+    }
+
+    /// How it ended.
+    pub(super) fn report(&mut self, report: &Report, next: &str, why: &str) -> Result<(), Failure> {
+        self.end();
+        let paint = self.context.paint;
+        let verdict = match report.verdict {
+            Verdict::Pass => paint.good("passed"),
+            Verdict::Fail => paint.bad("failed"),
+        };
+        let time = |ms: Option<u64>| ms.map_or_else(|| "never".to_owned(), in_words);
+        self.line("")?;
+        self.line(&format!(
+            "{verdict}  {}: detected after {}, recovered after {}",
+            report.drill,
+            time(report.detection_ms),
+            time(report.recovery_ms)
+        ))?;
+        for reason in report.reasons.iter().filter(|reason| reason.role == Role::Seen) {
+            self.line(&format!("  - {}", harmless(&reason.text)))?;
+        }
+        for sample in &report.error_samples {
+            let at = paint.dim(&format!("{:>9}", format!("{} ms", words::count(sample.at_ms))));
+            let took = in_words(sample.took_ms);
+            self.line(&format!(
+                "{at}  {}: {} ({took}, {}×)",
+                sample.request,
+                harmless(&sample.seen),
+                sample.count
+            ))?;
+        }
+        self.context.next(next, why)
+    }
+
+    /// Removes the live line.
+    pub(super) fn end(&mut self) {
+        if let Some(live) = self.live.take() {
+            live.finish_and_clear();
+        }
+    }
+
+    fn line(&self, text: &str) -> Result<(), Failure> {
+        if self.context.json {
+            return Ok(());
+        }
+        match &self.live {
+            Some(live) => live.suspend(|| self.context.line(text)),
+            None => self.context.line(text),
+        }
+    }
+}
+
+impl Drop for Show<'_> {
+    fn drop(&mut self) {
+        self.end();
+    }
+}

@@ -1,0 +1,163 @@
+//! Finding the stack that a command is about.
+//!
+//! The option `--state-dir` or the variable `KEEL_STATE_DIR` names it; without them it is the only stack that
+//! runs in a default place. A stack runs where the lock of its state directory is held.
+
+use std::path::{Path, PathBuf};
+
+use crate::{
+    context::shell_word,
+    failure::{Exit, Failure},
+    lock::{self, Holder},
+    paths::Places,
+};
+
+/// A stack that runs here.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Running {
+    /// Its state directory, absolute.
+    pub(crate) state_dir: PathBuf,
+    /// Who holds the lock.
+    pub(crate) holder: Holder,
+}
+
+impl Running {
+    /// The stack that runs in this state directory.
+    pub(crate) fn in_dir(dir: &Path) -> Option<Self> {
+        let holder = lock::holder(dir)?;
+        Some(Self {
+            state_dir: std::fs::canonicalize(dir).ok()?,
+            holder,
+        })
+    }
+
+    /// The socket of its API.
+    pub(crate) fn socket(&self) -> PathBuf {
+        self.holder.runtime_dir.join("control.sock")
+    }
+}
+
+/// The stack in `named`, or else the only one that runs in a default place.
+pub(crate) fn find(named: Option<&Path>, places: &Places) -> Result<Running, Failure> {
+    if let Some(dir) = named {
+        return Running::in_dir(dir).ok_or_else(|| nothing_in(dir));
+    }
+    let candidates = places.candidates();
+    let mut found: Vec<Running> = candidates.iter().filter_map(|dir| Running::in_dir(dir)).collect();
+    found.dedup_by(|a, b| a.state_dir == b.state_dir);
+    match found.len() {
+        1 => Ok(found.remove(0)),
+        0 => Err(Failure::new("nothing is running here")
+            .exit(Exit::NothingRuns)
+            .because("no stack of this user runs in a default place")
+            .fix("start one with `keel up FILE` or `keel demo`; one that runs elsewhere is found by --state-dir DIR")),
+        _ => Err(several(&found)),
+    }
+}
+
+fn nothing_in(dir: &Path) -> Failure {
+    let failure = Failure::new("nothing is running here")
+        .exit(Exit::NothingRuns)
+        .at_path(dir);
+    let word = shell_word(&dir.display().to_string());
+    match std::fs::metadata(dir) {
+        Ok(meta) if !meta.is_dir() => failure.because("this is no folder").fix("name a state directory"),
+        Ok(_) if dir.join("lock").exists() && std::fs::File::open(dir.join("lock")).is_err() => failure
+            .because("its lock cannot be read: it belongs to another user")
+            .fix("run this as that user"),
+        Ok(_) => failure
+            .because("nobody holds the lock of this state directory")
+            .fix(format!("start it with `keel up FILE --state-dir {word}`")),
+        Err(error) => failure
+            .because(error)
+            .fix("name a state directory, or start a stack with `keel up FILE`"),
+    }
+}
+
+fn several(found: &[Running]) -> Failure {
+    let line = |running: &Running| {
+        let dir = shell_word(&running.state_dir.display().to_string());
+        format!(
+            "--state-dir {dir}   ({}, process {})",
+            running.holder.stack, running.holder.pid
+        )
+    };
+    let lines: Vec<String> = found.iter().map(line).collect();
+    Failure::usage(format!("{} stacks are running: say which one", found.len())).fix(lines.join("\n"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{lock::Lock, style::Paint};
+
+    fn start(dir: &Path, stack: &str) -> Lock {
+        std::fs::create_dir_all(dir).unwrap();
+        let holder = Holder {
+            pid: 42,
+            stack: stack.to_owned(),
+            runtime_dir: "/run/keel/x".into(),
+            version: "1".to_owned(),
+        };
+        Lock::take(dir, &holder).unwrap()
+    }
+
+    #[test]
+    fn the_only_one_is_found_and_several_are_listed() {
+        let temp = tempfile::tempdir().unwrap();
+        let places = Places::in_home(temp.path());
+        assert_eq!(find(None, &places).unwrap_err().exit, Exit::NothingRuns);
+
+        let _shop = start(&places.state_dir("shop"), "shop");
+        let found = find(None, &places).unwrap();
+        assert_eq!(
+            (found.holder.stack.as_str(), found.state_dir.ends_with("keel/shop")),
+            ("shop", true)
+        );
+        assert_eq!(found.socket(), Path::new("/run/keel/x/control.sock"));
+
+        std::fs::create_dir_all(places.state_dir("stopped")).unwrap();
+        assert!(
+            find(None, &places).is_ok(),
+            "a folder without a lock held is no stack that runs"
+        );
+
+        let _demo = start(&places.demo_dir(), "demo");
+        let failure = find(None, &places).unwrap_err();
+        assert_eq!(failure.exit, Exit::Usage);
+        let text = failure
+            .render(Paint::plain())
+            .replace(&temp.path().display().to_string(), "HOME");
+        insta::assert_snapshot!(text, @r"
+        error: 2 stacks are running: say which one
+            fix: --state-dir HOME/.local/share/keel/demo   (demo, process 42)
+                 --state-dir HOME/.local/state/keel/shop   (shop, process 42)
+        ");
+        assert_eq!(find(Some(&places.demo_dir()), &places).unwrap().holder.stack, "demo");
+    }
+
+    #[test]
+    fn a_named_place_without_a_stack_says_why() {
+        let temp = tempfile::tempdir().unwrap();
+        let places = Places::in_home(temp.path());
+        let text = |dir: &Path| {
+            let failure = find(Some(dir), &places).unwrap_err();
+            assert_eq!(failure.exit, Exit::NothingRuns);
+            failure
+                .render(Paint::plain())
+                .replace(&temp.path().display().to_string(), "HOME")
+        };
+        insta::assert_snapshot!(text(temp.path()), @r"
+        error: nothing is running here
+          where: HOME
+          cause: nobody holds the lock of this state directory
+            fix: start it with `keel up FILE --state-dir HOME`
+        ");
+        insta::assert_snapshot!(text(&temp.path().join("nowhere")), @r"
+        error: nothing is running here
+          where: HOME/nowhere
+          cause: No such file or directory (os error 2)
+            fix: name a state directory, or start a stack with `keel up FILE`
+        ");
+    }
+}

@@ -1,0 +1,157 @@
+//! Numbers and times as people read them.
+
+use std::{
+    fmt::Write,
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use evenkeel_core::time::WallTime;
+
+/// `12304` as `12,304`.
+pub(crate) fn count(n: u64) -> String {
+    let digits = n.to_string();
+    let mut text = String::new();
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+/// Milliseconds as a latency: `0.4 ms`, `12 ms`, `1.2 s`.
+pub(crate) fn latency(ms: f64) -> String {
+    if ms < 9.95 {
+        format!("{ms:.1} ms")
+    } else if ms < 999.5 {
+        format!("{ms:.0} ms")
+    } else {
+        format!("{:.1} s", ms / 1000.0)
+    }
+}
+
+/// Milliseconds as a span with at most two units: `0s`, `42s`, `3m 12s`, `5h 2m`, `4d 7h`.
+pub(crate) fn span(ms: u64) -> String {
+    const UNITS: [(&str, u64); 4] = [("d", 86_400), ("h", 3_600), ("m", 60), ("s", 1)];
+    let seconds = ms / 1000;
+    let Some(first) = UNITS.iter().position(|(_, length)| seconds >= *length) else {
+        return "0s".to_owned();
+    };
+    let (unit, length) = UNITS[first];
+    let mut text = format!("{}{unit}", seconds / length);
+    if let Some((unit, smaller)) = UNITS.get(first + 1) {
+        let rest = seconds % length / smaller;
+        if rest > 0 {
+            let _ = write!(text, " {rest}{unit}");
+        }
+    }
+    text
+}
+
+/// How long ago `then` was, seen from `now`; zero where clocks disagree.
+pub(crate) fn since(then: WallTime, now: WallTime) -> String {
+    span(now.as_millis().saturating_sub(then.as_millis()))
+}
+
+/// A time as ISO 8601 in UTC with milliseconds, as `2026-01-31T12:00:00.250Z`.
+pub(crate) fn timestamp(at: WallTime) -> String {
+    let ms = at.as_millis();
+    let (days, in_day) = (ms / 86_400_000, ms % 86_400_000);
+    let (year, month, day) = date(days);
+    let (hour, minute, second) = (in_day / 3_600_000, in_day / 60_000 % 60, in_day / 1000 % 60);
+    format!(
+        "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{:03}Z",
+        ms % 1000
+    )
+}
+
+/// The present.
+pub(crate) fn now() -> WallTime {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    WallTime::from_millis(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+}
+
+/// Year, month and day of a day counted from 1970-01-01 in the Gregorian calendar.
+fn date(days: u64) -> (u64, u64, u64) {
+    let leap = |year: u64| year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400));
+    // 400 years always have the same number of days, so whole cycles need not be walked.
+    let (mut year, mut rest) = (1970 + days / 146_097 * 400, days % 146_097);
+    loop {
+        let length = if leap(year) { 366 } else { 365 };
+        if rest < length {
+            break;
+        }
+        rest -= length;
+        year += 1;
+    }
+    let february = if leap(year) { 29 } else { 28 };
+    let mut month = 1;
+    for length in [31, february, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31] {
+        if rest < length {
+            break;
+        }
+        rest -= length;
+        month += 1;
+    }
+    (year, month, rest + 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counts_have_separators() {
+        for (n, text) in [
+            (0, "0"),
+            (999, "999"),
+            (1000, "1,000"),
+            (12_304, "12,304"),
+            (1_234_567, "1,234,567"),
+        ] {
+            assert_eq!(count(n), text);
+        }
+    }
+
+    #[test]
+    fn spans_have_two_units() {
+        for (ms, text) in [
+            (0, "0s"),
+            (999, "0s"),
+            (42_000, "42s"),
+            (192_000, "3m 12s"),
+            (180_000, "3m"),
+            (18_120_000, "5h 2m"),
+            (370_800_000, "4d 7h"),
+        ] {
+            assert_eq!(span(ms), text);
+        }
+    }
+
+    #[test]
+    fn latencies_keep_two_digits() {
+        for (ms, text) in [
+            (0.04, "0.0 ms"),
+            (1.24, "1.2 ms"),
+            (9.96, "10 ms"),
+            (812.0, "812 ms"),
+            (1234.0, "1.2 s"),
+        ] {
+            assert_eq!(latency(ms), text);
+        }
+    }
+
+    #[test]
+    fn timestamps_follow_the_calendar() {
+        for (ms, text) in [
+            (0, "1970-01-01T00:00:00.000Z"),
+            (951_782_400_000, "2000-02-29T00:00:00.000Z"),
+            (1_709_164_800_001, "2024-02-29T00:00:00.001Z"),
+            (1_735_689_599_999, "2024-12-31T23:59:59.999Z"),
+            (4_107_542_400_000, "2100-03-01T00:00:00.000Z"),
+        ] {
+            assert_eq!(timestamp(WallTime::from_millis(ms)), text);
+        }
+    }
+}

@@ -1,0 +1,132 @@
+//! The three processes of `keel` have separate fates.
+
+use std::{
+    io::{Read, Write},
+    net::TcpStream,
+    thread,
+    time::{Duration, Instant},
+};
+
+use rustix::process::Signal;
+
+use crate::{
+    load::Load,
+    rig::{self, PATIENCE, Rig, all_healthy, instances},
+};
+
+#[test]
+fn a_killed_node_process_is_noticed_by_no_client() {
+    let rig = Rig::demo();
+    let before = rig.status();
+    let load = Load::start(rig.port, "/api/products", 16);
+    load.wait_for(200);
+
+    rig::signal(before.node.pid, Signal::KILL);
+    let (after, took) = rig.wait_until("status is back", |status| {
+        status.node.pid != before.node.pid && all_healthy(status)
+    });
+    eprintln!("status was back after {took:?}");
+    load.wait_for(1000);
+    load.finish().assert_clean();
+
+    let pids = |status| {
+        instances(status)
+            .into_iter()
+            .map(|instance| instance.pid)
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(pids(&before), pids(&after), "instances keep their processes");
+    assert_eq!(
+        before.edge.as_ref().unwrap().pid,
+        after.edge.as_ref().unwrap().pid,
+        "the edge goes on"
+    );
+    assert_eq!(after.node.restarts, 1);
+    let logs = rig.keel(&["logs", "shop", "--lines", "50"]);
+    assert!(
+        logs.status.success() && !logs.stdout.is_empty(),
+        "logs are back: {logs:?}"
+    );
+
+    // Supervision goes on where it was.
+    let victim = instances(&after)[1].clone();
+    rig::signal(victim.pid.unwrap(), Signal::KILL);
+    rig.wait_until("the new node process restarts an instance", |status| {
+        all_healthy(status) && instances(status)[1].pid != victim.pid
+    });
+}
+
+#[test]
+fn a_killed_edge_refuses_nobody() {
+    let rig = Rig::demo();
+    let before = rig.status();
+    let edge = before.edge.clone().unwrap().pid;
+    assert!(ask(rig.port).is_ok());
+
+    rig::signal(edge, Signal::KILL);
+    let killed = Instant::now();
+    // From the first moment on connections are accepted, and answered once the new edge is there.
+    let mut answered = Vec::new();
+    while killed.elapsed() < Duration::from_secs(2) {
+        let start = Instant::now();
+        match ask(rig.port) {
+            Ok(()) => answered.push(start.elapsed()),
+            // A connection that the dead edge had already accepted is reset, none is refused.
+            Err(error) => assert_ne!(error.kind(), std::io::ErrorKind::ConnectionRefused, "{error}"),
+        }
+        thread::sleep(Duration::from_millis(5));
+    }
+    eprintln!("first answer {:?} after the kill's following request", answered[0]);
+    let (after, _) = rig.wait_until("the new edge is known", |status| {
+        status.edge.as_ref().is_some_and(|new| new.pid != edge) && all_healthy(status)
+    });
+    assert_eq!(after.edge.unwrap().restarts, 1);
+    let pids = |status| {
+        instances(status)
+            .into_iter()
+            .map(|instance| instance.pid)
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(pids(&before), pids(&rig.status()), "instances keep their processes");
+}
+
+#[test]
+fn ctrl_c_leaves_nothing_behind() {
+    let mut rig = Rig::demo();
+    let status = rig.status();
+    let mut pids: Vec<u32> = instances(&status).iter().filter_map(|instance| instance.pid).collect();
+    pids.extend([status.guard.pid, status.node.pid, status.edge.unwrap().pid]);
+    assert!(pids.iter().all(|pid| rig::alive(*pid)));
+    assert_eq!(rig.stop(), Some(0));
+    assert!(pids.iter().all(|pid| !rig::alive(*pid)), "a process outlives the stack");
+    let refused = TcpStream::connect(("127.0.0.1", rig.port)).unwrap_err();
+    assert_eq!(refused.kind(), std::io::ErrorKind::ConnectionRefused);
+}
+
+#[test]
+fn a_killed_guard_leaves_nothing_behind() {
+    let rig = Rig::demo();
+    let status = rig.status();
+    let mut pids: Vec<u32> = instances(&status).iter().filter_map(|instance| instance.pid).collect();
+    pids.extend([status.node.pid, status.edge.unwrap().pid]);
+    rig::signal(status.guard.pid, Signal::KILL);
+    let start = Instant::now();
+    while pids.iter().any(|pid| rig::alive(*pid)) {
+        assert!(start.elapsed() < PATIENCE, "a process outlives the guard");
+        thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// One request on a connection of its own.
+fn ask(port: u16) -> std::io::Result<()> {
+    let mut stream = TcpStream::connect(("127.0.0.1", port))?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.write_all(b"GET /healthz HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n")?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    if answer.starts_with("HTTP/1.1 200") {
+        Ok(())
+    } else {
+        Err(std::io::Error::other(answer))
+    }
+}

@@ -1,0 +1,16 @@
+//! The product as its user has it: the real binary, real processes, real faults.
+//!
+//! Each test has a stack of its own, in a state directory of its own, on ports that were free a moment ago. What a
+//! test does to processes it does by their ids, which it has from `keel status --json`.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
+
+mod bad_input;
+mod change;
+mod demo;
+mod fates;
+mod forwarding;
+mod instance;
+mod load;
+mod rig;
+mod survival;
