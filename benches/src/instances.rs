@@ -30,7 +30,8 @@ fn serve(listeners: &[TcpListener]) -> io::Result<()> {
         listener.set_nonblocking(true)?;
         epoll::add(&poll, listener, epoll::EventData::new_u64(index as u64), epoll::EventFlags::IN)?;
     }
-    let answer = format!("HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 1024\r\n\r\n{}", "x".repeat(1024));
+    let answer =
+        format!("HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 1024\r\n\r\n{}", "x".repeat(1024));
     let mut events = [epoll::Event { flags: epoll::EventFlags::empty(), data: epoll::EventData::new_u64(0) }; 256];
     let mut buffer = [0u8; 16 * 1024];
     loop {

@@ -11,14 +11,7 @@ use crate::{supply, tidy as rules};
 
 /// `setup [--bench]`
 pub(crate) fn setup(steps: &mut Steps, root: &Path, arguments: &[String]) {
-    setup::packages(
-        steps,
-        if arguments.is_empty() {
-            Need::Tests
-        } else {
-            Need::Benches
-        },
-    );
+    setup::packages(steps, if arguments.is_empty() { Need::Tests } else { Need::Benches });
     setup::components(steps, root);
 }
 
@@ -29,10 +22,7 @@ pub(crate) fn test(steps: &mut Steps, root: &Path, arguments: &[String]) {
     }
     let mut command = cargo(root);
     command.arg("test");
-    if !arguments
-        .iter()
-        .any(|argument| argument == "--package" || argument.starts_with("-p"))
-    {
+    if !arguments.iter().any(|argument| argument == "--package" || argument.starts_with("-p")) {
         command.arg("--workspace");
     }
     steps.run("cargo test", command.args(arguments));
@@ -49,20 +39,19 @@ pub(crate) fn lint(steps: &mut Steps, root: &Path, _: &[String]) {
         let manifest = format!("{workspace}/Cargo.toml");
         if root.join(&manifest).exists() {
             let name = format!("format {workspace}");
-            steps.run(
-                &name,
-                cargo(root).args(["fmt", "--manifest-path", &manifest, "--check"]),
-            );
+            steps.run(&name, cargo(root).args(["fmt", "--manifest-path", &manifest, "--check"]));
         }
     }
     let clippy = ["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"];
     steps.run("clippy", cargo(root).args(clippy));
-    let rustdoc = ["doc", "--no-deps", "--workspace"];
-    steps.run("rustdoc", cargo(root).args(rustdoc).env("RUSTDOCFLAGS", "-Dwarnings"));
+    let rustdoc = ["doc", "--no-deps", "--workspace", "--document-private-items"];
+    // Private items are documented too, for whoever works here, so links to them lead somewhere.
+    let flags = "-Dwarnings -Arustdoc::private_intra_doc_links";
+    steps.run("rustdoc", cargo(root).args(rustdoc).env("RUSTDOCFLAGS", flags));
     generated_docs(steps, root, true);
     steps.check("licences and bans", || supply::run(root));
     if setup::answers(cargo(root).args(["deny", "--version"])) {
-        steps.run("cargo deny", cargo(root).args(["deny", "check"]));
+        steps.run("cargo deny", cargo(root).args(["deny", "check", "bans", "licenses", "sources"]));
     }
     steps.check("tidy", || rules::run(root));
 }
@@ -99,15 +88,7 @@ pub(crate) fn bench(steps: &mut Steps, root: &Path, arguments: &[String]) {
 /// prints: so this program needs nothing of core to be built.
 fn generated_docs(steps: &mut Steps, root: &Path, check: bool) {
     let mut command = cargo(root);
-    command.args([
-        "run",
-        "--quiet",
-        "--package",
-        "evenkeel-core",
-        "--example",
-        "reference",
-        "--",
-    ]);
+    command.args(["run", "--quiet", "--package", "evenkeel-core", "--example", "reference", "--"]);
     if check {
         command.arg("--check");
     }

@@ -95,11 +95,7 @@ fn main() -> ExitCode {
         return ExitCode::from(2);
     };
     if let Some(problem) = command.takes.refused(rest) {
-        eprintln!(
-            "error: {problem}\nusage: cargo xtask {} {}",
-            command.name,
-            command.takes.shown()
-        );
+        eprintln!("error: {problem}\nusage: cargo xtask {} {}", command.name, command.takes.shown());
         return ExitCode::from(2);
     }
     let mut steps = Steps::of(command.name);
@@ -132,10 +128,7 @@ impl Takes {
 fn root() -> PathBuf {
     let package =
         std::env::var_os("CARGO_MANIFEST_DIR").map_or_else(|| env!("CARGO_MANIFEST_DIR").into(), PathBuf::from);
-    package
-        .parent()
-        .expect("xtask is a folder of the workspace")
-        .to_path_buf()
+    package.parent().expect("xtask is a folder of the workspace").to_path_buf()
 }
 
 fn help() -> String {
@@ -145,10 +138,7 @@ fn help() -> String {
     let width = rows.iter().map(|(left, _)| left.chars().count()).max().unwrap_or(0);
     // The width of `format!` counts characters, which is right for what stands here.
     let lines = rows.iter().map(|(left, about)| format!("  {left:width$}  {about}"));
-    format!(
-        "usage: cargo xtask COMMAND\n\n{}\n",
-        lines.collect::<Vec<_>>().join("\n")
-    )
+    format!("usage: cargo xtask COMMAND\n\n{}\n", lines.collect::<Vec<_>>().join("\n"))
 }
 
 fn unknown(name: &str) -> String {
@@ -180,17 +170,10 @@ mod tests {
         let help = help();
         for command in &COMMANDS {
             let line = help.lines().find(|line| line.trim_start().starts_with(command.name));
-            assert!(
-                line.is_some_and(|line| line.ends_with(command.about)),
-                "{}",
-                command.name
-            );
+            assert!(line.is_some_and(|line| line.ends_with(command.about)), "{}", command.name);
         }
         let starts = COMMANDS.iter().map(|command| {
-            let line = help
-                .lines()
-                .find(|line| line.ends_with(command.about))
-                .expect("checked above");
+            let line = help.lines().find(|line| line.ends_with(command.about)).expect("checked above");
             line.chars().count() - command.about.chars().count()
         });
         let starts: Vec<usize> = starts.collect();
@@ -204,11 +187,7 @@ mod tests {
         assert_eq!(Takes::Flag("--bench").refused(&[]), None);
         assert!(Takes::Flag("--bench").refused(&given(&["--bench", "--now"])).is_some());
         assert_eq!(Takes::Nothing.refused(&[]), None);
-        assert!(
-            Takes::Nothing
-                .refused(&given(&["--fix"]))
-                .is_some_and(|problem| problem.contains("--fix"))
-        );
+        assert!(Takes::Nothing.refused(&given(&["--fix"])).is_some_and(|problem| problem.contains("--fix")));
     }
 
     #[test]

@@ -76,23 +76,15 @@ pub(crate) fn resolved(root: &Path, targets: &[String]) -> Result<Graph, String>
 fn read(root: &Path, arguments: &[&str]) -> Result<Value, String> {
     let mut command = cargo(root);
     command.args(["metadata", "--format-version", "1"]).args(arguments);
-    let output = command
-        .output()
-        .map_err(|error| format!("cannot start cargo: {error}"))?;
+    let output = command.output().map_err(|error| format!("cannot start cargo: {error}"))?;
     if !output.status.success() {
-        return Err(format!(
-            "cargo metadata failed:\n{}",
-            String::from_utf8_lossy(&output.stderr)
-        ));
+        return Err(format!("cargo metadata failed:\n{}", String::from_utf8_lossy(&output.stderr)));
     }
     serde_json::from_slice(&output.stdout).map_err(|error| format!("cargo metadata is not JSON: {error}"))
 }
 
 fn graph(metadata: &Value) -> Result<Graph, String> {
-    let mut graph = Graph {
-        packages: packages(metadata)?,
-        edges: Vec::new(),
-    };
+    let mut graph = Graph { packages: packages(metadata)?, edges: Vec::new() };
     for node in array(&metadata["resolve"]["nodes"])? {
         for dependency in array(&node["dependencies"])? {
             graph.edges.push((text(&node["id"])?, text(dependency)?));
@@ -114,10 +106,7 @@ fn package(value: &Value) -> Result<Package, String> {
         license: value["license"].as_str().map(str::to_owned),
         source: value["source"].as_str().map(str::to_owned),
         folder: manifest.parent().unwrap_or(Path::new("")).to_path_buf(),
-        dependencies: array(&value["dependencies"])?
-            .iter()
-            .map(dependency)
-            .collect::<Result<_, _>>()?,
+        dependencies: array(&value["dependencies"])?.iter().map(dependency).collect::<Result<_, _>>()?,
     })
 }
 
@@ -127,28 +116,18 @@ fn dependency(value: &Value) -> Result<Dependency, String> {
         Some("build") => Kind::Build,
         Some("dev") => Kind::Dev,
         Some(other) => {
-            return Err(format!(
-                "cargo metadata knows a kind of dependency that this does not: {other}"
-            ));
+            return Err(format!("cargo metadata knows a kind of dependency that this does not: {other}"));
         }
     };
-    Ok(Dependency {
-        name: text(&value["name"])?,
-        kind,
-    })
+    Ok(Dependency { name: text(&value["name"])?, kind })
 }
 
 fn array(value: &Value) -> Result<&Vec<Value>, String> {
-    value
-        .as_array()
-        .ok_or_else(|| format!("cargo metadata: expected a list, found {value}"))
+    value.as_array().ok_or_else(|| format!("cargo metadata: expected a list, found {value}"))
 }
 
 fn text(value: &Value) -> Result<String, String> {
-    value
-        .as_str()
-        .map(str::to_owned)
-        .ok_or_else(|| format!("cargo metadata: expected text, found {value}"))
+    value.as_str().map(str::to_owned).ok_or_else(|| format!("cargo metadata: expected text, found {value}"))
 }
 
 #[cfg(test)]
@@ -172,13 +151,7 @@ mod tests {
         let graph = graph(&metadata).expect("well formed");
         let package = &graph.packages[0];
         assert_eq!(package.folder, Path::new("/w/crates/a"));
-        assert_eq!(
-            package.dependencies[0],
-            Dependency {
-                name: "b".to_owned(),
-                kind: Kind::Normal
-            }
-        );
+        assert_eq!(package.dependencies[0], Dependency { name: "b".to_owned(), kind: Kind::Normal });
         assert_eq!(package.dependencies[1].kind, Kind::Dev);
         assert_eq!(package.dependencies[2].kind, Kind::Build);
         assert_eq!(graph.edges, [("a 1".to_owned(), "b 1".to_owned())]);

@@ -30,31 +30,11 @@ struct Tool {
 
 const TOOLS: [Tool; 5] = [
     // `tidy`, the last step of the tests, asks it for the list of files.
-    Tool {
-        program: "git",
-        package: "git",
-        need: Need::Tests,
-    },
-    Tool {
-        program: "curl",
-        package: "curl",
-        need: Need::Tests,
-    },
-    Tool {
-        program: "haproxy",
-        package: "haproxy",
-        need: Need::Benches,
-    },
-    Tool {
-        program: "nginx",
-        package: "nginx-light",
-        need: Need::Benches,
-    },
-    Tool {
-        program: "wrk",
-        package: "wrk",
-        need: Need::Benches,
-    },
+    Tool { program: "git", package: "git", need: Need::Tests },
+    Tool { program: "curl", package: "curl", need: Need::Tests },
+    Tool { program: "haproxy", package: "haproxy", need: Need::Benches },
+    Tool { program: "nginx", package: "nginx-light", need: Need::Benches },
+    Tool { program: "wrk", package: "wrk", need: Need::Benches },
 ];
 
 /// Daemons are installed here, and the search path of an ordinary user often leaves these folders out.
@@ -85,40 +65,25 @@ pub(crate) fn packages(steps: &mut Steps, need: Need) -> bool {
     }
     let still = self::missing(need, &search_path());
     steps.check("packages are there", || {
-        if still.is_empty() {
-            Ok(String::new())
-        } else {
-            Err(format!("installed, but not found: {}", still.join(" ")))
-        }
+        if still.is_empty() { Ok(String::new()) } else { Err(format!("installed, but not found: {}", still.join(" "))) }
     })
 }
 
 /// Adds rustfmt and clippy through rustup where they are missing. Returns whether both are there at the end.
 pub(crate) fn components(steps: &mut Steps, root: &Path) -> bool {
     let absent = |(subcommand, _): &(&str, &str)| !answers(cargo(root).args([*subcommand, "--version"]));
-    let missing: Vec<&str> = [("fmt", "rustfmt"), ("clippy", "clippy")]
-        .into_iter()
-        .filter(absent)
-        .map(|(_, name)| name)
-        .collect();
+    let missing: Vec<&str> =
+        [("fmt", "rustfmt"), ("clippy", "clippy")].into_iter().filter(absent).map(|(_, name)| name).collect();
     if missing.is_empty() {
         return steps.check("components", || Ok("rustfmt and clippy are there".to_owned()));
     }
     if !on_path("rustup", &search_path()) {
         let names = missing.join(" and ");
         return steps.check("components", || {
-            Err(format!(
-                "{names} are missing and there is no rustup: install them as you installed cargo"
-            ))
+            Err(format!("{names} are missing and there is no rustup: install them as you installed cargo"))
         });
     }
-    steps.run(
-        "components",
-        Command::new("rustup")
-            .args(["component", "add"])
-            .args(&missing)
-            .current_dir(root),
-    )
+    steps.run("components", Command::new("rustup").args(["component", "add"]).args(&missing).current_dir(root))
 }
 
 /// Whether a command can be run and succeeds; what it prints is nobody's business.
@@ -128,13 +93,8 @@ pub(crate) fn answers(command: &mut Command) -> bool {
 }
 
 fn missing(need: Need, folders: &[PathBuf]) -> Vec<&'static str> {
-    let wanted = TOOLS
-        .iter()
-        .filter(|tool| tool.need == Need::Tests || need == Need::Benches);
-    wanted
-        .filter(|tool| !on_path(tool.program, folders))
-        .map(|tool| tool.package)
-        .collect()
+    let wanted = TOOLS.iter().filter(|tool| tool.need == Need::Tests || need == Need::Benches);
+    wanted.filter(|tool| !on_path(tool.program, folders)).map(|tool| tool.package).collect()
 }
 
 fn on_path(program: &str, folders: &[PathBuf]) -> bool {
@@ -143,9 +103,7 @@ fn on_path(program: &str, folders: &[PathBuf]) -> bool {
 
 fn search_path() -> Vec<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
-    std::env::split_paths(&path)
-        .chain(ADMINISTRATORS_FOLDERS.map(PathBuf::from))
-        .collect()
+    std::env::split_paths(&path).chain(ADMINISTRATORS_FOLDERS.map(PathBuf::from)).collect()
 }
 
 fn is_root() -> bool {
@@ -234,10 +192,7 @@ mod tests {
         assert!(install(stage.path()));
         let log = std::fs::read_to_string(stage.path().join("log")).expect("apt-get was called");
         assert!(log.starts_with("update 104\n"), "{log}");
-        assert_eq!(
-            std::fs::read_to_string(&policy).expect("still there"),
-            "#!/bin/sh\nexit 104\n"
-        );
+        assert_eq!(std::fs::read_to_string(&policy).expect("still there"), "#!/bin/sh\nexit 104\n");
     }
 
     #[test]
@@ -245,10 +200,7 @@ mod tests {
         let empty = tempfile::tempdir().expect("a temporary folder");
         let folders = [empty.path().to_path_buf()];
         assert_eq!(missing(Need::Tests, &folders), ["git", "curl"]);
-        assert_eq!(
-            missing(Need::Benches, &folders),
-            ["git", "curl", "haproxy", "nginx-light", "wrk"]
-        );
+        assert_eq!(missing(Need::Benches, &folders), ["git", "curl", "haproxy", "nginx-light", "wrk"]);
         std::fs::write(empty.path().join("nginx"), "").expect("the folder is writable");
         assert_eq!(missing(Need::Benches, &folders), ["git", "curl", "haproxy", "wrk"]);
     }

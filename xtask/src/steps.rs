@@ -25,11 +25,7 @@ struct Step {
 impl Steps {
     /// Starts the clock of `cargo xtask COMMAND`.
     pub(crate) fn of(command: &'static str) -> Self {
-        Self {
-            command,
-            started: Instant::now(),
-            done: Vec::new(),
-        }
+        Self { command, started: Instant::now(), done: Vec::new() }
     }
 
     /// Runs a child process to its end with this process's own input and output. Returns whether it
@@ -57,11 +53,7 @@ impl Steps {
     /// Prints the closing line and gives the exit status that belongs to it.
     pub(crate) fn finish(self) -> ExitCode {
         println!("{}", summary(self.command, self.started.elapsed(), &self.done));
-        if self.done.iter().all(|step| step.passed) {
-            ExitCode::SUCCESS
-        } else {
-            ExitCode::FAILURE
-        }
+        if self.done.iter().all(|step| step.passed) { ExitCode::SUCCESS } else { ExitCode::FAILURE }
     }
 
     fn record(&mut self, name: &str, started: Instant, outcome: &Result<String, String>) -> bool {
@@ -75,11 +67,7 @@ impl Steps {
             }
         }
         let passed = outcome.is_ok();
-        self.done.push(Step {
-            name: name.to_owned(),
-            took,
-            passed,
-        });
+        self.done.push(Step { name: name.to_owned(), took, passed });
         passed
     }
 }
@@ -119,27 +107,12 @@ fn quoted(word: &str) -> String {
 }
 
 fn summary(command: &str, took: Duration, steps: &[Step]) -> String {
-    let failed: Vec<&str> = steps
-        .iter()
-        .filter(|step| !step.passed)
-        .map(|step| step.name.as_str())
-        .collect();
+    let failed: Vec<&str> = steps.iter().filter(|step| !step.passed).map(|step| step.name.as_str()).collect();
     if failed.is_empty() {
-        let parts: Vec<String> = steps
-            .iter()
-            .map(|step| format!("{} {}", step.name, seconds(step.took)))
-            .collect();
-        format!(
-            "cargo xtask {command}: passed in {} ({})",
-            seconds(took),
-            parts.join(", ")
-        )
+        let parts: Vec<String> = steps.iter().map(|step| format!("{} {}", step.name, seconds(step.took))).collect();
+        format!("cargo xtask {command}: passed in {} ({})", seconds(took), parts.join(", "))
     } else {
-        format!(
-            "cargo xtask {command}: FAILED after {}: {}",
-            seconds(took),
-            failed.join(", ")
-        )
+        format!("cargo xtask {command}: FAILED after {}: {}", seconds(took), failed.join(", "))
     }
 }
 
@@ -152,23 +125,14 @@ mod tests {
     use super::*;
 
     fn step(name: &str, passed: bool) -> Step {
-        Step {
-            name: name.to_owned(),
-            took: Duration::from_millis(1500),
-            passed,
-        }
+        Step { name: name.to_owned(), took: Duration::from_millis(1500), passed }
     }
 
     #[test]
     fn a_command_is_shown_as_one_would_type_it() {
         let mut command = Command::new("/usr/lib/cargo");
-        command
-            .args(["test", "--", "a b", "it's"])
-            .env("RUSTDOCFLAGS", "-Dwarnings");
-        assert_eq!(
-            shown(&command),
-            r"RUSTDOCFLAGS=-Dwarnings cargo test -- 'a b' 'it'\''s'"
-        );
+        command.args(["test", "--", "a b", "it's"]).env("RUSTDOCFLAGS", "-Dwarnings");
+        assert_eq!(shown(&command), r"RUSTDOCFLAGS=-Dwarnings cargo test -- 'a b' 'it'\''s'");
     }
 
     #[test]
@@ -176,11 +140,7 @@ mod tests {
         let took = Duration::from_secs(3);
         let good = summary("lint", took, &[step("format", true), step("tidy", true)]);
         assert_eq!(good, "cargo xtask lint: passed in 3.0 s (format 1.5 s, tidy 1.5 s)");
-        let bad = summary(
-            "lint",
-            took,
-            &[step("format", false), step("clippy", true), step("tidy", false)],
-        );
+        let bad = summary("lint", took, &[step("format", false), step("clippy", true), step("tidy", false)]);
         assert_eq!(bad, "cargo xtask lint: FAILED after 3.0 s: format, tidy");
     }
 

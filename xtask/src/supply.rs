@@ -19,11 +19,7 @@ pub(crate) fn run(root: &Path) -> Result<String, String> {
     let policy = Policy::parse(&text)?;
     let graph = metadata::resolved(root, &policy.targets)?;
     let problems = check(&policy, &graph);
-    if problems.is_empty() {
-        Ok(format!("{} packages", graph.packages.len()))
-    } else {
-        Err(problems.join("\n"))
-    }
+    if problems.is_empty() { Ok(format!("{} packages", graph.packages.len())) } else { Err(problems.join("\n")) }
 }
 
 fn check(policy: &Policy, graph: &Graph) -> Vec<String> {
@@ -33,19 +29,14 @@ fn check(policy: &Policy, graph: &Graph) -> Vec<String> {
         problems.extend(source(policy, package));
         if let Some(reason) = policy.banned.get(&package.name) {
             let users = users(graph, package);
-            problems.push(format!(
-                "{} {} is banned ({reason}); {users}",
-                package.name, package.version
-            ));
+            problems.push(format!("{} {} is banned ({reason}); {users}", package.name, package.version));
         }
     }
     for (name, reason) in &policy.single {
         let found: Vec<&Package> = graph.packages.iter().filter(|package| package.name == *name).collect();
         if found.len() > 1 {
-            let all: Vec<String> = found
-                .iter()
-                .map(|package| format!("{} ({})", package.version, users(graph, package)))
-                .collect();
+            let all: Vec<String> =
+                found.iter().map(|package| format!("{} ({})", package.version, users(graph, package))).collect();
             problems.push(format!("{name} is there more than once ({reason}): {}", all.join(", ")));
         }
     }
@@ -61,9 +52,7 @@ fn licence(policy: &Policy, package: &Package) -> Option<String> {
         Ok(refused) if refused.is_empty() => None,
         Ok(refused) => {
             let refused = refused.join(", ");
-            Some(format!(
-                "{subject} is `{expression}`: {refused} is not allowed in deny.toml"
-            ))
+            Some(format!("{subject} is `{expression}`: {refused} is not allowed in deny.toml"))
         }
         Err(problem) => Some(format!("{subject} declares `{expression}`: {problem}")),
     }
@@ -71,42 +60,17 @@ fn licence(policy: &Policy, package: &Package) -> Option<String> {
 
 fn source(policy: &Policy, package: &Package) -> Option<String> {
     let source = package.source.as_ref()?;
-    let known = policy
-        .registries
-        .iter()
-        .any(|registry| source == &format!("registry+{registry}"));
-    (!known).then(|| {
-        format!(
-            "{} {} comes from {source}, not from a known registry",
-            package.name, package.version
-        )
-    })
+    let known = policy.registries.iter().any(|registry| source == &format!("registry+{registry}"));
+    (!known).then(|| format!("{} {} comes from {source}, not from a known registry", package.name, package.version))
 }
 
 /// Who depends on a package directly, in words.
 fn users(graph: &Graph, package: &Package) -> String {
-    let depends = |user: &&Package| {
-        graph
-            .edges
-            .iter()
-            .any(|(from, to)| *from == user.id && *to == package.id)
-    };
-    let mut users: Vec<&str> = graph
-        .packages
-        .iter()
-        .filter(depends)
-        .map(|user| user.name.as_str())
-        .collect();
+    let depends = |user: &&Package| graph.edges.iter().any(|(from, to)| *from == user.id && *to == package.id);
+    let mut users: Vec<&str> = graph.packages.iter().filter(depends).map(|user| user.name.as_str()).collect();
     users.sort_unstable();
     users.dedup();
-    format!(
-        "used by {}",
-        if users.is_empty() {
-            "nothing".to_owned()
-        } else {
-            users.join(", ")
-        }
-    )
+    format!("used by {}", if users.is_empty() { "nothing".to_owned() } else { users.join(", ") })
 }
 
 #[cfg(test)]
@@ -138,35 +102,20 @@ mod tests {
     }
 
     fn problems(packages: Vec<Package>, edges: &[(&str, &str)]) -> Vec<String> {
-        let edges = edges
-            .iter()
-            .map(|(user, used)| ((*user).to_owned(), (*used).to_owned()))
-            .collect();
+        let edges = edges.iter().map(|(user, used)| ((*user).to_owned(), (*used).to_owned())).collect();
         check(&policy(), &Graph { packages, edges })
     }
 
     #[test]
     fn allowed_packages_pass() {
-        assert_eq!(
-            problems(
-                vec![package("a", "1", "MIT OR GPL-3.0"), package("lib", "1", "MIT")],
-                &[]
-            ),
-            [""; 0]
-        );
+        assert_eq!(problems(vec![package("a", "1", "MIT OR GPL-3.0"), package("lib", "1", "MIT")], &[]), [""; 0]);
     }
 
     #[test]
     fn a_licence_outside_the_list_or_none_at_all_is_refused() {
         let found = problems(vec![package("a", "1", "MIT AND GPL-3.0")], &[]);
         assert_eq!(found, ["a 1 is `MIT AND GPL-3.0`: GPL-3.0 is not allowed in deny.toml"]);
-        let found = problems(
-            vec![Package {
-                license: None,
-                ..package("a", "1", "")
-            }],
-            &[],
-        );
+        let found = problems(vec![Package { license: None, ..package("a", "1", "") }], &[]);
         assert_eq!(found, ["a 1 declares no licence"]);
     }
 
@@ -182,27 +131,15 @@ mod tests {
         let found = problems(vec![package("lib", "1", "MIT"), package("lib", "2", "MIT")], &[]);
         assert_eq!(found.len(), 1, "{found:?}");
         assert!(found[0].contains("lib is there more than once (one copy)"), "{found:?}");
-        assert_eq!(
-            problems(vec![package("x", "1", "MIT"), package("x", "2", "MIT")], &[]),
-            [""; 0]
-        );
+        assert_eq!(problems(vec![package("x", "1", "MIT"), package("x", "2", "MIT")], &[]), [""; 0]);
     }
 
     #[test]
     fn a_git_source_is_refused_and_a_folder_of_ours_is_not() {
-        let git = Package {
-            source: Some("git+https://example.com/a".to_owned()),
-            ..package("a", "1", "MIT")
-        };
-        let ours = Package {
-            source: None,
-            ..package("b", "1", "MIT")
-        };
+        let git = Package { source: Some("git+https://example.com/a".to_owned()), ..package("a", "1", "MIT") };
+        let ours = Package { source: None, ..package("b", "1", "MIT") };
         let found = problems(vec![git, ours], &[]);
-        assert_eq!(
-            found,
-            ["a 1 comes from git+https://example.com/a, not from a known registry"]
-        );
+        assert_eq!(found, ["a 1 comes from git+https://example.com/a, not from a known registry"]);
     }
 
     #[test]

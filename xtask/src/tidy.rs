@@ -49,38 +49,17 @@ struct Rule {
 }
 
 const RULES: [Rule; 6] = [
-    Rule {
-        name: "direction",
-        check: direction::check,
-    },
-    Rule {
-        name: "purity",
-        check: purity::check,
-    },
-    Rule {
-        name: "vocabulary",
-        check: vocabulary::check,
-    },
-    Rule {
-        name: "length",
-        check: length::check,
-    },
-    Rule {
-        name: "header",
-        check: header::check,
-    },
-    Rule {
-        name: "leak",
-        check: leak::check,
-    },
+    Rule { name: "direction", check: direction::check },
+    Rule { name: "purity", check: purity::check },
+    Rule { name: "vocabulary", check: vocabulary::check },
+    Rule { name: "length", check: length::check },
+    Rule { name: "header", check: header::check },
+    Rule { name: "leak", check: leak::check },
 ];
 
 /// Checks every rule. `Ok` says how much was looked at, `Err` lists the findings, one a line.
 pub(crate) fn run(root: &Path) -> Result<String, String> {
-    let tree = Tree {
-        files: files(root)?,
-        packages: metadata::declared(root)?,
-    };
+    let tree = Tree { files: files(root)?, packages: metadata::declared(root)? };
     let findings = findings(&tree);
     if findings.is_empty() {
         Ok(format!("{} rules, {} files", RULES.len(), tree.files.len()))
@@ -90,23 +69,13 @@ pub(crate) fn run(root: &Path) -> Result<String, String> {
 }
 
 fn findings(tree: &Tree) -> Vec<String> {
-    let all = RULES
-        .iter()
-        .flat_map(|rule| (rule.check)(tree).into_iter().map(|finding| (rule.name, finding)));
+    let all = RULES.iter().flat_map(|rule| (rule.check)(tree).into_iter().map(|finding| (rule.name, finding)));
     all.map(|(rule, finding)| format!("{finding} [{rule}]")).collect()
 }
 
 fn files(root: &Path) -> Result<Vec<File>, String> {
     // A checkout that belongs to somebody else, as in a container, is still only read.
-    let list = [
-        "-c",
-        "safe.directory=*",
-        "ls-files",
-        "-z",
-        "--cached",
-        "--others",
-        "--exclude-standard",
-    ];
+    let list = ["-c", "safe.directory=*", "ls-files", "-z", "--cached", "--others", "--exclude-standard"];
     let output = Command::new("git").args(list).current_dir(root).output();
     let output =
         output.map_err(|error| format!("tidy asks git for the list of files, and git does not start: {error}"))?;
@@ -123,10 +92,7 @@ fn files(root: &Path) -> Result<Vec<File>, String> {
         }
         let bytes = std::fs::read(&whole).map_err(|error| format!("{path}: {error}"))?;
         if let Some(text) = String::from_utf8(bytes).ok().filter(|text| !text.contains('\0')) {
-            files.push(File {
-                path: path.to_owned(),
-                text,
-            });
+            files.push(File { path: path.to_owned(), text });
         }
     }
     Ok(files)
@@ -134,27 +100,17 @@ fn files(root: &Path) -> Result<Vec<File>, String> {
 
 impl File {
     fn at(&self, line: usize, message: impl Into<String>) -> Finding {
-        Finding {
-            path: self.path.clone(),
-            line: Some(line),
-            message: message.into(),
-        }
+        Finding { path: self.path.clone(), line: Some(line), message: message.into() }
     }
 
     fn is_rust(&self) -> bool {
-        Path::new(&self.path)
-            .extension()
-            .is_some_and(|extension| extension == "rs")
+        Path::new(&self.path).extension().is_some_and(|extension| extension == "rs")
     }
 
     /// Whether this is source of a crate of the product or of an application, tests and examples left out.
     fn is_source(&self) -> bool {
         let parts: Vec<&str> = self.path.split('/').collect();
-        self.is_rust()
-            && matches!(
-                parts.as_slice(),
-                ["crates" | "apps", _, "src", ..] | ["xtask", "src", ..]
-            )
+        self.is_rust() && matches!(parts.as_slice(), ["crates" | "apps", _, "src", ..] | ["xtask", "src", ..])
     }
 }
 
@@ -173,37 +129,21 @@ mod tests {
 
     /// A tree of one file, for the tests of the rules.
     pub(super) fn tree_of(path: &str, text: &str) -> Tree {
-        Tree {
-            files: vec![File {
-                path: path.to_owned(),
-                text: text.to_owned(),
-            }],
-            packages: Vec::new(),
-        }
+        Tree { files: vec![File { path: path.to_owned(), text: text.to_owned() }], packages: Vec::new() }
     }
 
     #[test]
     fn a_finding_names_place_and_rule() {
-        let found = findings(&tree_of(
-            "crates/evenkeel-core/src/clock.rs",
-            "//! Time.\nuse std::time::Instant;\n",
-        ));
+        let found = findings(&tree_of("crates/evenkeel-core/src/clock.rs", "//! Time.\nuse std::time::Instant;\n"));
         assert_eq!(found.len(), 1, "{found:?}");
-        assert!(
-            found[0].starts_with("crates/evenkeel-core/src/clock.rs:2: "),
-            "{found:?}"
-        );
+        assert!(found[0].starts_with("crates/evenkeel-core/src/clock.rs:2: "), "{found:?}");
         assert!(found[0].ends_with("[purity]"), "{found:?}");
     }
 
     #[test]
     fn the_list_of_files_has_this_one_and_nothing_ignored() {
         let files = files(&crate::root()).expect("the tests run in a checkout");
-        assert!(
-            files
-                .iter()
-                .any(|file| file.path == "xtask/src/tidy.rs" && file.is_source())
-        );
+        assert!(files.iter().any(|file| file.path == "xtask/src/tidy.rs" && file.is_source()));
         assert!(!files.iter().any(|file| file.path.starts_with("target/")));
     }
 }

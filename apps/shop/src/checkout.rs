@@ -45,8 +45,7 @@ impl Checkout {
                 Placed::Before(order) => Placed::Before(this.pay(order).await),
             })
         });
-        work.await
-            .unwrap_or(Err(ShopError::Unavailable("the order's task ended early")))
+        work.await.unwrap_or(Err(ShopError::Unavailable("the order's task ended early")))
     }
 
     /// Has an order charged if that is undecided. A failure leaves the payment to recovery.
@@ -58,11 +57,10 @@ impl Checkout {
             }
         };
         let paid = tokio::time::timeout(PAY_WAIT, paying).await;
-        paid.unwrap_or(Err(ShopError::Unavailable("the payment takes long")))
-            .unwrap_or_else(|error| {
-                tracing::warn!(order = %order.id, %error, "the payment stays pending and will be tried again");
-                order
-            })
+        paid.unwrap_or(Err(ShopError::Unavailable("the payment takes long"))).unwrap_or_else(|error| {
+            tracing::warn!(order = %order.id, %error, "the payment stays pending and will be tried again");
+            order
+        })
     }
 
     async fn charge(&self, charge: Charge) -> Result<Order, ShopError> {

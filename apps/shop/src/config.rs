@@ -70,10 +70,7 @@ impl Command {
                 ShopError::Config(format!("the argument {} is not valid UTF-8", argument.display()))
             })
         });
-        Self::read(
-            |name| std::env::var_os(name).map(|value| value.to_string_lossy().into_owned()),
-            arguments,
-        )
+        Self::read(|name| std::env::var_os(name).map(|value| value.to_string_lossy().into_owned()), arguments)
     }
 
     /// Reads settings from `environment` (a variable's value, if it is set) and `arguments`.
@@ -94,9 +91,7 @@ impl Command {
         }
         config.admin_token = set("SHOP_ADMIN_TOKEN");
         if config.admin_token.as_ref().is_some_and(|token| token.len() < 16) {
-            return Err(ShopError::Config(
-                "SHOP_ADMIN_TOKEN needs at least 16 characters".to_owned(),
-            ));
+            return Err(ShopError::Config("SHOP_ADMIN_TOKEN needs at least 16 characters".to_owned()));
         }
         config.staff = staff(set("SHOP_STAFF_EMAIL"), set("SHOP_STAFF_PASSWORD"))?;
         let mut arguments = arguments.into_iter();
@@ -108,9 +103,7 @@ impl Command {
             };
             let mut value = || match attached.clone() {
                 Some(value) => Ok(value),
-                None => arguments
-                    .next()
-                    .unwrap_or(Err(ShopError::Config(format!("{flag} needs a value")))),
+                None => arguments.next().unwrap_or(Err(ShopError::Config(format!("{flag} needs a value")))),
             };
             match flag {
                 "--port" => config.port = parse_port("--port", &value()?)?,
@@ -119,9 +112,7 @@ impl Command {
                 "-h" | "--help" => return Ok(Self::Print(HELP.to_owned())),
                 "-V" | "--version" => return Ok(Self::Print(format!("shop {}\n", env!("CARGO_PKG_VERSION")))),
                 _ => {
-                    return Err(ShopError::Config(format!(
-                        "unknown argument {argument:?}; see shop --help"
-                    )));
+                    return Err(ShopError::Config(format!("unknown argument {argument:?}; see shop --help")));
                 }
             }
         }
@@ -135,20 +126,16 @@ fn staff(email: Option<String>, password: Option<String>) -> Result<Option<NewAc
         (Some(email), Some(password)) => NewAccount::new(&email, "Shopkeeper", &password)
             .map(Some)
             .map_err(|error| ShopError::Config(format!("SHOP_STAFF_EMAIL, SHOP_STAFF_PASSWORD: {error}"))),
-        _ => Err(ShopError::Config(
-            "SHOP_STAFF_EMAIL and SHOP_STAFF_PASSWORD must be set together".to_owned(),
-        )),
+        _ => Err(ShopError::Config("SHOP_STAFF_EMAIL and SHOP_STAFF_PASSWORD must be set together".to_owned())),
     }
 }
 
 fn parse_port(source: &str, text: &str) -> Result<u16, ShopError> {
-    text.parse()
-        .map_err(|_| ShopError::Config(format!("{source} must be a port from 0 to 65535, not {text:?}")))
+    text.parse().map_err(|_| ShopError::Config(format!("{source} must be a port from 0 to 65535, not {text:?}")))
 }
 
 fn parse_address(source: &str, text: &str) -> Result<IpAddr, ShopError> {
-    text.parse()
-        .map_err(|_| ShopError::Config(format!("{source} must be an IP address like 127.0.0.1, not {text:?}")))
+    text.parse().map_err(|_| ShopError::Config(format!("{source} must be an IP address like 127.0.0.1, not {text:?}")))
 }
 
 #[cfg(test)]
@@ -156,12 +143,8 @@ mod tests {
     use super::{Command, Config};
 
     fn read(environment: &[(&str, &str)], arguments: &[&str]) -> Result<Config, String> {
-        let environment = |name: &str| {
-            environment
-                .iter()
-                .find(|(known, _)| *known == name)
-                .map(|(_, value)| (*value).to_owned())
-        };
+        let environment =
+            |name: &str| environment.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned());
         let arguments = arguments.iter().map(|argument| Ok((*argument).to_owned()));
         match Command::read(environment, arguments) {
             Ok(Command::Run(config)) => Ok(config),
@@ -172,11 +155,7 @@ mod tests {
 
     #[test]
     fn flags_win_over_the_environment() {
-        let config = read(
-            &[("PORT", "1"), ("SHOP_DATABASE", "/a")],
-            &["--port", "2", "--bind=::1"],
-        )
-        .unwrap();
+        let config = read(&[("PORT", "1"), ("SHOP_DATABASE", "/a")], &["--port", "2", "--bind=::1"]).unwrap();
         assert_eq!((config.port, config.bind.to_string().as_str()), (2, "::1"));
         assert_eq!(config.database, std::path::Path::new("/a"));
     }

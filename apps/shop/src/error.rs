@@ -132,10 +132,7 @@ mod tests {
     #[test]
     fn causes_are_told_apart_by_what_can_be_done_about_them() {
         assert!(matches!(from_code(ffi::SQLITE_BUSY), ShopError::Unavailable(_)));
-        assert!(matches!(
-            from_code(ffi::SQLITE_BUSY_SNAPSHOT),
-            ShopError::Unavailable(_)
-        ));
+        assert!(matches!(from_code(ffi::SQLITE_BUSY_SNAPSHOT), ShopError::Unavailable(_)));
         assert!(matches!(from_code(ffi::SQLITE_FULL), ShopError::Full));
         assert!(matches!(from_code(ffi::SQLITE_IOERR_WRITE), ShopError::Disk(_)));
         assert!(matches!(from_code(ffi::SQLITE_READONLY_DBMOVED), ShopError::Disk(_)));

@@ -51,10 +51,7 @@ impl Passwords {
         self.work(move || {
             let expected = PasswordHash::new(&expected)
                 .map_err(|error| ShopError::Damaged(format!("a stored password hash: {error}")))?;
-            Ok(Argon2::default()
-                .verify_password(password.as_bytes(), &expected)
-                .is_ok()
-                && known)
+            Ok(Argon2::default().verify_password(password.as_bytes(), &expected).is_ok() && known)
         })
         .await
     }
@@ -71,19 +68,14 @@ impl Passwords {
             let _working = working;
             work()
         });
-        work.await
-            .unwrap_or(Err(ShopError::Unavailable("the password's task failed")))
+        work.await.unwrap_or(Err(ShopError::Unavailable("the password's task failed")))
     }
 }
 
 fn hash(password: &str) -> Result<String, ShopError> {
-    Argon2::default()
-        .hash_password(password.as_bytes())
-        .map(|hash| hash.to_string())
-        .map_err(|error| ShopError::System {
-            what: "a password hash",
-            source: std::io::Error::other(error.to_string()),
-        })
+    Argon2::default().hash_password(password.as_bytes()).map(|hash| hash.to_string()).map_err(|error| {
+        ShopError::System { what: "a password hash", source: std::io::Error::other(error.to_string()) }
+    })
 }
 
 #[cfg(test)]
@@ -95,12 +87,7 @@ mod tests {
         let passwords = Passwords::new().unwrap();
         let hash = passwords.hash("correct horse".to_owned()).await.unwrap();
         assert!(hash.starts_with("$argon2id$v=19$m=19456,t=2,p=1$"), "{hash}");
-        assert!(
-            passwords
-                .verify("correct horse".to_owned(), Some(hash.clone()))
-                .await
-                .unwrap()
-        );
+        assert!(passwords.verify("correct horse".to_owned(), Some(hash.clone())).await.unwrap());
         assert!(!passwords.verify("correct hors".to_owned(), Some(hash)).await.unwrap());
         assert!(!passwords.verify("correct horse".to_owned(), None).await.unwrap());
     }

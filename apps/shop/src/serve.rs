@@ -43,10 +43,7 @@ pub fn run(config: Config) -> Result<(), ShopError> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
-        .map_err(|source| ShopError::System {
-            what: "an async runtime",
-            source,
-        })?;
+        .map_err(|source| ShopError::System { what: "an async runtime", source })?;
     let ended = runtime.block_on(async {
         let stop = stop_signal()?;
         Shop::open(config).await?.serve(stop).await
@@ -68,32 +65,16 @@ impl Shop {
     pub async fn open(config: Config) -> Result<Self, ShopError> {
         let path = config.database.clone();
         let opened = tokio::task::spawn_blocking(move || Ok((Store::open(&path)?, Passwords::new()?)));
-        let (store, passwords) = opened
-            .await
-            .unwrap_or(Err(ShopError::Unavailable("opening the database failed")))?;
+        let (store, passwords) = opened.await.unwrap_or(Err(ShopError::Unavailable("opening the database failed")))?;
         if let Some(staff) = config.staff {
             ensure_staff(&store, &passwords, staff).await?;
         }
         let address = SocketAddr::new(config.bind, config.port);
-        let listener = TcpListener::bind(address)
-            .await
-            .map_err(|source| ShopError::Bind { address, source })?;
-        let address = listener
-            .local_addr()
-            .map_err(|source| ShopError::Bind { address, source })?;
+        let listener = TcpListener::bind(address).await.map_err(|source| ShopError::Bind { address, source })?;
+        let address = listener.local_addr().map_err(|source| ShopError::Bind { address, source })?;
         let checkout = Checkout::new(store.clone(), Arc::new(TestProvider::new(store.clone())));
-        let app = App {
-            store,
-            checkout,
-            passwords,
-            admin_token: config.admin_token,
-            port: address.port(),
-        };
-        Ok(Self {
-            listener,
-            address,
-            app: Arc::new(app),
-        })
+        let app = App { store, checkout, passwords, admin_token: config.admin_token, port: address.port() };
+        Ok(Self { listener, address, app: Arc::new(app) })
     }
 
     /// The address it listens on.
@@ -111,10 +92,7 @@ impl Shop {
         let mut stop = std::pin::pin!(stop);
         loop {
             let accept = async {
-                let room = Arc::clone(&room)
-                    .acquire_owned()
-                    .await
-                    .expect("the semaphore is never closed");
+                let room = Arc::clone(&room).acquire_owned().await.expect("the semaphore is never closed");
                 (self.listener.accept().await, room)
             };
             let (accepted, room) = tokio::select! {
@@ -215,12 +193,7 @@ async fn ensure_staff(store: &Store, passwords: &Passwords, staff: NewAccount) -
 
 /// Ends at the first SIGTERM or SIGINT.
 fn stop_signal() -> Result<impl Future<Output = ()>, ShopError> {
-    let watch = |kind| {
-        signal(kind).map_err(|source| ShopError::System {
-            what: "a signal handler",
-            source,
-        })
-    };
+    let watch = |kind| signal(kind).map_err(|source| ShopError::System { what: "a signal handler", source });
     let mut terminate = watch(SignalKind::terminate())?;
     let mut interrupt = watch(SignalKind::interrupt())?;
     Ok(async move {

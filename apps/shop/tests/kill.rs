@@ -55,22 +55,14 @@ fn check(address: SocketAddr, database: &Path, ledger: &Ledger) {
             assert_eq!(orders[0]["id"], **id, "{key}");
         }
     }
-    let left = get(address, &format!("/api/products/{PRODUCT}")).json()["stock"]
-        .as_i64()
-        .unwrap();
+    let left = get(address, &format!("/api/products/{PRODUCT}")).json()["stock"].as_i64().unwrap();
     assert_eq!(left, 1_000_000 - 2 * i64::try_from(ledger.len()).unwrap());
     let connection = rusqlite::Connection::open(database).unwrap();
     let number = |sql: &str| connection.query_row(sql, [], |row| row.get::<_, i64>(0)).unwrap();
     let number = |sql: &str| usize::try_from(number(sql)).unwrap();
     assert_eq!(number("SELECT count(*) FROM orders"), ledger.len());
-    assert_eq!(
-        number("SELECT count(*) FROM test_provider_charges WHERE outcome = 'approved'"),
-        ledger.len()
-    );
-    assert_eq!(
-        number("SELECT count(DISTINCT order_id) FROM test_provider_charges"),
-        ledger.len()
-    );
+    assert_eq!(number("SELECT count(*) FROM test_provider_charges WHERE outcome = 'approved'"), ledger.len());
+    assert_eq!(number("SELECT count(DISTINCT order_id) FROM test_provider_charges"), ledger.len());
 }
 
 #[test]
@@ -83,11 +75,7 @@ fn no_order_is_lost_or_doubled_when_an_instance_is_killed() {
     let ledger = Arc::new(Mutex::new(Ledger::new()));
     let clients: Vec<_> = (0..CLIENTS)
         .map(|client| {
-            let address = if client % 2 == 0 {
-                dying.address
-            } else {
-                surviving.address
-            };
+            let address = if client % 2 == 0 { dying.address } else { surviving.address };
             let (acknowledged, ledger) = (Arc::clone(&acknowledged), Arc::clone(&ledger));
             std::thread::spawn(move || {
                 let placed = order_many(address, &format!("client{client}"), &acknowledged);
@@ -124,9 +112,7 @@ fn an_instance_frozen_in_the_middle_costs_the_others_a_wait_and_nothing_else() {
         let (address, acknowledged) = (frozen.address, Arc::clone(&acknowledged));
         move || order_many(address, "frozen", &acknowledged)
     });
-    eventually("some orders are placed", || {
-        (acknowledged.load(Ordering::SeqCst) > 3).then_some(())
-    });
+    eventually("some orders are placed", || (acknowledged.load(Ordering::SeqCst) > 3).then_some(()));
     frozen.signal(Signal::STOP);
     // It may have been stopped while it held the write lock: reads must not care, and writes may only wait.
     assert_eq!(get(healthy.address, "/api/products").status, 200);
@@ -139,10 +125,7 @@ fn an_instance_frozen_in_the_middle_costs_the_others_a_wait_and_nothing_else() {
     let answer = waiting.join().unwrap();
     assert_eq!(answer.status, 201, "{}", answer.body);
     let mut ledger = client.join().unwrap();
-    ledger.push((
-        "waiting".to_owned(),
-        Some(answer.json()["id"].as_str().unwrap().to_owned()),
-    ));
+    ledger.push(("waiting".to_owned(), Some(answer.json()["id"].as_str().unwrap().to_owned())));
     for (key, _) in &ledger {
         assert!(matches!(place(healthy.address, key).unwrap().status, 200 | 201));
     }

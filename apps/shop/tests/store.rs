@@ -32,11 +32,7 @@ async fn stock(store: &Store, product: ProductId) -> i64 {
 }
 
 fn block_on<T>(work: impl Future<Output = T>) -> T {
-    tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .unwrap()
-        .block_on(work)
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(work)
 }
 
 /// Runs `work` once for each of `count` stores on the same file, at the same time, each on a thread of its own.
@@ -63,10 +59,7 @@ fn instances_that_start_at_the_same_moment_seed_once() {
             let everything = ProductQuery::new("", "", 1, Sort::Featured).unwrap();
             block_on(store.product_page(everything)).unwrap().total
         });
-        assert!(
-            totals.iter().all(|total| *total == totals[0] && *total >= 60),
-            "{totals:?}"
-        );
+        assert!(totals.iter().all(|total| *total == totals[0] && *total >= 60), "{totals:?}");
     }
 }
 
@@ -84,10 +77,7 @@ fn stock_is_never_sold_twice() {
             let mut sold = 0;
             for attempt in 0..20 {
                 let pieces = 1 + attempt % 2;
-                match checkout
-                    .place(order(&format!("{number}-{attempt}"), 65, pieces, Method::TestCard))
-                    .await
-                {
+                match checkout.place(order(&format!("{number}-{attempt}"), 65, pieces, Method::TestCard)).await {
                     Ok(placed) => {
                         assert_eq!(placed.order().status, OrderStatus::Paid);
                         sold += pieces;
@@ -121,10 +111,7 @@ fn one_key_is_one_order_from_whichever_instance() {
     block_on(async {
         let store = Store::open(&path).unwrap();
         assert_eq!(stock(&store, 1).await, 999_997);
-        let charges = TestProvider::new(store.clone())
-            .charges_of(&placed[0].1.id)
-            .await
-            .unwrap();
+        let charges = TestProvider::new(store.clone()).charges_of(&placed[0].1.id).await.unwrap();
         assert_eq!(charges.len(), 1, "{charges:?}");
         assert_eq!(charges[0].amount_cents, 3 * 6_400);
         let other = store.place_order(order("the-same", 1, 4, Method::TestCard)).await;
@@ -141,10 +128,7 @@ async fn a_declined_payment_puts_the_stock_back_once() {
     let product = publish(&store, 5).await;
     let checkout = checkout(&store);
     for _ in 0..3 {
-        let placed = checkout
-            .place(order("declined", product, 2, Method::TestDeclined))
-            .await
-            .unwrap();
+        let placed = checkout.place(order("declined", product, 2, Method::TestDeclined)).await.unwrap();
         assert_eq!(placed.order().status, OrderStatus::PaymentFailed);
         assert!(placed.order().payment_note.is_some());
         assert_eq!(stock(&store, product).await, 5);
@@ -163,10 +147,7 @@ async fn an_order_whose_instance_died_before_charging_is_paid_by_another() {
     drop(dying);
     let store = Store::open(&path).unwrap();
     let checkout = checkout(&store);
-    assert_eq!(
-        store.order(left.id.clone()).await.unwrap().status,
-        OrderStatus::PendingPayment
-    );
+    assert_eq!(store.order(left.id.clone()).await.unwrap().status, OrderStatus::PendingPayment);
     make_due(&path);
     assert_eq!(checkout.recover().await.unwrap(), 1);
     assert_eq!(checkout.recover().await.unwrap(), 0);
@@ -210,18 +191,12 @@ async fn a_provider_that_does_not_answer_is_asked_again() {
     let path = folder.path().join("shop.db");
     let store = Store::open(&path).unwrap();
     let checkout = checkout(&store);
-    let placed = checkout
-        .place(order("slow", 1, 1, Method::TestUnreliable))
-        .await
-        .unwrap();
+    let placed = checkout.place(order("slow", 1, 1, Method::TestUnreliable)).await.unwrap();
     assert_eq!(placed.order().status, OrderStatus::PendingPayment);
     assert_eq!(checkout.recover().await.unwrap(), 0, "the next attempt is not due yet");
     make_due(&path);
     assert_eq!(checkout.recover().await.unwrap(), 1);
-    assert_eq!(
-        store.order(placed.order().id.clone()).await.unwrap().status,
-        OrderStatus::Paid
-    );
+    assert_eq!(store.order(placed.order().id.clone()).await.unwrap().status, OrderStatus::Paid);
 }
 
 #[tokio::test]
@@ -230,9 +205,7 @@ async fn readers_go_on_and_writers_wait_while_another_process_holds_the_lock() {
     let path = folder.path().join("shop.db");
     let store = Store::open(&path).unwrap();
     let holder = Connection::open(&path).unwrap();
-    holder
-        .execute_batch("BEGIN IMMEDIATE; UPDATE stock SET units = 1 WHERE product_id = 1")
-        .unwrap();
+    holder.execute_batch("BEGIN IMMEDIATE; UPDATE stock SET units = 1 WHERE product_id = 1").unwrap();
     let writing = tokio::spawn({
         let store = store.clone();
         async move { store.place_order(order("waits", 2, 1, Method::TestCard)).await }
@@ -253,30 +226,19 @@ fn a_database_of_a_newer_program_and_a_file_that_is_none_are_refused() {
     let folder = tempfile::tempdir().unwrap();
     let newer = folder.path().join("newer.db");
     drop(Store::open(&newer).unwrap());
-    Connection::open(&newer)
-        .unwrap()
-        .pragma_update(None, "user_version", 99)
-        .unwrap();
+    Connection::open(&newer).unwrap().pragma_update(None, "user_version", 99).unwrap();
     let refused = Store::open(&newer).err().unwrap().to_string();
     assert!(refused.contains("newer program"), "{refused}");
     let text = folder.path().join("letter.txt");
     std::fs::write(&text, "Dear Sir or Madam, ".repeat(100)).unwrap();
     let refused = Store::open(&text).err().unwrap().to_string();
-    assert!(
-        refused.contains("letter.txt") && refused.contains("not a database"),
-        "{refused}"
-    );
-    let refused = Store::open(&folder.path().join("no/such/folder.db"))
-        .err()
-        .unwrap()
-        .to_string();
+    assert!(refused.contains("letter.txt") && refused.contains("not a database"), "{refused}");
+    let refused = Store::open(&folder.path().join("no/such/folder.db")).err().unwrap().to_string();
     assert!(refused.contains("no/such/folder.db"), "{refused}");
 }
 
 /// Makes every pending payment due now, in place of waiting.
 fn make_due(path: &Path) {
     let connection = Connection::open(path).unwrap();
-    connection
-        .execute("UPDATE payments SET next_attempt_ms = 0", [])
-        .unwrap();
+    connection.execute("UPDATE payments SET next_attempt_ms = 0", []).unwrap();
 }

@@ -21,6 +21,13 @@ impl Peer {
         let file = folder.join("haproxy.cfg");
         fs::write(&file, &configuration)?;
         let file = file.display().to_string();
-        Self::start("haproxy", version("haproxy", "-v"), configuration, port, Path::new("haproxy"), &["-db", "-f", &file])
+        Self::start(
+            "haproxy",
+            version("haproxy", "-v"),
+            configuration,
+            port,
+            Path::new("haproxy"),
+            &["-db", "-f", &file],
+        )
     }
 }

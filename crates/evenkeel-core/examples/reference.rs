@@ -8,10 +8,7 @@ fn main() -> ExitCode {
     let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs");
     let check = std::env::args().any(|argument| argument == "--check");
     let mut stale = false;
-    for (name, text) in [
-        ("reference.md", reference::markdown()),
-        ("keel.schema.json", reference::schema_json()),
-    ] {
+    for (name, text) in [("reference.md", reference::markdown()), ("keel.schema.json", reference::schema_json())] {
         let path = docs.join(name);
         if check && fs::read_to_string(&path).is_ok_and(|current| current == text) {
             continue;

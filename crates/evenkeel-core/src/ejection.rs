@@ -112,10 +112,7 @@ pub struct Ejector<K> {
 impl<K: Copy + Ord> Ejector<K> {
     /// A service without instances yet.
     pub fn new(rules: Ejection) -> Self {
-        Self {
-            rules,
-            records: BTreeMap::new(),
-        }
+        Self { rules, records: BTreeMap::new() }
     }
 
     /// The same knowledge under new numbers. Windows start anew where their length changes; who is out stays out for
@@ -142,12 +139,7 @@ impl<K: Copy + Ord> Ejector<K> {
                 self.records.entry(key).or_insert_with(|| Record::new(window_ms)).well = well;
             }
             Event::Gone { key } => drop(self.records.remove(&key)),
-            Event::Traffic {
-                key,
-                ok,
-                failed,
-                trailing,
-            } => {
+            Event::Traffic { key, ok, failed, trailing } => {
                 if let Some(record) = self.records.get_mut(&key) {
                     record.counts(ok, failed, trailing, now);
                 }
@@ -170,11 +162,7 @@ impl<K: Copy + Ord> Ejector<K> {
         }
         let window = Duration::from_millis(self.rules.window_ms);
         let serving = self.records.len();
-        let mut healthy = self
-            .records
-            .values()
-            .filter(|record| record.well && !record.is_out())
-            .count();
+        let mut healthy = self.records.values().filter(|record| record.well && !record.is_out()).count();
         let mut ejected = serving - self.records.values().filter(|record| !record.is_out()).count();
         for (key, record) in &mut self.records {
             let Some(rule) = record.breaks(&self.rules, now) else {
@@ -184,10 +172,7 @@ impl<K: Copy + Ord> Ejector<K> {
             match ejection_room(serving, healthy, ejected, self.rules.max_percent) {
                 Ok(()) => {
                     let lasts = record.ejects(now, &self.rules);
-                    outputs.push(Output::Ejected {
-                        key: *key,
-                        reason: format!("{rule}; out for {}", words(lasts)),
-                    });
+                    outputs.push(Output::Ejected { key: *key, reason: format!("{rule}; out for {}", words(lasts)) });
                     healthy -= 1;
                     ejected += 1;
                 }
@@ -195,10 +180,7 @@ impl<K: Copy + Ord> Ejector<K> {
                 Err(minimum) => {
                     record.kept = true;
                     record.kept_at = Some(now);
-                    outputs.push(Output::Kept {
-                        key: *key,
-                        reason: format!("{rule}; not ejected: {minimum}"),
-                    });
+                    outputs.push(Output::Kept { key: *key, reason: format!("{rule}; not ejected: {minimum}") });
                 }
             }
         }
@@ -227,9 +209,7 @@ impl Record {
             run: 0,
             window: Window::new(window_ms),
             times: 0,
-            state: State::In {
-                probation: Moment::ORIGIN,
-            },
+            state: State::In { probation: Moment::ORIGIN },
             kept: false,
             kept_at: None,
         }
@@ -244,11 +224,7 @@ impl Record {
         if self.is_out() {
             return;
         }
-        self.run = if ok == 0 {
-            self.run.saturating_add(failed)
-        } else {
-            trailing.min(failed)
-        };
+        self.run = if ok == 0 { self.run.saturating_add(failed) } else { trailing.min(failed) };
         self.window.add(ok, failed, now);
     }
 
@@ -271,20 +247,11 @@ impl Record {
 
     /// Takes it out; returns for how long.
     fn ejects(&mut self, now: Moment, rules: &Ejection) -> Duration {
-        let State::In { probation } = self.state else {
-            unreachable!("only who serves is ejected")
-        };
-        self.times = if now < probation {
-            self.times.saturating_add(1)
-        } else {
-            1
-        };
+        let State::In { probation } = self.state else { unreachable!("only who serves is ejected") };
+        self.times = if now < probation { self.times.saturating_add(1) } else { 1 };
         let doubled = rules.base_ms.saturating_mul(1 << (self.times - 1).min(32));
         let lasts = Duration::from_millis(doubled.min(rules.max_ms.max(rules.base_ms)));
-        self.state = State::Out {
-            until: now + lasts,
-            lasts,
-        };
+        self.state = State::Out { until: now + lasts, lasts };
         self.kept = false;
         self.run = 0;
         self.window = Window::new(rules.window_ms);
@@ -293,20 +260,14 @@ impl Record {
 
     /// "In a row" ends once it has served for as long as it was out, and at least for a whole window.
     fn returns(&mut self, now: Moment, lasts: Duration, rules: &Ejection) {
-        self.state = State::In {
-            probation: now + lasts.max(Duration::from_millis(rules.window_ms)),
-        };
+        self.state = State::In { probation: now + lasts.max(Duration::from_millis(rules.window_ms)) };
     }
 }
 
 /// A duration as people say it.
 fn words(duration: Duration) -> String {
     let ms = duration.as_millis();
-    if ms.is_multiple_of(1_000) {
-        format!("{} s", ms / 1_000)
-    } else {
-        format!("{ms} ms")
-    }
+    if ms.is_multiple_of(1_000) { format!("{} s", ms / 1_000) } else { format!("{ms} ms") }
 }
 
 #[cfg(test)]

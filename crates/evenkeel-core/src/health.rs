@@ -29,13 +29,7 @@ pub struct ProbeHealth {
 impl ProbeHealth {
     /// A new instance. A `rise` or `fall` of 0 counts as 1.
     pub fn new(rise: u16, fall: u16) -> Self {
-        Self {
-            rise: u32::from(rise.max(1)),
-            fall: u32::from(fall.max(1)),
-            verdict: None,
-            last: false,
-            run: 0,
-        }
+        Self { rise: u32::from(rise.max(1)), fall: u32::from(fall.max(1)), verdict: None, last: false, run: 0 }
     }
 
     /// The same history under new numbers, which count from the next probe on.
@@ -46,11 +40,7 @@ impl ProbeHealth {
 
     /// A probe passed or failed. `Some` when that changes the verdict.
     pub fn on(&mut self, passed: bool) -> Option<bool> {
-        self.run = if self.run > 0 && self.last == passed {
-            self.run.saturating_add(1)
-        } else {
-            1
-        };
+        self.run = if self.run > 0 && self.last == passed { self.run.saturating_add(1) } else { 1 };
         self.last = passed;
         let changes = match (self.verdict, passed) {
             (None, true) => true,
@@ -99,21 +89,11 @@ pub fn verdict(known: &Known<'_>) -> (Health, String) {
     match *known {
         Known { duty: Duty::Drain, .. } => (Health::Draining, "it was asked to drain".to_owned()),
         Known { silent: Some(why), .. } => (Health::Silent, why.to_owned()),
-        Known {
-            check: None,
-            check_reason: "",
-            ..
-        } => (Health::Unknown, "not probed yet".to_owned()),
-        Known {
-            check: None,
-            check_reason,
-            ..
-        } => (Health::Unknown, format!("no probe has passed yet: {check_reason}")),
-        Known {
-            check: Some(false),
-            check_reason,
-            ..
-        } => (Health::Unhealthy, check_reason.to_owned()),
+        Known { check: None, check_reason: "", .. } => (Health::Unknown, "not probed yet".to_owned()),
+        Known { check: None, check_reason, .. } => {
+            (Health::Unknown, format!("no probe has passed yet: {check_reason}"))
+        }
+        Known { check: Some(false), check_reason, .. } => (Health::Unhealthy, check_reason.to_owned()),
         Known { ejected: Some(why), .. } => (Health::Ejected, why.to_owned()),
         Known { check_reason, .. } => (Health::Healthy, check_reason.to_owned()),
     }
@@ -158,15 +138,10 @@ mod tests {
     fn falls_and_rises_only_in_a_row() {
         let mut health = ProbeHealth::new(2, 3);
         health.on(true);
-        let changes: Vec<_> = [false, false, true, false, false, false, true, false, true, true]
-            .map(|p| health.on(p))
-            .into();
+        let changes: Vec<_> =
+            [false, false, true, false, false, false, true, false, true, true].map(|p| health.on(p)).into();
         let at = |index: usize| changes[index];
-        assert_eq!(
-            (at(1), at(4), at(5)),
-            (None, None, Some(false)),
-            "three in a row, not three"
-        );
+        assert_eq!((at(1), at(4), at(5)), (None, None, Some(false)), "three in a row, not three");
         assert_eq!((at(6), at(8), at(9)), (None, None, Some(true)), "two in a row, not two");
         assert_eq!(health.run(), 2);
     }
@@ -189,47 +164,16 @@ mod tests {
             ejected: Some("5 failures in a row"),
         };
         assert_eq!(verdict(&all).0, Health::Draining);
-        let serving = Known {
-            duty: Duty::Serve,
-            ..all
-        };
-        assert_eq!(
-            verdict(&serving),
-            (Health::Silent, "nothing received for 500 ms".to_owned())
-        );
-        let answering = Known {
-            silent: None,
-            ..serving
-        };
-        assert_eq!(
-            verdict(&answering),
-            (Health::Unhealthy, "3 probes in a row failed: status 503".to_owned())
-        );
-        let well = Known {
-            check: Some(true),
-            check_reason: "2 probes in a row passed",
-            ..answering
-        };
+        let serving = Known { duty: Duty::Serve, ..all };
+        assert_eq!(verdict(&serving), (Health::Silent, "nothing received for 500 ms".to_owned()));
+        let answering = Known { silent: None, ..serving };
+        assert_eq!(verdict(&answering), (Health::Unhealthy, "3 probes in a row failed: status 503".to_owned()));
+        let well = Known { check: Some(true), check_reason: "2 probes in a row passed", ..answering };
         assert_eq!(verdict(&well), (Health::Ejected, "5 failures in a row".to_owned()));
         assert_eq!(verdict(&Known { ejected: None, ..well }).0, Health::Healthy);
-        let new = Known {
-            check: None,
-            check_reason: "connect: refused",
-            ejected: None,
-            ..well
-        };
-        assert_eq!(
-            verdict(&new),
-            (Health::Unknown, "no probe has passed yet: connect: refused".to_owned())
-        );
-        assert_eq!(
-            verdict(&Known {
-                check_reason: "",
-                ..new
-            })
-            .1,
-            "not probed yet"
-        );
+        let new = Known { check: None, check_reason: "connect: refused", ejected: None, ..well };
+        assert_eq!(verdict(&new), (Health::Unknown, "no probe has passed yet: connect: refused".to_owned()));
+        assert_eq!(verdict(&Known { check_reason: "", ..new }).1, "not probed yet");
     }
 
     #[test]

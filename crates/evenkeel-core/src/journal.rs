@@ -40,26 +40,17 @@ pub struct Reason {
 impl Reason {
     /// Something that was observed.
     pub fn seen(text: impl Into<String>) -> Self {
-        Self {
-            role: Role::Seen,
-            text: text.into(),
-        }
+        Self { role: Role::Seen, text: text.into() }
     }
 
     /// The rule or setting that decided.
     pub fn rule(text: impl Into<String>) -> Self {
-        Self {
-            role: Role::Rule,
-            text: text.into(),
-        }
+        Self { role: Role::Rule, text: text.into() }
     }
 
     /// An alternative that was not taken, and why.
     pub fn ruled_out(text: impl Into<String>) -> Self {
-        Self {
-            role: Role::RuledOut,
-            text: text.into(),
-        }
+        Self { role: Role::RuledOut, text: text.into() }
     }
 }
 

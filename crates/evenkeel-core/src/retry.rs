@@ -92,10 +92,7 @@ struct Slot {
 impl Budget {
     /// An unused budget.
     pub fn new(now: Moment) -> Self {
-        Self {
-            slots: [Slot::default(); SLOTS],
-            second: second(now),
-        }
+        Self { slots: [Slot::default(); SLOTS], second: second(now) }
     }
 
     /// Takes note of an event. A retry is granted while the retries of the window are fewer than
@@ -168,10 +165,7 @@ mod tests {
 
     #[test]
     fn pauses_grow_and_end_with_holding() {
-        let hold = Hold {
-            max_ms: 1_000,
-            max_requests: 1,
-        };
+        let hold = Hold { max_ms: 1_000, max_requests: 1 };
         let (mut pauses, mut waited_ms) = (Vec::new(), 0);
         while let Some(pause) = pause_ms(waited_ms, &hold) {
             pauses.push(pause);
@@ -181,65 +175,20 @@ mod tests {
         assert_eq!(pause_ms(0, &Hold { max_ms: 0, ..hold }), None);
     }
 
-    const RETRY: Retry = Retry {
-        max: 2,
-        budget_percent: 20,
-        budget_min_per_s: 1,
-        try_timeout_ms: 0,
-    };
+    const RETRY: Retry = Retry { max: 2, budget_percent: 20, budget_min_per_s: 1, try_timeout_ms: 0 };
 
     fn attempt() -> Attempt {
-        Attempt {
-            idempotent: true,
-            keyed: false,
-            sent: Sent::Something,
-            replayable: true,
-            answered: false,
-            tries: 1,
-        }
+        Attempt { idempotent: true, keyed: false, sent: Sent::Something, replayable: true, answered: false, tries: 1 }
     }
 
     #[test]
     fn only_what_is_safe_is_repeated() {
         assert!(may_repeat(attempt(), &RETRY));
-        assert!(!may_repeat(
-            Attempt {
-                idempotent: false,
-                ..attempt()
-            },
-            &RETRY
-        ));
-        assert!(may_repeat(
-            Attempt {
-                idempotent: false,
-                keyed: true,
-                ..attempt()
-            },
-            &RETRY
-        ));
-        assert!(may_repeat(
-            Attempt {
-                idempotent: false,
-                sent: Sent::Nothing,
-                ..attempt()
-            },
-            &RETRY
-        ));
-        assert!(!may_repeat(
-            Attempt {
-                replayable: false,
-                ..attempt()
-            },
-            &RETRY
-        ));
-        assert!(!may_repeat(
-            Attempt {
-                answered: true,
-                sent: Sent::Nothing,
-                ..attempt()
-            },
-            &RETRY
-        ));
+        assert!(!may_repeat(Attempt { idempotent: false, ..attempt() }, &RETRY));
+        assert!(may_repeat(Attempt { idempotent: false, keyed: true, ..attempt() }, &RETRY));
+        assert!(may_repeat(Attempt { idempotent: false, sent: Sent::Nothing, ..attempt() }, &RETRY));
+        assert!(!may_repeat(Attempt { replayable: false, ..attempt() }, &RETRY));
+        assert!(!may_repeat(Attempt { answered: true, sent: Sent::Nothing, ..attempt() }, &RETRY));
     }
 
     #[test]
@@ -275,16 +224,8 @@ mod tests {
         assert_eq!(grants(&mut budget, at), 10, "the floor alone");
         budget.on(Event::Requests(1000), &RETRY, at);
         assert_eq!(grants(&mut budget, at), 200);
-        assert_eq!(
-            grants(&mut budget, Moment::from_millis(59_999)),
-            0,
-            "the window still holds both"
-        );
-        assert_eq!(
-            grants(&mut budget, Moment::from_millis(60_000)),
-            10,
-            "only the floor is left"
-        );
+        assert_eq!(grants(&mut budget, Moment::from_millis(59_999)), 0, "the window still holds both");
+        assert_eq!(grants(&mut budget, Moment::from_millis(60_000)), 10, "only the floor is left");
     }
 
     #[test]

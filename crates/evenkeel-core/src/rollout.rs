@@ -80,19 +80,10 @@ pub fn plan(desired: &Desired, observed: &[Observed]) -> Plan {
     let (current, old): (Vec<_>, Vec<_>) = staying().partition(|i| i.digest == desired.digest);
     if desired.replicas == 0 {
         let reason = || vec![Reason::seen("no instance of this service is wanted")];
-        let steps = staying()
-            .map(|i| Step::Retire {
-                number: i.number,
-                reasons: reason(),
-            })
-            .collect();
+        let steps = staying().map(|i| Step::Retire { number: i.number, reasons: reason() }).collect();
         return Plan { steps, waiting: None };
     }
-    if old.is_empty() {
-        settle(desired, observed, &current)
-    } else {
-        replace(desired, observed, &current, &old)
-    }
+    if old.is_empty() { settle(desired, observed, &current) } else { replace(desired, observed, &current, &old) }
 }
 
 /// All instances are of the wanted specification: only their number can be wrong.
@@ -114,10 +105,7 @@ fn settle(desired: &Desired, observed: &[Observed], current: &[&Observed]) -> Pl
         steps: order
             .into_iter()
             .take((have - desired.replicas) as usize)
-            .map(|instance| Step::Retire {
-                number: instance.number,
-                reasons: reasons.clone(),
-            })
+            .map(|instance| Step::Retire { number: instance.number, reasons: reasons.clone() })
             .collect(),
         waiting: None,
     }
@@ -145,9 +133,7 @@ fn replace(desired: &Desired, observed: &[Observed], current: &[&Observed], old:
     let missing = desired.replicas.saturating_sub(count(current));
     let reasons = [
         Reason::seen("the specification changed: instances of the former one are replaced one by one"),
-        Reason::rule(format!(
-            "at most {SURGE} instance more than wanted; an old one goes once a new one is ready"
-        )),
+        Reason::rule(format!("at most {SURGE} instance more than wanted; an old one goes once a new one is ready")),
     ];
     plan.steps.extend(create(observed, room.min(missing), &reasons));
     kept.sort_unstable();
@@ -170,17 +156,10 @@ fn retire_old(plan: &mut Plan, desired: &Desired, ready: u32, old: &[&Observed])
             let why = if useless {
                 "it had given up, so it serves nobody".to_owned()
             } else {
-                format!(
-                    "{} instances stay without it and {} are wanted",
-                    ready + left,
-                    desired.replicas
-                )
+                format!("{} instances stay without it and {} are wanted", ready + left, desired.replicas)
             };
             let reasons = vec![Reason::seen("its specification is a former one"), Reason::seen(why)];
-            plan.steps.push(Step::Retire {
-                number: instance.number,
-                reasons,
-            });
+            plan.steps.push(Step::Retire { number: instance.number, reasons });
         } else {
             kept.push(instance.number);
         }
@@ -191,31 +170,22 @@ fn retire_old(plan: &mut Plan, desired: &Desired, ready: u32, old: &[&Observed])
 fn waiting(current: &[&Observed], leaving: usize, kept: &[u32]) -> Option<String> {
     if let Some(broken) = current.iter().find(|i| i.state == State::GaveUp) {
         let number = broken.number;
-        return Some(format!(
-            "new instance {number} gave up: the rollout stops here and old instances keep serving"
-        ));
+        return Some(format!("new instance {number} gave up: the rollout stops here and old instances keep serving"));
     }
     if let Some(starting) = current.iter().find(|i| i.state == State::Starting) {
         return Some(format!("new instance {} is not ready yet", starting.number));
     }
-    (leaving > 0)
-        .then(|| "an old instance is still being stopped".to_owned())
-        .or_else(|| {
-            let next = kept.first()?;
-            Some(format!("old instance {next} is replaced next"))
-        })
+    (leaving > 0).then(|| "an old instance is still being stopped".to_owned()).or_else(|| {
+        let next = kept.first()?;
+        Some(format!("old instance {next} is replaced next"))
+    })
 }
 
 /// Creates `n` instances with the lowest numbers that are free, those of leaving instances not being free.
 fn create(observed: &[Observed], n: u32, reasons: &[Reason]) -> Vec<Step> {
     let taken: BTreeSet<u32> = observed.iter().map(|i| i.number).collect();
     let free = (1..).filter(|number| !taken.contains(number));
-    free.take(n as usize)
-        .map(|number| Step::Create {
-            number,
-            reasons: reasons.to_vec(),
-        })
-        .collect()
+    free.take(n as usize).map(|number| Step::Create { number, reasons: reasons.to_vec() }).collect()
 }
 
 fn count(instances: &[&Observed]) -> u32 {

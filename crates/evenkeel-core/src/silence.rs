@@ -126,13 +126,7 @@ impl<K: Copy + Ord> Silence<K> {
     /// The rule with [`silent_after_ms`](crate::snapshot::ServiceLimits::silent_after_ms); 0 switches it off.
     pub fn new(silent_after_ms: u64) -> Self {
         let after = Duration::from_millis(silent_after_ms);
-        Self {
-            after,
-            watches: BTreeMap::new(),
-            last_observed: None,
-            round: 0,
-            probes: 0,
-        }
+        Self { after, watches: BTreeMap::new(), last_observed: None, round: 0, probes: 0 }
     }
 
     /// The same knowledge under a new number.
@@ -175,11 +169,7 @@ impl<K: Copy + Ord> Silence<K> {
             let compares = |since| peers.compare(key, since + self.after / 2);
             if watch.asks(self.after, compares, now, self.probes + 1) {
                 self.probes += 1;
-                outputs.push(Output::ProbeNow {
-                    key,
-                    number: self.probes,
-                    timeout: self.after,
-                });
+                outputs.push(Output::ProbeNow { key, number: self.probes, timeout: self.after });
             }
         }
     }
@@ -200,10 +190,7 @@ impl<K: Copy + Ord> Silence<K> {
         match watch.state {
             State::Silent if received => {
                 watch.new_spell(now);
-                outputs.push(Output::Answers {
-                    key: one.key,
-                    reason: "it sends again".to_owned(),
-                });
+                outputs.push(Output::Answers { key: one.key, reason: "it sends again".to_owned() });
             }
             State::Silent => {}
             _ if received || seen.quiet_since != former.quiet_since => watch.new_spell(now),
@@ -226,10 +213,7 @@ impl<K: Copy + Ord> Silence<K> {
     fn switched_off(&mut self, outputs: &mut Vec<Output<K>>) {
         for (key, watch) in &mut self.watches {
             if watch.state == State::Silent {
-                outputs.push(Output::Answers {
-                    key: *key,
-                    reason: "the rule was switched off".to_owned(),
-                });
+                outputs.push(Output::Answers { key: *key, reason: "the rule was switched off".to_owned() });
             }
             watch.state = State::Trusted;
             watch.awaited = 0;
@@ -250,10 +234,7 @@ impl<K: Copy + Ord> Silence<K> {
             (Ok(()), State::Silent) => {
                 watch.new_spell(now);
                 watch.floor = now;
-                outputs.push(Output::Answers {
-                    key,
-                    reason: "it passed a probe".to_owned(),
-                });
+                outputs.push(Output::Answers { key, reason: "it passed a probe".to_owned() });
             }
             (Ok(()), State::Suspected { .. }) => {
                 watch.state = State::Trusted;
@@ -270,11 +251,7 @@ impl<K: Copy + Ord> Silence<K> {
                     watch.state = State::Suspected { failures: failures + 1 };
                     watch.awaited = next;
                     self.probes = next;
-                    outputs.push(Output::ProbeNow {
-                        key,
-                        number: next,
-                        timeout: after,
-                    });
+                    outputs.push(Output::ProbeNow { key, number: next, timeout: after });
                 }
             }
             (Err(_), State::Silent) if asked => watch.not_before = now + after,
@@ -285,15 +262,7 @@ impl<K: Copy + Ord> Silence<K> {
 
 impl Watch {
     fn new(seen: Seen<()>, now: Moment) -> Self {
-        Self {
-            seen,
-            floor: now,
-            state: State::Trusted,
-            awaited: 0,
-            not_before: now,
-            passed: 0,
-            round: 0,
-        }
+        Self { seen, floor: now, state: State::Trusted, awaited: 0, not_before: now, passed: 0, round: 0 }
     }
 
     /// It sent something, or has nothing more to send: what was suspected is over.
@@ -315,9 +284,7 @@ impl Watch {
             State::Suspected { .. } => false,
             State::Silent => self.awaited == 0 && now >= self.not_before,
             State::Trusted => {
-                let quiet = self
-                    .quiet_since()
-                    .filter(|&since| now.since(since) >= after && now >= self.not_before);
+                let quiet = self.quiet_since().filter(|&since| now.since(since) >= after && now >= self.not_before);
                 quiet.is_some_and(compares)
             }
         };
@@ -332,14 +299,8 @@ impl Watch {
 
     fn reason(&self, now: Moment, cause: &str) -> String {
         let quiet_ms = self.quiet_since().map_or(0, |since| now.since(since).as_millis());
-        let (in_flight, requests) = (
-            self.seen.in_flight,
-            if self.seen.in_flight == 1 {
-                "request"
-            } else {
-                "requests"
-            },
-        );
+        let (in_flight, requests) =
+            (self.seen.in_flight, if self.seen.in_flight == 1 { "request" } else { "requests" });
         format!(
             "nothing received for {quiet_ms} ms with {in_flight} {requests} in flight while others are well, and {FAILURES} probes in a row failed: {cause}"
         )
@@ -356,14 +317,8 @@ struct Peers<K> {
 
 impl<K: Copy + Ord> Peers<K> {
     fn of(watches: &BTreeMap<K, Watch>) -> Self {
-        let mut peers = Self {
-            idle: (0, None),
-            newest: [(None, None); 2],
-        };
-        for (&key, watch) in watches
-            .iter()
-            .filter(|(_, watch)| watch.seen.healthy && watch.state != State::Silent)
-        {
+        let mut peers = Self { idle: (0, None), newest: [(None, None); 2] };
+        for (&key, watch) in watches.iter().filter(|(_, watch)| watch.seen.healthy && watch.state != State::Silent) {
             if watch.seen.quiet_since.is_none() {
                 peers.idle = (peers.idle.0 + 1, Some(key));
             }
@@ -380,11 +335,7 @@ impl<K: Copy + Ord> Peers<K> {
     /// Whether one other than `key` sent something after this moment, or has nothing to send.
     fn compare(&self, key: K, after: Moment) -> bool {
         let idle = self.idle.0 > usize::from(self.idle.1 == Some(key));
-        let newest = if self.newest[0].1 == Some(key) {
-            self.newest[1].0
-        } else {
-            self.newest[0].0
-        };
+        let newest = if self.newest[0].1 == Some(key) { self.newest[1].0 } else { self.newest[0].0 };
         idle || newest.is_some_and(|sent| sent > after)
     }
 }

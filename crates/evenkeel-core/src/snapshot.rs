@@ -276,18 +276,12 @@ mod tests {
 
     #[test]
     fn networks() {
-        let net = Network {
-            address: "10.1.0.0".parse().unwrap(),
-            prefix: 16,
-        };
+        let net = Network { address: "10.1.0.0".parse().unwrap(), prefix: 16 };
         assert!(net.contains("10.1.255.3".parse().unwrap()));
         assert!(net.contains("::ffff:10.1.0.9".parse().unwrap()));
         assert!(!net.contains("10.2.0.1".parse().unwrap()));
         assert!(!net.contains("::1".parse().unwrap()));
-        let all = Network {
-            address: "::".parse().unwrap(),
-            prefix: 0,
-        };
+        let all = Network { address: "::".parse().unwrap(), prefix: 0 };
         assert!(all.contains("2001:db8::1".parse().unwrap()));
     }
 }

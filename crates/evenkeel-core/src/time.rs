@@ -75,9 +75,6 @@ mod tests {
 
     #[test]
     fn adding_saturates() {
-        assert_eq!(
-            Moment::from_nanos(u64::MAX) + Duration::MAX,
-            Moment::from_nanos(u64::MAX)
-        );
+        assert_eq!(Moment::from_nanos(u64::MAX) + Duration::MAX, Moment::from_nanos(u64::MAX));
     }
 }

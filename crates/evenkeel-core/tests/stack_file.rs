@@ -7,9 +7,7 @@ use evenkeel_core::{
 
 /// The rendered diagnostics of a file that must be refused.
 fn refused(text: &str) -> String {
-    parse(text, "keel.toml")
-        .expect_err("this file must be refused")
-        .to_string()
+    parse(text, "keel.toml").expect_err("this file must be refused").to_string()
 }
 
 const WHOLE: &str = r#"
@@ -70,14 +68,7 @@ fn a_whole_file_means_what_it_says() {
     assert_eq!(shop.balance, Balance::RoundRobin);
     let check = shop.check.unwrap();
     assert_eq!((check.interval_ms, check.rise, check.fall), (500, 2, 3));
-    assert_eq!(
-        check.probe,
-        Probe::Http {
-            path: "/healthz".into(),
-            host: None,
-            status: (200, 204)
-        }
-    );
+    assert_eq!(check.probe, Probe::Http { path: "/healthz".into(), host: None, status: (200, 204) });
     assert_eq!(stack.services["shop"].liveness.as_ref().unwrap().after.as_ms(), 1500);
     assert_eq!(stack.services["shop"].stop.signal_number(), 2);
     assert_eq!(shop.limits.in_flight_per_instance, 100);
@@ -86,16 +77,9 @@ fn a_whole_file_means_what_it_says() {
 
 #[test]
 fn a_short_file_is_enough() {
-    let stack = parse(
-        "[stack]\nname = \"a\"\n[services.web]\nrun = [\"node\", \"server.js\"]\n",
-        "keel.toml",
-    )
-    .unwrap();
+    let stack = parse("[stack]\nname = \"a\"\n[services.web]\nrun = [\"node\", \"server.js\"]\n", "keel.toml").unwrap();
     assert_eq!(stack.listeners["web"].bind.to_string(), "127.0.0.1:8080");
-    assert_eq!(
-        (stack.routes[0].path.as_str(), stack.routes[0].service.as_str()),
-        ("/", "web")
-    );
+    assert_eq!((stack.routes[0].path.as_str(), stack.routes[0].service.as_str()), ("/", "web"));
     assert_eq!(stack.services["web"].replicas.0, 2);
 }
 
@@ -140,9 +124,7 @@ fn a_wrong_value_says_what_would_be_right() {
     insta::assert_snapshot!(refused(&file("replicas = \"three\"")));
     insta::assert_snapshot!(refused(&file("check = { http = \"/h\", rise = -1 }")));
     insta::assert_snapshot!(refused(&file("check = { htp = \"/h\" }")));
-    insta::assert_snapshot!(refused(
-        "[stack]\nname = \"a\"\n[services.a]\nrun = \"node server.js\"\n"
-    ));
+    insta::assert_snapshot!(refused("[stack]\nname = \"a\"\n[services.a]\nrun = \"node server.js\"\n"));
 }
 
 #[test]
@@ -191,12 +173,8 @@ fn syntax_errors_point_at_the_place() {
 #[test]
 fn the_reference_names_every_part_of_the_file() {
     let page = stack::reference::markdown();
-    for part in [
-        "## `services.NAME.check`",
-        "## `listeners.NAME.limits`",
-        "## `routes[]`",
-        "## `services.NAME.eject`",
-    ] {
+    for part in ["## `services.NAME.check`", "## `listeners.NAME.limits`", "## `routes[]`", "## `services.NAME.eject`"]
+    {
         assert!(page.contains(part), "{part} is missing");
     }
     assert!(page.contains("| `interval` | duration | `\"1s\"` |"));

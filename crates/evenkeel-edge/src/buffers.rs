@@ -29,10 +29,7 @@ pub(crate) struct Buffers {
 impl Buffers {
     /// An empty buffer with at least [`FRESH_BYTES`] of room.
     pub(crate) fn take(&self) -> Vec<u8> {
-        self.free
-            .borrow_mut()
-            .pop()
-            .unwrap_or_else(|| Vec::with_capacity(FRESH_BYTES))
+        self.free.borrow_mut().pop().unwrap_or_else(|| Vec::with_capacity(FRESH_BYTES))
     }
 
     /// Takes a buffer back.
@@ -55,10 +52,7 @@ pub(crate) struct Input {
 impl Input {
     /// Around a buffer of the pool.
     pub(crate) fn new(buffer: Vec<u8>) -> Self {
-        Self {
-            bytes: buffer,
-            start: 0,
-        }
+        Self { bytes: buffer, start: 0 }
     }
 
     /// The bytes at hand.

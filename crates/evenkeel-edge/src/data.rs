@@ -42,13 +42,7 @@ pub fn spawn(count: usize) -> io::Result<Threads> {
         let named = std::thread::Builder::new().name(format!("edge-{index}"));
         joins.push(named.spawn(move || run(runtime, index, shared, peers, inbox, &acks, notices))?);
     }
-    Ok(Threads {
-        orders,
-        acks,
-        notices,
-        shared,
-        joins,
-    })
+    Ok(Threads { orders, acks, notices, shared, joins })
 }
 
 fn run(
@@ -60,10 +54,7 @@ fn run(
     acks: &mpsc::UnboundedSender<Ack>,
     notices: mpsc::Sender<Notice>,
 ) {
-    let runtime = match runtime
-        .enable_all()
-        .build_local(tokio::runtime::LocalOptions::default())
-    {
+    let runtime = match runtime.enable_all().build_local(tokio::runtime::LocalOptions::default()) {
         Ok(runtime) => runtime,
         Err(error) => {
             // An edge that cannot serve must not look as if it could: its guard starts another one.
@@ -73,20 +64,9 @@ fn run(
     };
     let cell = Arc::clone(&shared);
     let thread = Rc::new(Thread::new(index, shared, peers, notices));
-    runtime.block_on(
-        Orders {
-            thread,
-            inbox,
-            acks,
-            listeners: HashMap::new(),
-        }
-        .carry_out(),
-    );
+    runtime.block_on(Orders { thread, inbox, acks, listeners: HashMap::new() }.carry_out());
     drop(runtime);
-    cell.threads[index]
-        .0
-        .ended
-        .store(true, std::sync::atomic::Ordering::Relaxed);
+    cell.threads[index].0.ended.store(true, std::sync::atomic::Ordering::Relaxed);
     // Without a control thread nobody waits for this.
     let _ = acks.send(Ack::Ended { thread: index });
 }
@@ -113,10 +93,7 @@ impl Orders<'_> {
                     self.refresh_pools(|_| true);
                     self.wake_all_held();
                     self.thread.view_changed.notify_waiters();
-                    let _ = self.acks.send(Ack::Serving {
-                        thread: self.thread.index,
-                        version,
-                    });
+                    let _ = self.acks.send(Ack::Serving { thread: self.thread.index, version });
                 }
                 ToThread::Open { name, socket } => self.open(name, socket),
                 ToThread::Close { name } => {
@@ -137,9 +114,7 @@ impl Orders<'_> {
 
     fn open(&mut self, name: String, socket: OwnedFd) {
         let listener = StdListener::from(socket);
-        let made = listener
-            .set_nonblocking(true)
-            .and_then(|()| TcpListener::from_std(listener));
+        let made = listener.set_nonblocking(true).and_then(|()| TcpListener::from_std(listener));
         match made {
             Ok(listener) => {
                 let task = spawn_local(accept(Rc::clone(&self.thread), listener, name.as_str().into()));
@@ -154,10 +129,7 @@ impl Orders<'_> {
     /// Idle connections to instances that are not healthy, or not there under that address, are of no use.
     fn refresh_pools(&self, concerns: impl Fn(&InstanceLocal) -> bool) {
         let Some(view) = self.thread.view() else { return };
-        let all = view
-            .services
-            .iter()
-            .flat_map(|service| service.instances.iter().zip(&service.view().instances));
+        let all = view.services.iter().flat_map(|service| service.instances.iter().zip(&service.view().instances));
         for (instance, config) in all.filter(|(instance, _)| concerns(instance)) {
             instance.pool.readdress(instance.shared.resolved());
             if instance.shared.health() != Health::Healthy || config.duty == Duty::Drain {
@@ -180,10 +152,7 @@ impl Orders<'_> {
         self.refresh_pool(instance);
         let requests = self.thread.slots.abandon(Arc::as_ptr(instance));
         if requests > 0 {
-            self.thread.notify(Notice::Moved {
-                instance: Arc::clone(instance),
-                requests,
-            });
+            self.thread.notify(Notice::Moved { instance: Arc::clone(instance), requests });
         }
     }
 
@@ -298,15 +267,9 @@ fn share(thread: &Thread, name: &str) -> Option<u32> {
 }
 
 fn is_exhausted(error: &io::Error) -> bool {
-    let numbers = [
-        rustix::io::Errno::MFILE,
-        rustix::io::Errno::NFILE,
-        rustix::io::Errno::NOMEM,
-        rustix::io::Errno::NOBUFS,
-    ];
-    error
-        .raw_os_error()
-        .is_some_and(|number| numbers.iter().any(|known| known.raw_os_error() == number))
+    let numbers =
+        [rustix::io::Errno::MFILE, rustix::io::Errno::NFILE, rustix::io::Errno::NOMEM, rustix::io::Errno::NOBUFS];
+    error.raw_os_error().is_some_and(|number| numbers.iter().any(|known| known.raw_os_error() == number))
 }
 
 /// Counts a connection down when its task ends, however it ends.

@@ -102,11 +102,7 @@ async fn wait(seeker: Seeker<'_>, service: &mut Rc<ServiceLocal>, reason: Nobody
     loop {
         let mask = Signal::Turn as u8 | Signal::Expired as u8;
         let gone = |cx: &mut Context<'_>| {
-            if watching {
-                poll_gone(seeker.stream, cx)
-            } else {
-                Poll::Pending
-            }
+            if watching { poll_gone(seeker.stream, cx) } else { Poll::Pending }
         };
         match seeker.slot.until(mask, gone).await {
             Ok(true) => return Err(Refused::ClientGone),
@@ -149,22 +145,11 @@ impl<'a> Place<'a> {
         service.cell().held.add(1);
         if before == 0 {
             let reason = reason.as_str();
-            seeker.thread.notify(Notice::HoldStarted {
-                service: Arc::clone(shared),
-                reason,
-            });
+            seeker.thread.notify(Notice::HoldStarted { service: Arc::clone(shared), reason });
         }
         let queue = Rc::clone(&service.queue);
-        queue.waiting.borrow_mut().push_back(Waiter {
-            slot: Rc::clone(seeker.slot),
-            since_ms: now_ms,
-        });
-        let place = Self {
-            thread: seeker.thread,
-            slot: seeker.slot,
-            queue,
-            service: Rc::clone(service),
-        };
+        queue.waiting.borrow_mut().push_back(Waiter { slot: Rc::clone(seeker.slot), since_ms: now_ms });
+        let place = Self { thread: seeker.thread, slot: seeker.slot, queue, service: Rc::clone(service) };
         place.publish_oldest();
         // Something may have changed between the attempt and now; whoever stands first looks once more.
         if place.is_first() {
@@ -174,11 +159,7 @@ impl<'a> Place<'a> {
     }
 
     fn is_first(&self) -> bool {
-        self.queue
-            .waiting
-            .borrow()
-            .front()
-            .is_some_and(|waiter| Rc::ptr_eq(&waiter.slot, self.slot))
+        self.queue.waiting.borrow().front().is_some_and(|waiter| Rc::ptr_eq(&waiter.slot, self.slot))
     }
 
     fn publish_oldest(&self) {
@@ -189,19 +170,12 @@ impl<'a> Place<'a> {
 
 impl Drop for Place<'_> {
     fn drop(&mut self) {
-        self.queue
-            .waiting
-            .borrow_mut()
-            .retain(|waiter| !Rc::ptr_eq(&waiter.slot, self.slot));
+        self.queue.waiting.borrow_mut().retain(|waiter| !Rc::ptr_eq(&waiter.slot, self.slot));
         self.publish_oldest();
         let shared = &self.service.view().shared;
         if shared.holding.fetch_sub(1, Relaxed) == 1 {
             let (held, expired) = (shared.held.swap(0, Relaxed), shared.expired.swap(0, Relaxed));
-            self.thread.notify(Notice::HoldEnded {
-                service: Arc::clone(shared),
-                held,
-                expired,
-            });
+            self.thread.notify(Notice::HoldEnded { service: Arc::clone(shared), held, expired });
         }
         self.queue.wake_first();
     }
@@ -218,11 +192,7 @@ impl Queue {
 
 /// A slot at an instance of this service became free: wakes the thread whose first request waits longest.
 pub(crate) fn slot_free(thread: &Thread, service: &Arc<ServiceShared>) {
-    let waiting = service
-        .threads
-        .iter()
-        .map(|cell| cell.0.oldest_held_ms.get())
-        .enumerate();
+    let waiting = service.threads.iter().map(|cell| cell.0.oldest_held_ms.get()).enumerate();
     let Some((oldest, _)) = waiting.filter(|&(_, since)| since > 0).min_by_key(|&(_, since)| since) else {
         return;
     };

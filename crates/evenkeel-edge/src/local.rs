@@ -82,11 +82,7 @@ impl LocalView {
             let instances = its.collect();
             let queue = queues.get(&Arc::as_ptr(&service.shared)).cloned().unwrap_or_default();
             // Threads start their turns at different places, so that first requests spread.
-            let turns = Turns {
-                round_robin: RoundRobin::starting_at(thread),
-                next: thread,
-                ..Turns::default()
-            };
+            let turns = Turns { round_robin: RoundRobin::starting_at(thread), next: thread, ..Turns::default() };
             Rc::new(ServiceLocal {
                 view: Arc::clone(&view),
                 place,
@@ -97,18 +93,13 @@ impl LocalView {
                 unreported: Cell::new(0),
             })
         });
-        Self {
-            services: services.collect(),
-            view,
-        }
+        Self { services: services.collect(), view }
     }
 
     /// The service that shares its state with this one, if the view still has it.
     pub(crate) fn same_service(&self, service: &ServiceLocal) -> Option<&Rc<ServiceLocal>> {
         let shared = &service.view().shared;
-        self.services
-            .iter()
-            .find(|other| Arc::ptr_eq(&other.view().shared, shared))
+        self.services.iter().find(|other| Arc::ptr_eq(&other.view().shared, shared))
     }
 }
 
@@ -135,12 +126,7 @@ impl InstanceLocal {
         let mut hasher = DefaultHasher::new();
         shared.id.name.hash(&mut hasher);
         let pool = Pool::new(shared.resolved());
-        Self {
-            key: hasher.finish(),
-            shared,
-            pool,
-            thread,
-        }
+        Self { key: hasher.finish(), shared, pool, thread }
     }
 
     /// Its counters of this thread.

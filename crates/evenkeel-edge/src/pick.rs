@@ -97,9 +97,7 @@ pub(crate) fn pick(
 
 /// Whether this request has tried every healthy instance, and there is at least one.
 pub(crate) fn all_tried(service: &ServiceLocal, tried: &Tried) -> bool {
-    let mut serving = (0..service.instances.len())
-        .filter(|&place| serves(service, place))
-        .peekable();
+    let mut serving = (0..service.instances.len()).filter(|&place| serves(service, place)).peekable();
     serving.peek().is_some() && serving.all(|place| tried.has(&service.instances[place]))
 }
 
@@ -118,12 +116,7 @@ fn gather(candidates: &mut Vec<Candidate>, service: &ServiceLocal, tried: &Tried
     candidates.extend(service.instances.iter().enumerate().map(|(place, instance)| {
         let in_flight = instance.shared.in_flight.load(Relaxed);
         let open = serves(service, place) && (limit == 0 || in_flight < limit) && !tried.has(instance);
-        Candidate {
-            key: instance.key,
-            weight: service.view().instances[place].weight,
-            in_flight,
-            open,
-        }
+        Candidate { key: instance.key, weight: service.view().instances[place].weight, in_flight, open }
     }));
 }
 
@@ -154,11 +147,7 @@ impl Flight {
             cell.busy_since_ms.set(clock::millis(thread.now()));
         }
         cell.in_flight.add(1);
-        Some(Self {
-            service: Rc::clone(service),
-            instance: Rc::clone(instance),
-            thread: Rc::clone(thread),
-        })
+        Some(Self { service: Rc::clone(service), instance: Rc::clone(instance), thread: Rc::clone(thread) })
     }
 }
 

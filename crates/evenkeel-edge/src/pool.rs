@@ -32,10 +32,7 @@ struct Idle {
 impl Pool {
     /// An empty pool of connections to this address.
     pub(crate) fn new(address: Option<SocketAddr>) -> Self {
-        Self {
-            idle: RefCell::default(),
-            address: Cell::new(address),
-        }
+        Self { idle: RefCell::default(), address: Cell::new(address) }
     }
 
     /// A connection that is open as far as is known. `surely` asks the kernel too, at the cost of a system call:
@@ -54,10 +51,7 @@ impl Pool {
     pub(crate) fn give(&self, stream: TcpStream, most: u16, now_ms: u64) {
         let mut idle = self.idle.borrow_mut();
         if idle.len() < usize::from(most) {
-            idle.push(Idle {
-                stream,
-                since_ms: now_ms,
-            });
+            idle.push(Idle { stream, since_ms: now_ms });
         }
     }
 
@@ -75,9 +69,7 @@ impl Pool {
 
     /// Closes what the instance has closed and what was idle for long.
     pub(crate) fn sweep(&self, now_ms: u64) {
-        self.idle
-            .borrow_mut()
-            .retain(|idle| now_ms.saturating_sub(idle.since_ms) < IDLE_MS && is_quiet(&idle.stream));
+        self.idle.borrow_mut().retain(|idle| now_ms.saturating_sub(idle.since_ms) < IDLE_MS && is_quiet(&idle.stream));
     }
 }
 

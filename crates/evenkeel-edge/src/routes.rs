@@ -63,25 +63,14 @@ impl RouteTable {
             let list = match route.host.as_deref() {
                 None => &mut table.any,
                 Some(host) => match host.strip_prefix("*.") {
-                    Some(suffix) => table
-                        .suffix
-                        .entry(suffix.to_ascii_lowercase().into_bytes().into())
-                        .or_default(),
-                    None => table
-                        .exact
-                        .entry(host.to_ascii_lowercase().into_bytes().into())
-                        .or_default(),
+                    Some(suffix) => table.suffix.entry(suffix.to_ascii_lowercase().into_bytes().into()).or_default(),
+                    None => table.exact.entry(host.to_ascii_lowercase().into_bytes().into()).or_default(),
                 },
             };
             list.push(view);
         }
         // A stable sort keeps the order of the file among paths of the same length.
-        for list in table
-            .exact
-            .values_mut()
-            .chain(table.suffix.values_mut())
-            .chain([&mut table.any])
-        {
+        for list in table.exact.values_mut().chain(table.suffix.values_mut()).chain([&mut table.any]) {
             list.sort_by_key(|route| std::cmp::Reverse(route.path.len()));
         }
         table
@@ -98,10 +87,7 @@ impl RouteTable {
         let mut lower = [0u8; LONGEST_HOST];
         // A trailing dot names the same host.
         let host = host.strip_suffix(b".").unwrap_or(host);
-        if let (false, Some(lower)) = (
-            self.exact.is_empty() && self.suffix.is_empty(),
-            lower.get_mut(..host.len()),
-        ) {
+        if let (false, Some(lower)) = (self.exact.is_empty() && self.suffix.is_empty(), lower.get_mut(..host.len())) {
             lower.copy_from_slice(host);
             lower.make_ascii_lowercase();
             if let Some(route) = self.exact.get(&*lower).and_then(|list| first(list).map(|at| &list[at])) {
@@ -130,28 +116,18 @@ mod tests {
             listener: None,
             host: host.map(str::to_owned),
             path: path.to_owned(),
-            headers: headers
-                .iter()
-                .map(|(n, v)| ((*n).to_owned(), (*v).to_owned()))
-                .collect(),
+            headers: headers.iter().map(|(n, v)| ((*n).to_owned(), (*v).to_owned())).collect(),
             service: String::new(),
             idempotency_key: false,
         }
     }
 
     fn table(routes: &[Route]) -> RouteTable {
-        RouteTable::new(
-            routes
-                .iter()
-                .enumerate()
-                .map(|(i, r)| (r, Arc::new(RouteView::new(r, i)))),
-        )
+        RouteTable::new(routes.iter().enumerate().map(|(i, r)| (r, Arc::new(RouteView::new(r, i)))))
     }
 
     fn find(table: &RouteTable, host: &str, path: &str) -> Option<usize> {
-        table
-            .find(host.as_bytes(), path.as_bytes(), |_, _| false)
-            .map(|route| route.service)
+        table.find(host.as_bytes(), path.as_bytes(), |_, _| false).map(|route| route.service)
     }
 
     #[test]

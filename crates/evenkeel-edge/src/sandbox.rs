@@ -38,35 +38,19 @@ pub(crate) fn enter() -> Vec<NotPermitted> {
         ("empty the ambient capabilities", clear_ambient_capability_set),
         ("empty the bounding set of capabilities", empty_bounding_set),
         ("drop all capabilities", drop_capabilities),
-        ("forbid reading this process's memory", || {
-            set_dumpable_behavior(DumpableBehavior::NotDumpable)
-        }),
+        ("forbid reading this process's memory", || set_dumpable_behavior(DumpableBehavior::NotDumpable)),
     ];
     let failed = steps.into_iter().map(|(step, take)| (step, take()));
-    failed
-        .filter_map(|(step, result)| result.err().map(|cause| NotPermitted { step, cause }))
-        .collect()
+    failed.filter_map(|(step, result)| result.err().map(|cause| NotPermitted { step, cause })).collect()
 }
 
 fn raise_open_files() -> Result<(), Errno> {
     let limit = getrlimit(Resource::Nofile);
-    setrlimit(
-        Resource::Nofile,
-        Rlimit {
-            current: limit.maximum,
-            maximum: limit.maximum,
-        },
-    )
+    setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum })
 }
 
 fn forbid_core_dumps() -> Result<(), Errno> {
-    setrlimit(
-        Resource::Core,
-        Rlimit {
-            current: Some(0),
-            maximum: Some(0),
-        },
-    )
+    setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) })
 }
 
 /// Only a process with `CAP_SETPCAP` may; without that one the set does not matter, since nothing can be gained
@@ -84,12 +68,5 @@ fn empty_bounding_set() -> Result<(), Errno> {
 
 fn drop_capabilities() -> Result<(), Errno> {
     let none = CapabilitySet::empty();
-    set_capabilities(
-        None,
-        CapabilitySets {
-            effective: none,
-            permitted: none,
-            inheritable: none,
-        },
-    )
+    set_capabilities(None, CapabilitySets { effective: none, permitted: none, inheritable: none })
 }

@@ -136,11 +136,7 @@ impl InstanceShared {
 
     /// When anything was last received from it on any thread; `None`: never.
     pub fn last_received_ms(&self) -> Option<u64> {
-        self.threads
-            .iter()
-            .map(|cell| cell.0.last_received_ms.get())
-            .max()
-            .filter(|&at| at > 0)
+        self.threads.iter().map(|cell| cell.0.last_received_ms.get()).max().filter(|&at| at > 0)
     }
 }
 
@@ -245,21 +241,12 @@ pub struct EdgeShared {
 impl EdgeShared {
     /// For this many data threads.
     pub fn new(threads: usize) -> Self {
-        Self {
-            threads: (0..threads).map(|_| Padded::default()).collect(),
-            terminating: AtomicBool::new(false),
-        }
+        Self { threads: (0..threads).map(|_| Padded::default()).collect(), terminating: AtomicBool::new(false) }
     }
 }
 
-const HEALTHS: [Health; 6] = [
-    Health::Unknown,
-    Health::Healthy,
-    Health::Unhealthy,
-    Health::Silent,
-    Health::Ejected,
-    Health::Draining,
-];
+const HEALTHS: [Health; 6] =
+    [Health::Unknown, Health::Healthy, Health::Unhealthy, Health::Silent, Health::Ejected, Health::Draining];
 
 fn encode(health: Health) -> u8 {
     match health {
@@ -289,14 +276,7 @@ mod tests {
 
     #[test]
     fn quiet_is_counted_from_the_last_receipt_or_the_start_of_the_wait() {
-        let instance = InstanceShared::new(
-            InstanceId {
-                name: "a/1".into(),
-                generation: 1,
-            },
-            "127.0.0.1:1".into(),
-            2,
-        );
+        let instance = InstanceShared::new(InstanceId { name: "a/1".into(), generation: 1 }, "127.0.0.1:1".into(), 2);
         assert_eq!(instance.quiet_since_ms(), None);
         let (one, two) = (&instance.threads[0].0, &instance.threads[1].0);
         one.in_flight.set(1);

@@ -106,11 +106,7 @@ pub(crate) struct Slots {
 
 impl Default for Slots {
     fn default() -> Self {
-        Self {
-            all: RefCell::default(),
-            next_scan_ms: Cell::new(NEVER_MS),
-            ticker: tokio::sync::Notify::new(),
-        }
+        Self { all: RefCell::default(), next_scan_ms: Cell::new(NEVER_MS), ticker: tokio::sync::Notify::new() }
     }
 }
 
@@ -183,12 +179,7 @@ impl Slots {
     /// Tells every request that waits for this instance and may go elsewhere to do so. Returns how many.
     pub(crate) fn abandon(&self, instance: *const InstanceShared) -> u64 {
         let mut moved = 0;
-        for slot in self
-            .all
-            .borrow()
-            .iter()
-            .filter(|slot| slot.movable_from.get() == instance)
-        {
+        for slot in self.all.borrow().iter().filter(|slot| slot.movable_from.get() == instance) {
             slot.signal(Signal::Abandoned);
             moved += 1;
         }
@@ -228,11 +219,7 @@ mod tests {
         assert_eq!(b.poll_signal(1, &mut cx), Poll::Pending);
         slots.scan(500);
         slots.arm(&b, 900);
-        assert_eq!(
-            b.poll_signal(1, &mut cx),
-            Poll::Pending,
-            "a passed deadline is forgotten with the next one"
-        );
+        assert_eq!(b.poll_signal(1, &mut cx), Poll::Pending, "a passed deadline is forgotten with the next one");
     }
 
     #[test]

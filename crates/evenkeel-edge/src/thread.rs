@@ -92,10 +92,7 @@ impl Thread {
 
     /// Whether `view` is the newest one.
     pub(crate) fn is_newest(&self, view: &Rc<LocalView>) -> bool {
-        self.view
-            .borrow()
-            .as_ref()
-            .is_some_and(|newest| Rc::ptr_eq(newest, view))
+        self.view.borrow().as_ref().is_some_and(|newest| Rc::ptr_eq(newest, view))
     }
 
     /// Serves new requests by this view.
@@ -115,11 +112,7 @@ impl Thread {
     pub(crate) fn service_beside(&self, service: &Rc<ServiceLocal>, place: usize) -> Option<Rc<ServiceLocal>> {
         let view = self.view.borrow();
         let newest = view.as_ref()?;
-        newest
-            .services
-            .iter()
-            .any(|other| Rc::ptr_eq(other, service))
-            .then(|| newest.services.get(place).cloned())?
+        newest.services.iter().any(|other| Rc::ptr_eq(other, service)).then(|| newest.services.get(place).cloned())?
     }
 
     /// Its own counters.
@@ -149,11 +142,7 @@ impl Thread {
     /// Lets held requests of a service look again.
     pub(crate) fn wake_held(&self, service: &Arc<ServiceShared>) {
         let Some(view) = self.view() else { return };
-        for local in view
-            .services
-            .iter()
-            .filter(|local| Arc::ptr_eq(&local.view().shared, service))
-        {
+        for local in view.services.iter().filter(|local| Arc::ptr_eq(&local.view().shared, service)) {
             local.queue.wake_first();
         }
     }
@@ -173,9 +162,7 @@ impl Thread {
         let now_ms = clock::millis(now);
         let last = shared.exhausted_ms.swap(now_ms, std::sync::atomic::Ordering::Relaxed);
         if last == 0 || now_ms >= last + 1000 {
-            self.notify(Notice::BudgetExhausted {
-                service: Arc::clone(shared),
-            });
+            self.notify(Notice::BudgetExhausted { service: Arc::clone(shared) });
         } else {
             shared.exhausted_ms.store(last, std::sync::atomic::Ordering::Relaxed);
         }
@@ -191,10 +178,7 @@ impl Thread {
             let requests = service.unreported.take();
             if requests > 0 {
                 let retry = &service.config().retry;
-                service
-                    .view()
-                    .shared
-                    .with_budget(|budget| budget.on(Event::Requests(requests), retry, now));
+                service.view().shared.with_budget(|budget| budget.on(Event::Requests(requests), retry, now));
             }
             for instance in &service.instances {
                 instance.pool.sweep(clock::millis(now));

@@ -102,67 +102,33 @@ pub struct Registry {
 impl Registry {
     /// An empty registry of an edge with this many data threads.
     pub fn new(threads: usize) -> Self {
-        Self {
-            threads,
-            instances: HashMap::new(),
-            services: HashMap::new(),
-        }
+        Self { threads, instances: HashMap::new(), services: HashMap::new() }
     }
 
     /// Compiles a snapshot. What it no longer names is forgotten, so a view that fails to compile must not be
     /// followed by a use of what it would have named; the former view stays whole in any case.
     pub fn compile(&mut self, snapshot: &Snapshot) -> Result<View, ViewError> {
         self.check(snapshot)?;
-        let index: HashMap<&str, usize> = snapshot
-            .services
-            .iter()
-            .enumerate()
-            .map(|(i, service)| (service.name.as_str(), i))
-            .collect();
-        let find = |name: &str| {
-            index
-                .get(name)
-                .copied()
-                .ok_or_else(|| ViewError::NoService { name: name.to_owned() })
-        };
+        let index: HashMap<&str, usize> =
+            snapshot.services.iter().enumerate().map(|(i, service)| (service.name.as_str(), i)).collect();
+        let find = |name: &str| index.get(name).copied().ok_or_else(|| ViewError::NoService { name: name.to_owned() });
         let mut routes = Vec::with_capacity(snapshot.routes.len());
         for route in &snapshot.routes {
-            if let Some(name) = route
-                .listener
-                .as_ref()
-                .filter(|n| snapshot.listeners.iter().all(|l| l.name != **n))
-            {
+            if let Some(name) = route.listener.as_ref().filter(|n| snapshot.listeners.iter().all(|l| l.name != **n)) {
                 return Err(ViewError::NoListener { name: name.clone() });
             }
             routes.push((route, Arc::new(RouteView::new(route, find(&route.service)?))));
         }
         let listeners = snapshot.listeners.iter().map(|listener| {
-            let its = routes
-                .iter()
-                .filter(|(r, _)| r.listener.as_ref().is_none_or(|name| *name == listener.name));
+            let its = routes.iter().filter(|(r, _)| r.listener.as_ref().is_none_or(|name| *name == listener.name));
             let table = RouteTable::new(its.map(|(route, view)| (*route, Arc::clone(view))));
-            Arc::new(ListenerView {
-                config: listener.clone(),
-                routes: table,
-            })
+            Arc::new(ListenerView { config: listener.clone(), routes: table })
         });
         let listeners = listeners.collect();
-        let fallbacks = snapshot
-            .services
-            .iter()
-            .map(|s| s.fallback.as_deref().map(find).transpose());
+        let fallbacks = snapshot.services.iter().map(|s| s.fallback.as_deref().map(find).transpose());
         let fallbacks: Vec<Option<usize>> = fallbacks.collect::<Result<_, _>>()?;
-        let services = snapshot
-            .services
-            .iter()
-            .zip(fallbacks)
-            .map(|(s, fallback)| self.service(s, fallback))
-            .collect();
-        let view = View {
-            version: snapshot.version,
-            listeners,
-            services,
-        };
+        let services = snapshot.services.iter().zip(fallbacks).map(|(s, fallback)| self.service(s, fallback)).collect();
+        let view = View { version: snapshot.version, listeners, services };
         self.forget_others(&view);
         Ok(view)
     }
@@ -173,10 +139,7 @@ impl Registry {
         }
         let wanted = usize::from(snapshot.threads);
         if wanted != self.threads {
-            return Err(ViewError::Threads {
-                wanted,
-                running: self.threads,
-            });
+            return Err(ViewError::Threads { wanted, running: self.threads });
         }
         Ok(())
     }
@@ -190,31 +153,15 @@ impl Registry {
             let shared = self.instances.entry(key).or_insert_with_key(|(id, address)| {
                 Arc::new(InstanceShared::new(id.clone(), address.clone(), threads))
             });
-            InstanceView {
-                shared: Arc::clone(shared),
-                weight: instance.weight.max(1),
-                duty: instance.duty,
-            }
+            InstanceView { shared: Arc::clone(shared), weight: instance.weight.max(1), duty: instance.duty }
         });
         let instances = instances.collect();
-        let config = Service {
-            instances: Vec::new(),
-            ..service.clone()
-        };
-        ServiceView {
-            config,
-            fallback,
-            shared,
-            instances,
-        }
+        let config = Service { instances: Vec::new(), ..service.clone() };
+        ServiceView { config, fallback, shared, instances }
     }
 
     fn forget_others(&mut self, view: &View) {
-        let kept = view
-            .services
-            .iter()
-            .flat_map(|s| &s.instances)
-            .map(|i| Arc::as_ptr(&i.shared));
+        let kept = view.services.iter().flat_map(|s| &s.instances).map(|i| Arc::as_ptr(&i.shared));
         let kept: std::collections::HashSet<_> = kept.collect();
         self.instances.retain(|_, shared| kept.contains(&Arc::as_ptr(shared)));
         let kept: std::collections::HashSet<_> = view.services.iter().map(|s| Arc::as_ptr(&s.shared)).collect();

@@ -16,9 +16,7 @@ use evenkeel_edge::End;
 #[test]
 fn a_snapshot_over_the_link_is_served() {
     let (edge, mut node) = Edge::linked(2);
-    let ToNode::Hello { version, pid } = node.next() else {
-        panic!("hello comes first")
-    };
+    let ToNode::Hello { version, pid } = node.next() else { panic!("hello comes first") };
     assert_eq!((version, pid), (VERSION, std::process::id()));
     let server = Server::start("one");
     node.send(edge.snapshot(7, vec![service(vec![member("shop/1", server.address)])]));
@@ -41,31 +39,19 @@ fn what_cannot_be_served_is_refused_and_changes_nothing() {
     node.send(good.clone());
     node.applied(1);
 
-    node.send(Snapshot {
-        format: 99,
-        version: 2,
-        ..good.clone()
-    });
+    node.send(Snapshot { format: 99, version: 2, ..good.clone() });
     let (version, reason) = node.refused();
     assert_eq!(version, 2);
     assert!(reason.contains("format 99"), "{reason}");
 
-    node.send(Snapshot {
-        routes: vec![control_support::route("nowhere")],
-        version: 3,
-        ..good.clone()
-    });
+    node.send(Snapshot { routes: vec![control_support::route("nowhere")], version: 3, ..good.clone() });
     let (version, reason) = node.refused();
     assert_eq!(version, 3);
     assert!(reason.contains("`nowhere`"), "{reason}");
 
     let mut listeners = good.listeners.clone();
     listeners.push(listener("admin", edge.address));
-    node.send(Snapshot {
-        listeners,
-        version: 4,
-        ..good.clone()
-    });
+    node.send(Snapshot { listeners, version: 4, ..good.clone() });
     let (version, reason) = node.refused();
     assert_eq!(version, 4);
     assert!(reason.contains("listener/admin/0"), "{reason}");
@@ -99,22 +85,14 @@ fn an_edge_alone_serves_what_the_guard_holds() {
     let server = Server::start("one");
     let file = file_of(&edge.snapshot(41, vec![service(vec![member("shop/1", server.address)])]));
     edge.hand_over_listener();
-    edge.say(
-        &EdgeNotice::Held {
-            key: "snapshot".to_owned(),
-        },
-        Some(file.as_fd()),
-    );
+    edge.say(&EdgeNotice::Held { key: "snapshot".to_owned() }, Some(file.as_fd()));
     edge.say(&EdgeNotice::Complete, None);
     // A request that comes before the first probe is held, not refused.
     assert_eq!(edge.get("/"), (200, "one".to_owned()));
 
     let mut node = edge.link();
     assert!(matches!(node.next(), ToNode::Hello { .. }));
-    assert!(
-        matches!(node.next(), ToNode::Applied { version: 41 }),
-        "what is served is said"
-    );
+    assert!(matches!(node.next(), ToNode::Applied { version: 41 }), "what is served is said");
     node.health("shop/1", Health::Healthy);
 }
 
@@ -125,12 +103,7 @@ fn a_damaged_held_snapshot_is_waited_out() {
     let mut file = file_of(&edge.snapshot(1, vec![service(vec![member("shop/1", server.address)])]));
     file.write_all(b"}").unwrap();
     edge.hand_over_listener();
-    edge.say(
-        &EdgeNotice::Held {
-            key: "snapshot".to_owned(),
-        },
-        Some(file.as_fd()),
-    );
+    edge.say(&EdgeNotice::Held { key: "snapshot".to_owned() }, Some(file.as_fd()));
     edge.say(&EdgeNotice::Complete, None);
     let mut node = edge.link();
     node.send(edge.snapshot(2, vec![service(vec![member("shop/1", server.address)])]));
@@ -145,13 +118,7 @@ fn who_stays_keeps_its_health() {
     node.health("shop/1", Health::Healthy);
     // Its check would not pass again, so only what is remembered keeps it.
     one.set_check_status(500);
-    node.send(edge.snapshot(
-        2,
-        vec![service(vec![
-            member("shop/1", one.address),
-            member("shop/2", two.address),
-        ])],
-    ));
+    node.send(edge.snapshot(2, vec![service(vec![member("shop/1", one.address), member("shop/2", two.address)])]));
     node.applied(2);
     node.health("shop/2", Health::Healthy);
     node.health("shop/1", Health::Unhealthy);
@@ -160,11 +127,7 @@ fn who_stays_keeps_its_health() {
     again.id.generation = 2;
     node.send(edge.snapshot(3, vec![service(vec![again, member("shop/2", two.address)])]));
     node.applied(3);
-    assert_eq!(
-        node.health("shop/1", Health::Healthy),
-        "a probe passed",
-        "a new generation needs a single pass"
-    );
+    assert_eq!(node.health("shop/1", Health::Healthy), "a probe passed", "a new generation needs a single pass");
 }
 
 #[test]
@@ -179,11 +142,7 @@ fn a_link_that_ends_stops_nothing() {
     let mut node = edge.link();
     assert!(matches!(node.next(), ToNode::Hello { .. }));
     assert!(matches!(node.next(), ToNode::Applied { version: 1 }));
-    assert_eq!(
-        node.health("shop/1", Health::Healthy),
-        "a probe passed",
-        "what holds is said again"
-    );
+    assert_eq!(node.health("shop/1", Health::Healthy), "a probe passed", "what holds is said again");
     node.send(Snapshot { version: 2, ..snapshot });
     node.applied(2);
 }
@@ -238,11 +197,7 @@ fn ends_with_the_guard_or_when_told() {
     server.wait_for_requests(1);
     edge.say(&EdgeNotice::Terminate { grace_ms: 10_000 }, None);
     assert!(matches!(edge.ends(), End::Told));
-    assert_eq!(
-        slow.join().unwrap(),
-        (200, "one".to_owned()),
-        "what was under way finished first"
-    );
+    assert_eq!(slow.join().unwrap(), (200, "one".to_owned()), "what was under way finished first");
 
     let mut edge = Edge::start(1);
     edge.say(&EdgeNotice::Terminate { grace_ms: 10_000 }, None);

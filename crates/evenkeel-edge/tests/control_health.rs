@@ -17,10 +17,7 @@ use evenkeel_core::{
 
 /// A check that is done within a test's time.
 fn quick() -> Check {
-    Check {
-        interval_ms: 50,
-        ..check()
-    }
+    Check { interval_ms: 50, ..check() }
 }
 
 fn liveness(node: &mut Node, name: &str) -> (bool, String) {
@@ -35,19 +32,10 @@ fn a_check_that_fails_takes_out_and_brings_back() {
     let (edge, mut node) = Edge::linked(1);
     let (one, two) = (Server::start("one"), Server::start("two"));
     let instances = vec![member("shop/1", one.address), member("shop/2", two.address)];
-    node.send(edge.snapshot(
-        1,
-        vec![Service {
-            check: Some(quick()),
-            ..service(instances)
-        }],
-    ));
+    node.send(edge.snapshot(1, vec![Service { check: Some(quick()), ..service(instances) }]));
     node.all_healthy(&["shop/1", "shop/2"]);
     one.set_check_status(503);
-    assert_eq!(
-        node.health("shop/1", Health::Unhealthy),
-        "3 probes in a row failed: status 503"
-    );
+    assert_eq!(node.health("shop/1", Health::Unhealthy), "3 probes in a row failed: status 503");
     let before = one.requests();
     for _ in 0..20 {
         assert_eq!(edge.get("/"), (200, "two".to_owned()));
@@ -63,10 +51,7 @@ fn a_check_that_never_passes_is_explained() {
     let server = Server::start("one");
     server.set_check_status(500);
     node.send(edge.snapshot(1, vec![service(vec![member("shop/1", server.address)])]));
-    assert_eq!(
-        node.health("shop/1", Health::Unknown),
-        "no probe has passed yet: status 500"
-    );
+    assert_eq!(node.health("shop/1", Health::Unknown), "no probe has passed yet: status 500");
 }
 
 #[test]
@@ -92,10 +77,7 @@ fn an_instance_that_starts_late_gets_the_requests_that_waited() {
 fn without_a_check_connecting_decides() {
     let (edge, mut node) = Edge::linked(1);
     let server = Server::start("one");
-    let mut shop = Service {
-        check: None,
-        ..service(vec![member("shop/1", server.address)])
-    };
+    let mut shop = Service { check: None, ..service(vec![member("shop/1", server.address)]) };
     shop.hold.max_ms = 100;
     node.send(edge.snapshot(1, vec![shop]));
     node.health("shop/1", Health::Healthy);
@@ -103,10 +85,7 @@ fn without_a_check_connecting_decides() {
     server.kill();
     // The failures of this request call for probes, and these find out.
     assert_eq!(edge.get("/").0 / 100, 5);
-    assert_eq!(
-        node.health("shop/1", Health::Unhealthy),
-        "2 probes in a row failed: connect: refused"
-    );
+    assert_eq!(node.health("shop/1", Health::Unhealthy), "2 probes in a row failed: connect: refused");
     let again = Server::on("again", TcpListener::bind(server.address).unwrap());
     node.health("shop/1", Health::Healthy);
     assert_eq!(edge.get("/"), (200, "again".to_owned()));
@@ -119,26 +98,10 @@ fn traffic_that_fails_ejects_and_time_brings_back() {
     let (one, two) = (Server::start("one"), Server::start("two"));
     let instances = vec![member("shop/1", one.address), member("shop/2", two.address)];
     // A check that cannot see it: only traffic does.
-    let check = Some(Check {
-        probe: Probe::Tcp,
-        interval_ms: 60_000,
-        fall: 1_000,
-        ..check()
-    });
+    let check = Some(Check { probe: Probe::Tcp, interval_ms: 60_000, fall: 1_000, ..check() });
     let shop = service(instances);
-    let ejection = Ejection {
-        consecutive: 3,
-        base_ms: 500,
-        ..shop.ejection.clone()
-    };
-    node.send(edge.snapshot(
-        1,
-        vec![Service {
-            check,
-            ejection,
-            ..shop
-        }],
-    ));
+    let ejection = Ejection { consecutive: 3, base_ms: 500, ..shop.ejection.clone() };
+    node.send(edge.snapshot(1, vec![Service { check, ejection, ..shop }]));
     node.all_healthy(&["shop/1", "shop/2"]);
     one.kill();
     for _ in 0..40 {
@@ -146,10 +109,7 @@ fn traffic_that_fails_ejects_and_time_brings_back() {
         thread::sleep(Duration::from_millis(5));
     }
     let reason = node.health("shop/1", Health::Ejected);
-    assert!(
-        reason.contains("failures in a row; out for 500 ms; the last one: "),
-        "{reason}"
-    );
+    assert!(reason.contains("failures in a row; out for 500 ms; the last one: "), "{reason}");
     assert_eq!(node.health("shop/1", Health::Healthy), "its time out of 500 ms is over");
 }
 
@@ -157,9 +117,7 @@ fn traffic_that_fails_ejects_and_time_brings_back() {
 fn an_instance_that_dies_under_load_costs_no_client_anything() {
     let (edge, mut node) = Edge::linked(2);
     let servers = [Server::start("one"), Server::start("two"), Server::start("three")];
-    let instances = (1..)
-        .zip(&servers)
-        .map(|(n, server)| member(&format!("shop/{n}"), server.address));
+    let instances = (1..).zip(&servers).map(|(n, server)| member(&format!("shop/{n}"), server.address));
     node.send(edge.snapshot(1, vec![service(instances.collect())]));
     node.all_healthy(&["shop/1", "shop/2", "shop/3"]);
     let load = Load::start(edge.address, 16);
@@ -181,58 +139,29 @@ fn an_instance_that_dies_under_load_costs_no_client_anything() {
 fn the_last_healthy_instance_is_not_ejected() {
     let (edge, mut node) = Edge::linked(1);
     let server = Server::start("one");
-    let check = Some(Check {
-        probe: Probe::Tcp,
-        interval_ms: 60_000,
-        fall: 1_000,
-        ..check()
-    });
+    let check = Some(Check { probe: Probe::Tcp, interval_ms: 60_000, fall: 1_000, ..check() });
     let shop = service(vec![member("shop/1", server.address)]);
-    let ejection = Ejection {
-        consecutive: 3,
-        max_percent: 100,
-        ..shop.ejection.clone()
-    };
-    node.send(edge.snapshot(
-        1,
-        vec![Service {
-            check,
-            ejection,
-            ..shop
-        }],
-    ));
+    let ejection = Ejection { consecutive: 3, max_percent: 100, ..shop.ejection.clone() };
+    node.send(edge.snapshot(1, vec![Service { check, ejection, ..shop }]));
     node.health("shop/1", Health::Healthy);
     server.kill();
     for _ in 0..6 {
         edge.get("/");
     }
     let reason = node.health("shop/1", Health::Healthy);
-    assert!(
-        reason.contains("not ejected: it is the last healthy instance"),
-        "{reason}"
-    );
+    assert!(reason.contains("not ejected: it is the last healthy instance"), "{reason}");
 }
 
 #[test]
 fn liveness_is_reported_and_not_acted_upon() {
     let (edge, mut node) = Edge::linked(1);
     let server = Server::start("one");
-    let tcp = Some(Check {
-        probe: Probe::Tcp,
-        ..check()
-    });
-    let shop = Service {
-        check: tcp,
-        liveness: Some(quick()),
-        ..service(vec![member("shop/1", server.address)])
-    };
+    let tcp = Some(Check { probe: Probe::Tcp, ..check() });
+    let shop = Service { check: tcp, liveness: Some(quick()), ..service(vec![member("shop/1", server.address)]) };
     node.send(edge.snapshot(1, vec![shop]));
     assert!(liveness(&mut node, "shop/1").0);
     server.set_check_status(500);
-    assert_eq!(
-        liveness(&mut node, "shop/1"),
-        (false, "a probe failed: status 500".to_owned())
-    );
+    assert_eq!(liveness(&mut node, "shop/1"), (false, "a probe failed: status 500".to_owned()));
     assert_eq!(edge.get("/").0, 200);
     // Whoever comes later hears of it too.
     let mut later = edge.link();

@@ -41,9 +41,7 @@ impl Process {
     fn start() -> Self {
         let (ours, theirs) = pair(SocketType::SEQPACKET);
         let mut command = Command::new(env::current_exe().unwrap());
-        command
-            .args(["--exact", "an_edge_process", "--nocapture"])
-            .env("EVENKEEL_TEST_EDGE", "1");
+        command.args(["--exact", "an_edge_process", "--nocapture"]).env("EVENKEEL_TEST_EDGE", "1");
         command.stdin(Stdio::null()).stdout(Stdio::null());
         // SAFETY: between fork and exec only `dup2` is called, which may be called there, and the owner made of
         // the number does not close it.
@@ -54,30 +52,15 @@ impl Process {
                 Ok(())
             });
         }
-        Self {
-            child: command.spawn().unwrap(),
-            channel: Some(ours),
-        }
+        Self { child: command.spawn().unwrap(), channel: Some(ours) }
     }
 
     fn hand_over(&self, listener: &TcpListener, snapshot: &File) {
         let channel = self.channel.as_ref().unwrap();
         for thread in 0..THREADS {
-            send(
-                channel,
-                &EdgeNotice::Held {
-                    key: format!("listener/web/{thread}"),
-                },
-                Some(listener.as_fd()),
-            );
+            send(channel, &EdgeNotice::Held { key: format!("listener/web/{thread}") }, Some(listener.as_fd()));
         }
-        send(
-            channel,
-            &EdgeNotice::Held {
-                key: "snapshot".to_owned(),
-            },
-            Some(snapshot.as_fd()),
-        );
+        send(channel, &EdgeNotice::Held { key: "snapshot".to_owned() }, Some(snapshot.as_fd()));
         send(channel, &EdgeNotice::Complete, None);
     }
 
@@ -133,14 +116,7 @@ fn has_nothing(process: &Process) {
         assert_eq!(status_of(process, set), "0000000000000000", "{set}");
     }
     let limits = fs::read_to_string(format!("/proc/{}/limits", process.child.id())).unwrap();
-    let of = |name: &str| {
-        limits
-            .lines()
-            .find_map(|line| line.strip_prefix(name))
-            .unwrap()
-            .trim()
-            .to_owned()
-    };
+    let of = |name: &str| limits.lines().find_map(|line| line.strip_prefix(name)).unwrap().trim().to_owned();
     assert!(of("Max core file size").starts_with("0 "), "{limits}");
     let files: Vec<_> = of("Max open files").split_whitespace().map(str::to_owned).collect();
     assert_eq!(files[0], files[1], "raised as far as permitted");
@@ -182,9 +158,7 @@ fn an_edge_process() {
     listener.set_nonblocking(true).unwrap();
     let address = listener.local_addr().unwrap();
     let servers = [Server::start("one"), Server::start("two")];
-    let instances = (1..)
-        .zip(&servers)
-        .map(|(n, server)| member(&format!("shop/{n}"), server.address));
+    let instances = (1..).zip(&servers).map(|(n, server)| member(&format!("shop/{n}"), server.address));
     let file = file_of(&snapshot(5, THREADS, address, vec![service(instances.collect())]));
 
     let mut first = Process::start();

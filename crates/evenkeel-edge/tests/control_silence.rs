@@ -15,9 +15,7 @@ use evenkeel_core::{link::EventKind, status::Health};
 fn a_frozen_instance_is_silent_and_its_requests_move() {
     let (edge, mut node) = Edge::linked(2);
     let servers = [Server::start("one"), Server::start("two"), Server::start("three")];
-    let instances = (1..)
-        .zip(&servers)
-        .map(|(n, server)| member(&format!("shop/{n}"), server.address));
+    let instances = (1..).zip(&servers).map(|(n, server)| member(&format!("shop/{n}"), server.address));
     node.send(edge.snapshot(1, vec![service(instances.collect())]));
     node.all_healthy(&["shop/1", "shop/2", "shop/3"]);
     let load = Load::start(edge.address, 8);
@@ -26,10 +24,7 @@ fn a_frozen_instance_is_silent_and_its_requests_move() {
     servers[1].freeze();
     let reason = node.health("shop/2", Health::Silent);
     println!("silent after {:?}: {reason}", frozen.elapsed());
-    assert!(
-        reason.contains("while others are well, and 2 probes in a row failed: timed out after 300 ms"),
-        "{reason}"
-    );
+    assert!(reason.contains("while others are well, and 2 probes in a row failed: timed out after 300 ms"), "{reason}");
     let moved = node.event("shop/2", |what| match what {
         EventKind::Moved { requests, .. } => Some(*requests),
         _ => None,
@@ -51,9 +46,7 @@ fn a_frozen_instance_is_silent_and_its_requests_move() {
 fn a_slow_request_is_left_alone() {
     let (edge, mut node) = Edge::linked(2);
     let servers = [Server::start("one"), Server::start("two")];
-    let instances = (1..)
-        .zip(&servers)
-        .map(|(n, server)| member(&format!("shop/{n}"), server.address));
+    let instances = (1..).zip(&servers).map(|(n, server)| member(&format!("shop/{n}"), server.address));
     node.send(edge.snapshot(1, vec![service(instances.collect())]));
     node.all_healthy(&["shop/1", "shop/2"]);
     let address = edge.address;
@@ -66,15 +59,10 @@ fn a_slow_request_is_left_alone() {
     let load = Load::start(edge.address, 1);
     assert_eq!(slow.join().unwrap().0, 200);
     load.end();
-    let bad = node.past.iter().any(|event| {
-        matches!(
-            &event.what,
-            EventKind::Health {
-                health: Health::Silent,
-                ..
-            } | EventKind::Moved { .. }
-        )
-    });
+    let bad = node
+        .past
+        .iter()
+        .any(|event| matches!(&event.what, EventKind::Health { health: Health::Silent, .. } | EventKind::Moved { .. }));
     assert!(!bad, "{:#?}", node.past);
 }
 
@@ -90,10 +78,7 @@ fn the_only_instance_is_left_to_its_check() {
     server.freeze();
     let address = edge.address;
     let waits = thread::spawn(move || get(address, "/"));
-    assert_eq!(
-        node.health("shop/1", Health::Unhealthy),
-        "3 probes in a row failed: timed out after 100 ms"
-    );
+    assert_eq!(node.health("shop/1", Health::Unhealthy), "3 probes in a row failed: timed out after 100 ms");
     server.thaw();
     node.health("shop/1", Health::Healthy);
     assert_eq!(waits.join().unwrap().0, 200);

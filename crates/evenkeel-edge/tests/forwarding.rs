@@ -22,23 +22,9 @@ fn fields_meant_for_one_connection_stay_behind() {
         assert_eq!(answer.field(gone), None, "{gone}");
     }
     let request = &server.requests()[0];
-    assert!(
-        request
-            .head
-            .starts_with("GET /p?q=1 HTTP/1.1\r\nHost: shop.example:8080\r\n"),
-        "{}",
-        request.head
-    );
+    assert!(request.head.starts_with("GET /p?q=1 HTTP/1.1\r\nHost: shop.example:8080\r\n"), "{}", request.head);
     assert_eq!(request.field("accept"), Some("*/*"));
-    for gone in [
-        "x-drop",
-        "te",
-        "upgrade",
-        "keep-alive",
-        "proxy-authorization",
-        "proxy",
-        "connection",
-    ] {
+    for gone in ["x-drop", "te", "upgrade", "keep-alive", "proxy-authorization", "proxy", "connection"] {
         assert_eq!(request.field(gone), None, "{gone}");
     }
 }
@@ -59,23 +45,14 @@ fn what_a_client_says_of_itself_counts_only_from_trusted_addresses() {
     assert_eq!((id.len(), answer.fields("x-request-id")), (16, vec![id]));
 
     let mut trusting = snapshot(&[server.address]);
-    trusting.listeners[0].trusted = vec![Network {
-        address: "127.0.0.0".parse().unwrap(),
-        prefix: 8,
-    }];
+    trusting.listeners[0].trusted = vec![Network { address: "127.0.0.0".parse().unwrap(), prefix: 8 }];
     let answer = Edge::start(trusting).ask(request);
     let seen = &server.requests()[1];
     assert_eq!(seen.fields("x-forwarded-for"), ["1.2.3.4, 5.6.7.8, 127.0.0.1"]);
     assert_eq!(seen.fields("x-forwarded-proto"), ["https"]);
     assert_eq!(seen.fields("x-forwarded-host"), ["other"]);
-    assert_eq!(
-        (seen.field("forwarded"), seen.field("x-real-ip")),
-        (Some("for=9"), Some("6"))
-    );
-    assert_eq!(
-        (seen.field("x-request-id"), answer.field("x-request-id")),
-        (Some("mine"), Some("mine"))
-    );
+    assert_eq!((seen.field("forwarded"), seen.field("x-real-ip")), (Some("for=9"), Some("6")));
+    assert_eq!((seen.field("x-request-id"), answer.field("x-request-id")), (Some("mine"), Some("mine")));
 }
 
 #[test]
@@ -88,10 +65,7 @@ fn twenty_requests_in_one_go_are_answered_in_order() {
     client.send(all.concat().as_bytes());
     for n in 0..20 {
         let text = client.answer().text();
-        assert!(
-            text.starts_with(&format!("POST /{n} ")) && text.ends_with(&format!("\n\n{n:03}")),
-            "{text}"
-        );
+        assert!(text.starts_with(&format!("POST /{n} ")) && text.ends_with(&format!("\n\n{n:03}")), "{text}");
     }
 }
 
@@ -108,10 +82,7 @@ fn a_message_may_be_split_at_every_byte() {
         std::thread::sleep(std::time::Duration::from_millis(1));
         client.send(&request[cut..]);
         let answer = client.answer();
-        assert!(
-            answer.status() == 200 && answer.text().ends_with("\n\nabc"),
-            "cut at {cut}: {answer:?}"
-        );
+        assert!(answer.status() == 200 && answer.text().ends_with("\n\nabc"), "cut at {cut}: {answer:?}");
     }
     let mut client = edge.client();
     for byte in request {
@@ -136,19 +107,13 @@ fn an_answer_may_be_split_at_every_byte() {
     for cut in 1..whole.len() {
         client.send(format!("GET /{cut} HTTP/1.1\r\nHost: a\r\n\r\n").as_bytes());
         let answer = client.answer();
-        assert_eq!(
-            (answer.text().as_str(), answer.field("x-a")),
-            ("hello", Some("b")),
-            "cut at {cut}"
-        );
+        assert_eq!((answer.text().as_str(), answer.field("x-a")), ("hello", Some("b")), "cut at {cut}");
     }
 }
 
 #[test]
 fn three_megabytes_by_length_and_by_chunks() {
-    let body: Vec<u8> = (0..3_000_000u32)
-        .map(|n| n.to_le_bytes()[0] ^ n.to_le_bytes()[1])
-        .collect();
+    let body: Vec<u8> = (0..3_000_000u32).map(|n| n.to_le_bytes()[0] ^ n.to_le_bytes()[1]).collect();
     let server = Server::start(|mut script| {
         while let Some(request) = script.request() {
             let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", request.body.len());
@@ -168,12 +133,8 @@ fn three_megabytes_by_length_and_by_chunks() {
     }
     client.send(b"0\r\nX-Sum: 7\r\n\r\n");
     assert_eq!(client.answer().body, body);
-    common::eventually("received bytes are counted", || {
-        edge.sum(|cell| &cell.received_bytes) == 6_000_000
-    });
-    common::eventually("sent bytes are counted", || {
-        edge.sum(|cell| &cell.sent_bytes) == 6_000_000
-    });
+    common::eventually("received bytes are counted", || edge.sum(|cell| &cell.received_bytes) == 6_000_000);
+    common::eventually("sent bytes are counted", || edge.sum(|cell| &cell.sent_bytes) == 6_000_000);
 }
 
 #[test]
@@ -182,10 +143,7 @@ fn chunked_answers_pass_with_their_trailers() {
     let server = Server::start(move |mut script| {
         while let Some(request) = script.request() {
             script.send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTrailer: X-Sum\r\n\r\n");
-            for part in chunks
-                .as_bytes()
-                .chunks(if request.head.starts_with("GET /slow") { 1 } else { 1000 })
-            {
+            for part in chunks.as_bytes().chunks(if request.head.starts_with("GET /slow") { 1 } else { 1000 }) {
                 script.send(part);
             }
         }
@@ -195,11 +153,7 @@ fn chunked_answers_pass_with_their_trailers() {
     for path in ["/fast", "/slow", "/fast"] {
         client.send(format!("GET {path} HTTP/1.1\r\nHost: a\r\n\r\n").as_bytes());
         let answer = client.answer();
-        assert_eq!(
-            (answer.text().as_str(), answer.raw.as_slice()),
-            ("hello world", chunks.as_bytes()),
-            "{path}"
-        );
+        assert_eq!((answer.text().as_str(), answer.raw.as_slice()), ("hello world", chunks.as_bytes()), "{path}");
         assert_eq!(answer.field("trailer"), Some("X-Sum"));
     }
 }
@@ -211,10 +165,7 @@ fn a_client_of_http_1_0_gets_no_chunks() {
     let mut client = edge.client();
     client.send(b"GET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\n");
     let answer = client.answer();
-    assert_eq!(
-        (answer.text().as_str(), answer.field("transfer-encoding")),
-        ("hello", None)
-    );
+    assert_eq!((answer.text().as_str(), answer.field("transfer-encoding")), ("hello", None));
     assert_eq!(answer.field("connection"), Some("close"));
 }
 
@@ -226,10 +177,7 @@ fn a_client_of_http_1_0_may_keep_its_connection() {
     for _ in 0..2 {
         client.send(b"GET / HTTP/1.0\r\nConnection: Keep-Alive\r\n\r\n");
         let answer = client.answer();
-        assert_eq!(
-            (answer.text().as_str(), answer.field("connection")),
-            ("a", Some("keep-alive"))
-        );
+        assert_eq!((answer.text().as_str(), answer.field("connection")), ("a", Some("keep-alive")));
     }
     client.send(b"GET / HTTP/1.0\r\n\r\n");
     assert_eq!(client.answer().field("connection"), Some("close"));
@@ -246,10 +194,7 @@ fn an_answer_until_close_ends_the_connection() {
     });
     let edge = Edge::start(snapshot(&[server.address]));
     let answer = edge.get("/");
-    assert_eq!(
-        (answer.body.len(), answer.field("connection")),
-        (body.len(), Some("close"))
-    );
+    assert_eq!((answer.body.len(), answer.field("connection")), (body.len(), Some("close")));
 }
 
 #[test]
@@ -290,10 +235,7 @@ fn interim_answers_pass_and_a_body_waits_for_its_100() {
         script.send("HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\nHTTP/1.1 100 Continue\r\n\r\n");
         let mut body = [0u8; 5];
         std::io::Read::read_exact(&mut script.client.stream, &mut body).unwrap();
-        script.send(format!(
-            "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n{}",
-            String::from_utf8_lossy(&body)
-        ));
+        script.send(format!("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n{}", String::from_utf8_lossy(&body)));
     });
     let edge = Edge::start(snapshot(&[server.address]));
     let mut client = edge.client();
@@ -316,10 +258,7 @@ fn an_answer_may_come_before_the_body_is_complete() {
     let mut client = edge.client();
     client.send(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5000000\r\n\r\nsome");
     let answer = client.answer();
-    assert_eq!(
-        (answer.status(), answer.text().as_str(), answer.field("connection")),
-        (401, "no", Some("close"))
-    );
+    assert_eq!((answer.status(), answer.text().as_str(), answer.field("connection")), (401, "no", Some("close")));
     // What the client still sends is taken for a while, so that its answer is not destroyed.
     client.send(&vec![b'x'; 100_000]);
 }
@@ -347,10 +286,7 @@ fn a_slow_reader_slows_its_instance_down() {
         let now = sent.load(std::sync::atomic::Ordering::Relaxed);
         before.replace(now) == now && now > 0
     });
-    assert!(
-        sent.load(std::sync::atomic::Ordering::Relaxed) < TOTAL,
-        "everything was buffered"
-    );
+    assert!(sent.load(std::sync::atomic::Ordering::Relaxed) < TOTAL, "everything was buffered");
     assert_eq!(client.answer().body.len(), TOTAL);
 }
 
@@ -359,16 +295,8 @@ fn absolute_form_and_asterisk_form() {
     let server = Server::echo();
     let edge = Edge::start(snapshot(&[server.address]));
     let answer = edge.ask("GET http://shop.example/x?y HTTP/1.1\r\nHost: shop.example\r\n\r\n");
-    assert!(
-        answer.text().starts_with("GET /x?y HTTP/1.1\r\nHost: shop.example\r\n"),
-        "{}",
-        answer.text()
-    );
-    assert!(
-        edge.ask("OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n")
-            .text()
-            .starts_with("OPTIONS * HTTP/1.1\r\n")
-    );
+    assert!(answer.text().starts_with("GET /x?y HTTP/1.1\r\nHost: shop.example\r\n"), "{}", answer.text());
+    assert!(edge.ask("OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n").text().starts_with("OPTIONS * HTTP/1.1\r\n"));
 }
 
 #[test]

@@ -10,85 +10,31 @@ use common::{Edge, Server, eventually, snapshot};
 /// What a client sends, and the status it gets. Every connection must be closed after it.
 const REFUSED: &[(&str, u16)] = &[
     // Framing that could be read in more than one way.
-    (
-        "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
-        400,
-    ),
-    (
-        "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nContent-Length: 3\r\n\r\n0\r\n\r\n",
-        400,
-    ),
-    (
-        "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\nContent-Length: 4\r\n\r\nabcd",
-        400,
-    ),
+    ("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 400),
+    ("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nContent-Length: 3\r\n\r\n0\r\n\r\n", 400),
+    ("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\nContent-Length: 4\r\n\r\nabcd", 400),
     ("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3, 3\r\n\r\nabc", 400),
     ("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: +3\r\n\r\nabc", 400),
     ("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: -3\r\n\r\nabc", 400),
     ("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 0x3\r\n\r\nabc", 400),
     ("POST / HTTP/1.1\r\nHost: a\r\nContent-Length:\r\n\r\n", 400),
-    (
-        "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 99999999999999999999\r\n\r\n",
-        413,
-    ),
-    (
-        "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: xchunked\r\n\r\n0\r\n\r\n",
-        400,
-    ),
-    (
-        "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked, chunked\r\n\r\n0\r\n\r\n",
-        400,
-    ),
-    (
-        "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
-        400,
-    ),
-    (
-        "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: identity\r\n\r\n0\r\n\r\n",
-        400,
-    ),
-    (
-        "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: \x0bchunked\r\n\r\n0\r\n\r\n",
-        400,
-    ),
-    (
-        "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding : chunked\r\n\r\n0\r\n\r\n",
-        400,
-    ),
-    (
-        "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding:\r\n chunked\r\n\r\n0\r\n\r\n",
-        400,
-    ),
-    (
-        "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n",
-        501,
-    ),
+    ("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 99999999999999999999\r\n\r\n", 413),
+    ("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: xchunked\r\n\r\n0\r\n\r\n", 400),
+    ("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked, chunked\r\n\r\n0\r\n\r\n", 400),
+    ("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 400),
+    ("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: identity\r\n\r\n0\r\n\r\n", 400),
+    ("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: \x0bchunked\r\n\r\n0\r\n\r\n", 400),
+    ("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding : chunked\r\n\r\n0\r\n\r\n", 400),
+    ("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding:\r\n chunked\r\n\r\n0\r\n\r\n", 400),
+    ("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n", 501),
     ("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip\r\n\r\n", 501),
-    (
-        "POST / HTTP/1.0\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
-        400,
-    ),
+    ("POST / HTTP/1.0\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 400),
     // Chunks.
-    (
-        "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0x5\r\nhello\r\n0\r\n\r\n",
-        400,
-    ),
-    (
-        "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n5\nhello\r\n0\r\n\r\n",
-        400,
-    ),
-    (
-        "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n5 \r\nhello\r\n0\r\n\r\n",
-        400,
-    ),
-    (
-        "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\nffffffffffffffff1\r\nhello\r\n",
-        400,
-    ),
-    (
-        "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhello\r\n0\r\n\r\n",
-        400,
-    ),
+    ("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0x5\r\nhello\r\n0\r\n\r\n", 400),
+    ("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n5\nhello\r\n0\r\n\r\n", 400),
+    ("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n5 \r\nhello\r\n0\r\n\r\n", 400),
+    ("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\nffffffffffffffff1\r\nhello\r\n", 400),
+    ("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhello\r\n0\r\n\r\n", 400),
     // Lines and fields.
     ("GET / HTTP/1.1\nHost: a\n\n", 400),
     ("GET / HTTP/1.1\r\nHost: a\n\r\n", 400),
@@ -128,10 +74,7 @@ const REFUSED: &[(&str, u16)] = &[
     ("GET / http/1.1\r\nHost: a\r\n\r\n", 400),
     ("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 505),
     ("CONNECT a:443 HTTP/1.1\r\nHost: a:443\r\n\r\n", 501),
-    (
-        "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nExpect: something\r\n\r\nx",
-        417,
-    ),
+    ("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nExpect: something\r\n\r\nx", 417),
     ("\x16\x03\x01\x02\x00\x01\x00\x01\r\n\r\n", 400),
 ];
 
@@ -143,11 +86,7 @@ fn what_is_ambiguous_or_malformed_is_refused() {
         let mut client = edge.client();
         client.send(request.as_bytes());
         let answer = client.answer();
-        assert_eq!(
-            (answer.status(), answer.field("connection")),
-            (status, Some("close")),
-            "{request:?}"
-        );
+        assert_eq!((answer.status(), answer.field("connection")), (status, Some("close")), "{request:?}");
         let id = answer.field("x-request-id").unwrap();
         assert!(answer.text().ends_with(&format!("request {id}\n")), "{}", answer.text());
         client.finish_sending();
@@ -166,11 +105,7 @@ fn what_is_ambiguous_or_malformed_is_refused() {
     }
     assert_eq!(server.count(), 0);
     assert_eq!(edge.get("/").status(), 200);
-    assert!(
-        edge.notices()
-            .iter()
-            .any(|n| matches!(n, evenkeel_edge::messages::Notice::Rejected { .. }))
-    );
+    assert!(edge.notices().iter().any(|n| matches!(n, evenkeel_edge::messages::Notice::Rejected { .. })));
 }
 
 #[test]
@@ -216,14 +151,8 @@ fn sizes_are_bounded() {
         (format!("GET /{long} HTTP/1.1\r\nHost: a\r\n\r\n"), 414),
         (format!("GET / HTTP/1.1\r\nHost: a\r\nX: {long}\r\n\r\n"), 431),
         (format!("GET / HTTP/1.1\r\nHost: a\r\n{many}\r\n"), 431),
-        (
-            "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1001\r\n\r\n".to_owned(),
-            413,
-        ),
-        (
-            format!("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n{chunked}"),
-            413,
-        ),
+        ("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1001\r\n\r\n".to_owned(), 413),
+        (format!("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n{chunked}"), 413),
     ] {
         assert_eq!(edge.ask(&request).status(), status, "{}", &request[..40]);
     }
@@ -282,9 +211,7 @@ fn a_reader_that_takes_nothing_is_cut_off() {
     let edge = Edge::start(hasty);
     let mut client = edge.client();
     client.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n");
-    eventually("it is cut off", || {
-        edge.threads.shared.threads[0].0.connections.get() == 0
-    });
+    eventually("it is cut off", || edge.threads.shared.threads[0].0.connections.get() == 0);
     eventually("it is counted", || edge.sum(|cell| &cell.cancelled) == 1);
     assert_eq!(edge.instance(0).in_flight.load(std::sync::atomic::Ordering::Relaxed), 0);
 }
@@ -342,7 +269,5 @@ fn refused_clients_do_no_harm_to_others() {
             assert_eq!(good.answer().text(), "a");
         }
     });
-    eventually("nothing is left open", || {
-        edge.threads.shared.threads[0].0.connections.get() == 0
-    });
+    eventually("nothing is left open", || edge.threads.shared.threads[0].0.connections.get() == 0);
 }

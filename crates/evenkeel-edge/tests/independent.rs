@@ -72,10 +72,7 @@ fn full_of(text: String) -> Response<Body> {
 
 /// An instance and a client on a runtime of this test; the edge has threads of its own.
 fn with_hyper<F: Future<Output = ()>>(test: impl FnOnce(hyper::client::conn::http1::SendRequest<Body>) -> F) {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0")).unwrap();
     let address: SocketAddr = listener.local_addr().unwrap();
     runtime.spawn(async move {
@@ -87,57 +84,33 @@ fn with_hyper<F: Future<Output = ()>>(test: impl FnOnce(hyper::client::conn::htt
     let edge = Edge::start(snapshot(&[address]));
     runtime.block_on(async move {
         let socket = TcpStream::connect(edge.address).await.unwrap();
-        let (sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(socket))
-            .await
-            .unwrap();
+        let (sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(socket)).await.unwrap();
         tokio::spawn(connection);
-        tokio::time::timeout(common::PATIENCE, test(sender))
-            .await
-            .expect("the exchange ends");
+        tokio::time::timeout(common::PATIENCE, test(sender)).await.expect("the exchange ends");
         drop(edge);
     });
 }
 
 fn request(method: Method, path: &str, body: Body) -> Request<Body> {
-    Request::builder()
-        .method(method)
-        .uri(path)
-        .header("host", "a")
-        .body(body)
-        .unwrap()
+    Request::builder().method(method).uri(path).header("host", "a").body(body).unwrap()
 }
 
 #[test]
 fn bodies_of_every_kind_on_one_connection() {
     with_hyper(async |mut sender| {
         for size in [0, 1, 1000, 16_384, 65_536, 65_537, 3_000_000] {
-            let answer = sender
-                .send_request(request(Method::POST, "/x", full(vec![b'x'; size])))
-                .await
-                .unwrap();
+            let answer = sender.send_request(request(Method::POST, "/x", full(vec![b'x'; size]))).await.unwrap();
             let text = answer.into_body().collect().await.unwrap().to_bytes();
             assert_eq!(text, format!("POST /x {size}"));
             sender.ready().await.unwrap();
         }
-        let head = sender
-            .send_request(request(Method::HEAD, "/x", full("")))
-            .await
-            .unwrap();
-        assert_eq!(
-            (head.status().as_u16(), head.headers()["content-length"].as_bytes()),
-            (200, b"9".as_slice())
-        );
+        let head = sender.send_request(request(Method::HEAD, "/x", full(""))).await.unwrap();
+        assert_eq!((head.status().as_u16(), head.headers()["content-length"].as_bytes()), (200, b"9".as_slice()));
         sender.ready().await.unwrap();
-        let none = sender
-            .send_request(request(Method::DELETE, "/none", full("")))
-            .await
-            .unwrap();
+        let none = sender.send_request(request(Method::DELETE, "/none", full(""))).await.unwrap();
         assert_eq!(none.status(), 204);
         sender.ready().await.unwrap();
-        let answer = sender
-            .send_request(request(Method::GET, "/stream", full("")))
-            .await
-            .unwrap();
+        let answer = sender.send_request(request(Method::GET, "/stream", full(""))).await.unwrap();
         let collected = answer.into_body().collect().await.unwrap();
         assert_eq!(collected.to_bytes().len(), 800);
     });

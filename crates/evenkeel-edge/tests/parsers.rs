@@ -38,15 +38,7 @@ fn rewritten(input: &[u8]) -> Option<(Vec<u8>, usize)> {
     let mut room: FieldRoom<'_> = [const { MaybeUninit::uninit() }; 256];
     let head = head_request::parse(input, &mut room, &LIMITS).ok()??;
     let mut out = Vec::new();
-    head.write(
-        &mut out,
-        &Forwarding {
-            client: b"192.0.2.1",
-            trusted: false,
-            id: b"id",
-            expect: false,
-        },
-    );
+    head.write(&mut out, &Forwarding { client: b"192.0.2.1", trusted: false, id: b"id", expect: false });
     Some((out, head.length))
 }
 

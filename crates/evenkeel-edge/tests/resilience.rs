@@ -34,15 +34,7 @@ fn a_connection_that_is_refused_leads_to_another_instance() {
         assert_eq!((answer.status(), answer.text().as_str()), (200, "b"));
     }
     assert_eq!(server.count(), 4);
-    let refused = edge.notices().into_iter().filter(|n| {
-        matches!(
-            n,
-            Notice::Failed {
-                failure: Failure::Connect,
-                ..
-            }
-        )
-    });
+    let refused = edge.notices().into_iter().filter(|n| matches!(n, Notice::Failed { failure: Failure::Connect, .. }));
     assert_eq!(refused.count(), 4, "after each retry it is the first one's turn again");
     assert_eq!(edge.sum(|cell| &cell.retries), 4);
 }
@@ -59,9 +51,7 @@ fn an_answer_cut_off_in_the_middle_is_fetched_again_as_a_whole() {
         let (dead, alive) = (dying(answer, reset), Server::named("whole"));
         let edge = Edge::start(snapshot(&[dead.address, alive.address]));
         for method in ["GET", "PUT", "DELETE"] {
-            let text = edge
-                .ask(&format!("{method} / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\nx"))
-                .text();
+            let text = edge.ask(&format!("{method} / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\nx")).text();
             assert_eq!(text, "whole", "{method} after {answer:?}");
         }
         assert!(dead.count() > 0);
@@ -82,11 +72,7 @@ fn a_post_that_an_instance_may_have_seen_is_not_sent_twice() {
     assert_eq!(edge.ask(post).text(), "b");
     let without_key = edge.ask(post).status();
     assert_eq!(without_key, 200);
-    assert_eq!(
-        edge.ask("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n")
-            .status(),
-        502
-    );
+    assert_eq!(edge.ask("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n").status(), 502);
 }
 
 #[test]
@@ -94,10 +80,7 @@ fn a_large_answer_that_is_cut_off_never_ends_cleanly() {
     for head in ["Content-Length: 1000000", "Transfer-Encoding: chunked"] {
         let server = Server::start(move |mut script| {
             script.request();
-            script.send(format!(
-                "HTTP/1.1 200 OK\r\n{head}\r\n\r\n40000\r\n{}",
-                "x".repeat(100_000)
-            ));
+            script.send(format!("HTTP/1.1 200 OK\r\n{head}\r\n\r\n40000\r\n{}", "x".repeat(100_000)));
         });
         let edge = Edge::start(snapshot(&[server.address]));
         let mut client = edge.client();
@@ -142,11 +125,7 @@ fn failures_of_all_instances_reach_the_client() {
     let edge = Edge::start(snapshot(&[nowhere(), nowhere(), nowhere(), nowhere()]));
     let answer = edge.get("/");
     assert_eq!(answer.status(), 502);
-    assert!(
-        answer.text().contains(answer.field("x-request-id").unwrap()),
-        "{}",
-        answer.text()
-    );
+    assert!(answer.text().contains(answer.field("x-request-id").unwrap()), "{}", answer.text());
     assert_eq!(edge.sum(|cell| &cell.retries), 2, "as many as the service allows");
     let ambiguous = "HTTP/1.1 200 OK\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n";
     let edge = Edge::start(snapshot(&[Server::answering(ambiguous).address]));
@@ -161,11 +140,7 @@ fn the_budget_ends_retries() {
     let mut edge = Edge::start(tight);
     assert_eq!(edge.get("/").status(), 502);
     assert_eq!(edge.sum(|cell| &cell.retries), 0);
-    assert!(
-        edge.notices()
-            .iter()
-            .any(|notice| matches!(notice, Notice::BudgetExhausted { .. }))
-    );
+    assert!(edge.notices().iter().any(|notice| matches!(notice, Notice::BudgetExhausted { .. })));
 }
 
 #[test]
@@ -173,10 +148,7 @@ fn errors_of_the_application_pass() {
     let server = Server::answering("HTTP/1.1 503 Busy\r\nContent-Length: 4\r\n\r\nbusy");
     let edge = Edge::start(snapshot(&[server.address]));
     let answer = edge.get("/");
-    assert_eq!(
-        (answer.status(), answer.text().as_str(), server.count()),
-        (503, "busy", 1)
-    );
+    assert_eq!((answer.status(), answer.text().as_str(), server.count()), (503, "busy", 1));
     eventually("it is counted", || edge.sum(|cell| &cell.responses[4]) == 1);
 }
 
@@ -193,16 +165,8 @@ fn a_silent_instance_ends_in_504_and_a_slow_try_elsewhere() {
     let edge = Edge::start(tried);
     assert_eq!(edge.get("/").text(), "b");
     // The turn is at the silent one again, and a POST stays with the instance that may have seen it.
-    assert_eq!(
-        edge.ask("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n")
-            .status(),
-        504
-    );
-    assert_eq!(
-        edge.ask("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n")
-            .text(),
-        "b"
-    );
+    assert_eq!(edge.ask("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n").status(), 504);
+    assert_eq!(edge.ask("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n").text(), "b");
 }
 
 #[test]
@@ -226,12 +190,8 @@ fn abandoning_moves_what_may_be_moved_and_leaves_the_rest() {
     assert_eq!(instance.in_flight.load(Relaxed), 1, "the POST waits on");
     assert!(instance.quiet_since_ms().is_some());
     // The first of the two connections takes this one; nobody reads it any more.
-    answers
-        .send(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nlate".to_vec())
-        .unwrap();
-    answers
-        .send(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nlate".to_vec())
-        .unwrap();
+    answers.send(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nlate".to_vec()).unwrap();
+    answers.send(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nlate".to_vec()).unwrap();
     assert_eq!(post.answer().text(), "late");
     let moved = edge.notices().into_iter().filter_map(|n| match n {
         Notice::Moved { requests, .. } => Some(requests),
@@ -258,21 +218,8 @@ fn a_request_is_held_until_an_instance_is_healthy() {
     }
     assert_eq!((shared.holding.load(Relaxed), edge.sum(|cell| &cell.held)), (0, 10));
     let notices = edge.notices();
-    assert!(
-        matches!(notices.first(), Some(Notice::HoldStarted { .. })),
-        "{notices:?}"
-    );
-    assert!(
-        matches!(
-            notices.last(),
-            Some(Notice::HoldEnded {
-                held: 10,
-                expired: 0,
-                ..
-            })
-        ),
-        "{notices:?}"
-    );
+    assert!(matches!(notices.first(), Some(Notice::HoldStarted { .. })), "{notices:?}");
+    assert!(matches!(notices.last(), Some(Notice::HoldEnded { held: 10, expired: 0, .. })), "{notices:?}");
 }
 
 #[test]
@@ -300,19 +247,13 @@ fn holding_is_bounded_in_time_and_number() {
     let mut first = edge.client();
     first.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n");
     let shared = edge.view.services[0].shared.clone();
-    eventually("one is held", || {
-        shared.holding.load(Relaxed) == 1 || shared.threads[0].0.responses[4].get() == 1
-    });
+    eventually("one is held", || shared.holding.load(Relaxed) == 1 || shared.threads[0].0.responses[4].get() == 1);
     let (second, first) = (edge.get("/"), first.answer());
     for answer in [first, second] {
         assert_eq!((answer.status(), answer.field("retry-after")), (503, Some("1")));
     }
     eventually("the end is told", || edge.sum(|cell| &cell.responses[4]) == 2);
-    assert!(
-        edge.notices()
-            .iter()
-            .any(|n| matches!(n, Notice::HoldEnded { expired: 1, .. }))
-    );
+    assert!(edge.notices().iter().any(|n| matches!(n, Notice::HoldEnded { expired: 1, .. })));
 }
 
 #[test]
@@ -371,9 +312,7 @@ fn a_draining_instance_finishes_and_gets_nothing_new() {
     }
     let instance = edge.instance(0);
     assert_eq!(instance.in_flight.load(Relaxed), 1);
-    answers
-        .send(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\ndone".to_vec())
-        .unwrap();
+    answers.send(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\ndone".to_vec()).unwrap();
     assert_eq!(client.answer().text(), "done");
     eventually("nothing is in flight", || instance.in_flight.load(Relaxed) == 0);
     assert_eq!(leaving.count(), 1);
@@ -404,11 +343,7 @@ fn algorithms_spread_as_they_say() {
         let mut next = snapshot(&addresses);
         next.services[0].balance = balance;
         for (instance, weight) in next.services[0].instances.iter_mut().zip(1..) {
-            instance.weight = if balance == Balance::WeightedRoundRobin {
-                weight
-            } else {
-                1
-            };
+            instance.weight = if balance == Balance::WeightedRoundRobin { weight } else { 1 };
         }
         let edge = Edge::start(next);
         for _ in 0..36 {
@@ -431,19 +366,12 @@ fn ending_lets_requests_finish_and_idle_connections_go() {
     let (mut idle, mut busy) = (edge.client(), edge.client());
     busy.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n");
     eventually("it is there", || server.count() == 1);
-    eventually("both are open", || {
-        edge.threads.shared.threads[0].0.connections.get() == 2
-    });
+    eventually("both are open", || edge.threads.shared.threads[0].0.connections.get() == 2);
     edge.threads.tell(|| ToThread::Terminate { grace_ms: 20_000 });
     assert_eq!(String::from_utf8_lossy(&idle.rest()), "");
-    answers
-        .send(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nlast".to_vec())
-        .unwrap();
+    answers.send(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nlast".to_vec()).unwrap();
     let answer = busy.answer();
-    assert_eq!(
-        (answer.text().as_str(), answer.field("connection")),
-        ("last", Some("close"))
-    );
+    assert_eq!((answer.text().as_str(), answer.field("connection")), ("last", Some("close")));
     assert_eq!(edge.threads.acks.blocking_recv(), Some(Ack::Ended { thread: 0 }));
 }
 
@@ -469,11 +397,7 @@ fn killing_instances_under_load_costs_no_request() {
                     return;
                 }
                 let answer = "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nwhole";
-                let cut = if n + 1 == seed {
-                    (seed * 7) % answer.len()
-                } else {
-                    answer.len()
-                };
+                let cut = if n + 1 == seed { (seed * 7) % answer.len() } else { answer.len() };
                 script.send(&answer[..cut]);
             }
         })

@@ -20,10 +20,7 @@ pub(crate) struct Backoff {
 impl Backoff {
     /// A process that lives for `long_life` is started again at once.
     pub(crate) const fn new(long_life: Duration) -> Self {
-        Self {
-            long_life,
-            short_lives: 0,
-        }
+        Self { long_life, short_lives: 0 }
     }
 
     /// It ended after `lived`: how long to wait before it is started again.
@@ -41,9 +38,7 @@ impl Backoff {
 fn delay(short_lives: u32) -> Duration {
     match short_lives {
         0 => Duration::ZERO,
-        n => FIRST
-            .saturating_mul(1_u32.checked_shl(n - 1).unwrap_or(u32::MAX))
-            .min(CAP),
+        n => FIRST.saturating_mul(1_u32.checked_shl(n - 1).unwrap_or(u32::MAX)).min(CAP),
     }
 }
 
@@ -56,9 +51,7 @@ mod tests {
     #[test]
     fn the_first_restart_is_immediate_and_later_ones_wait() {
         let mut backoff = Backoff::new(LONG);
-        let delays: Vec<_> = (0..9)
-            .map(|_| backoff.ended(Duration::from_millis(3)).as_millis())
-            .collect();
+        let delays: Vec<_> = (0..9).map(|_| backoff.ended(Duration::from_millis(3)).as_millis()).collect();
         assert_eq!(delays, [0, 50, 100, 200, 400, 800, 1600, 2000, 2000]);
     }
 

@@ -9,7 +9,7 @@
 //! waits for a peer: what a peer does not take is queued, and a peer whose queue overflows is killed and
 //! restarted. What a peer sends cannot end it.
 //!
-//! Two entrances: [`run`] is the guard, [`stub`] the process between the guard and one instance.
+//! Two entrances: [`run`] is the guard, [`stub()`] the process between the guard and one instance.
 //!
 //! | module | concern |
 //! | --- | --- |

@@ -111,12 +111,7 @@ async fn read(fd: Arc<AsyncFd<OwnedFd>>, notices: mpsc::Sender<Received>) {
 pub(crate) fn receive(fd: &OwnedFd, buffer: &mut [u8]) -> io::Result<Option<(usize, Option<OwnedFd>)>> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(4))];
     let mut control = RecvAncillaryBuffer::new(&mut space);
-    let got = recvmsg(
-        fd,
-        &mut [IoSliceMut::new(buffer)],
-        &mut control,
-        RecvFlags::CMSG_CLOEXEC,
-    )?;
+    let got = recvmsg(fd, &mut [IoSliceMut::new(buffer)], &mut control, RecvFlags::CMSG_CLOEXEC)?;
     let mut attached = None;
     for message in control.drain() {
         if let RecvAncillaryMessage::ScmRights(fds) = message {
@@ -131,9 +126,7 @@ async fn write(fd: Arc<AsyncFd<OwnedFd>>, mut packets: mpsc::UnboundedReceiver<O
     while let Some(outgoing) = packets.recv().await {
         match outgoing {
             Outgoing::Packet(packet, attached) => {
-                let sent = fd
-                    .async_io(Interest::WRITABLE, |fd| send(fd, &packet, attached.as_ref()))
-                    .await;
+                let sent = fd.async_io(Interest::WRITABLE, |fd| send(fd, &packet, attached.as_ref())).await;
                 if let Err(error) = sent {
                     tracing::error!(%error, "an order to the guard was not sent");
                     if matches!(error.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset) {
@@ -155,10 +148,7 @@ pub(crate) fn send(fd: &OwnedFd, packet: &[u8], attached: Option<&OwnedFd>) -> i
     let mut control = SendAncillaryBuffer::new(&mut space);
     let fds = attached.map(|fd| [fd.as_fd()]);
     if let Some(fds) = &fds {
-        assert!(
-            control.push(SendAncillaryMessage::ScmRights(fds)),
-            "the space holds one descriptor"
-        );
+        assert!(control.push(SendAncillaryMessage::ScmRights(fds)), "the space holds one descriptor");
     }
     sendmsg(fd, &[IoSlice::new(packet)], &mut control, SendFlags::NOSIGNAL)?;
     Ok(())
@@ -179,11 +169,7 @@ mod tests {
         let (orders, mut notices) = open(ours).unwrap();
 
         let (read_end, write_end) = rustix::pipe::pipe().unwrap();
-        let notice = Notice::Started {
-            key: "shop/1#1".to_owned(),
-            pid: 7,
-            started_ms: 8,
-        };
+        let notice = Notice::Started { key: "shop/1#1".to_owned(), pid: 7, started_ms: 8 };
         send(&guards, &notice.encode().unwrap(), Some(&read_end)).unwrap();
         let (got, attached) = notices.recv().await.unwrap();
         assert_eq!(got, notice);
@@ -193,12 +179,8 @@ mod tests {
         File::from(attached.unwrap()).read_to_string(&mut text).unwrap();
         assert_eq!(text, "hello");
 
-        let order = Order::Hold {
-            key: "snapshot".to_owned(),
-        };
-        orders
-            .give_with(&order, rustix::stdio::stdin().try_clone_to_owned().unwrap())
-            .unwrap();
+        let order = Order::Hold { key: "snapshot".to_owned() };
+        orders.give_with(&order, rustix::stdio::stdin().try_clone_to_owned().unwrap()).unwrap();
         orders.flush().await;
         let mut buffer = vec![0; MAX_PACKET_BYTES];
         let (bytes, attached) = receive(&guards, &mut buffer).unwrap().unwrap();

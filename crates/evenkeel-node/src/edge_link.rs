@@ -57,11 +57,7 @@ impl EdgeLink {
         let (newest, changes) = watch::channel(None);
         let reading = tokio::spawn(read(number, reader, inbox.clone()));
         let writing = tokio::spawn(write(number, writer, changes, inbox));
-        Ok(Self {
-            number,
-            newest,
-            tasks: [reading.abort_handle(), writing.abort_handle()],
-        })
+        Ok(Self { number, newest, tasks: [reading.abort_handle(), writing.abort_handle()] })
     }
 
     /// Sends this snapshot as soon as the edge takes it.
@@ -114,12 +110,7 @@ async fn write(
             continue;
         };
         if let Err(error) = write_frame(&mut writer, &snapshot).await {
-            let _ = inbox
-                .send(FromEdge::Closed {
-                    link,
-                    reason: error.to_string(),
-                })
-                .await;
+            let _ = inbox.send(FromEdge::Closed { link, reason: error.to_string() }).await;
             return;
         }
     }
@@ -127,9 +118,7 @@ async fn write(
 
 async fn write_frame(writer: &mut OwnedWriteHalf, snapshot: &Snapshot) -> io::Result<()> {
     let body = serde_json::to_vec(&ToEdge::Snapshot(Box::new(snapshot.clone()))).map_err(io::Error::other)?;
-    let length = u32::try_from(body.len())
-        .ok()
-        .filter(|length| *length <= MAX_FRAME_BYTES);
+    let length = u32::try_from(body.len()).ok().filter(|length| *length <= MAX_FRAME_BYTES);
     let length = length.ok_or_else(|| io::Error::other("the snapshot exceeds the largest frame"))?;
     let mut frame = Vec::with_capacity(body.len() + 4);
     frame.extend_from_slice(&length.to_be_bytes());

@@ -44,25 +44,13 @@ impl Launch {
         }
         digest.text(&dir.to_string_lossy());
         digest.text(service.user.as_deref().unwrap_or_default());
-        digest.text(
-            &service
-                .memory
-                .map_or(0, evenkeel_core::stack::Size::as_bytes)
-                .to_string(),
-        );
-        Some(Self {
-            digest: format!("{:016x}", digest.0),
-            service: service.clone(),
-            dir,
-        })
+        digest.text(&service.memory.map_or(0, evenkeel_core::stack::Size::as_bytes).to_string());
+        Some(Self { digest: format!("{:016x}", digest.0), service: service.clone(), dir })
     }
 
     /// The same under another digest: what a process was started from that cannot be made up again.
     pub(crate) fn known_as(self, digest: &str) -> Self {
-        Self {
-            digest: digest.to_owned(),
-            ..self
-        }
+        Self { digest: digest.to_owned(), ..self }
     }
 
     /// The service as it was when this was made.
@@ -145,12 +133,7 @@ mod tests {
         let spec = launch.spec("shop", "shop/1", 20_001).unwrap();
         assert_eq!(spec.argv, ["server", "--port=20001"]);
         assert_eq!(spec.cwd, "/srv/shop/app");
-        let get = |name: &str| {
-            spec.env
-                .iter()
-                .find(|(n, _)| n == name)
-                .map(|(_, v)| v.expose().to_owned())
-        };
+        let get = |name: &str| spec.env.iter().find(|(n, _)| n == name).map(|(_, v)| v.expose().to_owned());
         assert_eq!(get("PORT").as_deref(), Some("20001"));
         assert_eq!(get("URL").as_deref(), Some("http://127.0.0.1:20001/"));
         assert_eq!(get("KEEL_INSTANCE").as_deref(), Some("shop/1"));
@@ -162,15 +145,10 @@ mod tests {
     #[test]
     fn the_digest_follows_what_needs_a_new_process() {
         let base = launch("run = [\"a\", \"b\"]").digest;
-        assert_eq!(
-            launch("run = [\"a\", \"b\"]\nreplicas = 7\nstart_timeout = \"5s\"").digest,
-            base
-        );
-        for other in [
-            "run = [\"ab\"]",
-            "run = [\"a\", \"b\"]\nenv = { A = \"1\" }",
-            "run = [\"a\", \"b\"]\ndir = \"x\"",
-        ] {
+        assert_eq!(launch("run = [\"a\", \"b\"]\nreplicas = 7\nstart_timeout = \"5s\"").digest, base);
+        for other in
+            ["run = [\"ab\"]", "run = [\"a\", \"b\"]\nenv = { A = \"1\" }", "run = [\"a\", \"b\"]\ndir = \"x\""]
+        {
             assert_ne!(launch(other).digest, base, "{other}");
         }
     }

@@ -63,11 +63,7 @@ pub fn port_holder(address: SocketAddr) -> Option<String> {
 }
 
 fn open(address: SocketAddr, shared: bool) -> io::Result<OwnedFd> {
-    let family = if address.is_ipv4() {
-        AddressFamily::INET
-    } else {
-        AddressFamily::INET6
-    };
+    let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     let socket = socket_with(family, SocketType::STREAM, flags, None)?;
     sockopt::set_socket_reuseaddr(&socket, true)?;
@@ -97,12 +93,7 @@ fn explain(name: &str, address: SocketAddr, error: &io::Error) -> NodeError {
         ),
         _ => (error.to_string(), format!("Correct `listeners.{name}.bind` in the stack file.")),
     };
-    NodeError::Listener {
-        name: name.to_owned(),
-        address,
-        why,
-        fix,
-    }
+    NodeError::Listener { name: name.to_owned(), address, why, fix }
 }
 
 #[cfg(test)]
@@ -135,9 +126,7 @@ mod tests {
 
     #[test]
     fn an_address_of_another_machine_is_explained() {
-        let error = bind_all("web", "192.0.2.1:0".parse().unwrap(), 1, &BTreeMap::new())
-            .unwrap_err()
-            .to_string();
+        let error = bind_all("web", "192.0.2.1:0".parse().unwrap(), 1, &BTreeMap::new()).unwrap_err().to_string();
         assert!(error.contains("does not have that address"), "{error}");
     }
 

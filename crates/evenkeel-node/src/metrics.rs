@@ -61,14 +61,8 @@ pub(crate) fn render(scrape: Scrape) -> String {
     text
 }
 
-const HEALTHS: [Health; 6] = [
-    Health::Unknown,
-    Health::Healthy,
-    Health::Unhealthy,
-    Health::Silent,
-    Health::Ejected,
-    Health::Draining,
-];
+const HEALTHS: [Health; 6] =
+    [Health::Unknown, Health::Healthy, Health::Unhealthy, Health::Silent, Health::Ejected, Health::Draining];
 const CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
 
 impl Collector for Scrape {
@@ -77,50 +71,15 @@ impl Collector for Scrape {
         self.requests(to)?;
         self.instances(to)?;
         gauge(to, "keel_connections", "Open client connections", self.connections)?;
-        counter(
-            to,
-            "keel_connections_accepted",
-            "Client connections accepted",
-            self.totals.accepted,
-        )?;
-        counter(
-            to,
-            "keel_edge_restarts",
-            "Starts of the edge after its first",
-            self.edge_restarts,
-        )?;
-        counter(
-            to,
-            "keel_node_restarts",
-            "Starts of the node process after its first",
-            self.node_restarts,
-        )?;
-        counter(
-            to,
-            "keel_journal_dropped",
-            "Journal entries that could not be kept",
-            self.journal_dropped,
-        )?;
-        counter(
-            to,
-            "keel_events_dropped",
-            "Events of the edge that found no room",
-            self.events_dropped,
-        )?;
-        counter(
-            to,
-            "keel_log_lines_dropped",
-            "Lines of output that could not be kept",
-            self.log_lines_dropped,
-        )?;
+        counter(to, "keel_connections_accepted", "Client connections accepted", self.totals.accepted)?;
+        counter(to, "keel_edge_restarts", "Starts of the edge after its first", self.edge_restarts)?;
+        counter(to, "keel_node_restarts", "Starts of the node process after its first", self.node_restarts)?;
+        counter(to, "keel_journal_dropped", "Journal entries that could not be kept", self.journal_dropped)?;
+        counter(to, "keel_events_dropped", "Events of the edge that found no room", self.events_dropped)?;
+        counter(to, "keel_log_lines_dropped", "Lines of output that could not be kept", self.log_lines_dropped)?;
         gauge(to, "keel_revision", "The revision in force", self.revision)?;
         gauge(to, "keel_snapshot_version", "The newest snapshot", self.snapshot)?;
-        gauge(
-            to,
-            "keel_snapshot_applied_version",
-            "The snapshot that the edge serves",
-            self.applied,
-        )
+        gauge(to, "keel_snapshot_applied_version", "The snapshot that the edge serves", self.applied)
     }
 }
 
@@ -146,17 +105,10 @@ impl Scrape {
         let name = "keel_request_duration_seconds";
         family(to, name, help, MetricType::Histogram, latency)?;
         self.sums(to, "keel_retries", "Tries after the first", |sums| sums.retries)?;
-        self.sums(to, "keel_held", "Requests that waited for an instance", |sums| {
-            sums.held
-        })?;
-        self.sums(to, "keel_received_bytes", "Body bytes from clients", |sums| {
-            sums.received_bytes
-        })?;
+        self.sums(to, "keel_held", "Requests that waited for an instance", |sums| sums.held)?;
+        self.sums(to, "keel_received_bytes", "Body bytes from clients", |sums| sums.received_bytes)?;
         self.sums(to, "keel_sent_bytes", "Body bytes to clients", |sums| sums.sent_bytes)?;
-        let holding = self
-            .holding
-            .iter()
-            .map(|(name, n)| (of_service(name), Sample::Gauge(*n)));
+        let holding = self.holding.iter().map(|(name, n)| (of_service(name), Sample::Gauge(*n)));
         let help = "Requests that wait for an instance now";
         family(to, "keel_holding", help, MetricType::Gauge, holding)?;
         let by_status = self.totals.rejected.iter();
@@ -181,48 +133,18 @@ impl Scrape {
                 (labels, Sample::Gauge(u64::from(instance.health == health)))
             })
         });
-        family(
-            to,
-            "keel_instance_health",
-            "1 for the edge's verdict, 0 for the others",
-            MetricType::Gauge,
-            health,
-        )?;
+        family(to, "keel_instance_health", "1 for the edge's verdict, 0 for the others", MetricType::Gauge, health)?;
         let each = |value: fn(&InstanceSample) -> u64, kind: fn(u64) -> Sample| {
             self.instances.iter().map(move |i| (labels(i), kind(value(i))))
         };
         let restarts = each(|i| i.restarts, Sample::Counter);
-        family(
-            to,
-            "keel_instance_restarts",
-            "Starts after the first",
-            MetricType::Counter,
-            restarts,
-        )?;
+        family(to, "keel_instance_restarts", "Starts after the first", MetricType::Counter, restarts)?;
         let in_flight = each(|i| i.in_flight, Sample::Gauge);
-        family(
-            to,
-            "keel_instance_in_flight",
-            "Requests in flight",
-            MetricType::Gauge,
-            in_flight,
-        )?;
+        family(to, "keel_instance_in_flight", "Requests in flight", MetricType::Gauge, in_flight)?;
         let tries = each(|i| i.tries, Sample::Counter);
-        family(
-            to,
-            "keel_instance_tries",
-            "Tries sent since the edge's start",
-            MetricType::Counter,
-            tries,
-        )?;
+        family(to, "keel_instance_tries", "Tries sent since the edge's start", MetricType::Counter, tries)?;
         let failures = each(|i| i.failures, Sample::Counter);
-        family(
-            to,
-            "keel_instance_failures",
-            "Tries that failed since the edge's start",
-            MetricType::Counter,
-            failures,
-        )
+        family(to, "keel_instance_failures", "Tries that failed since the edge's start", MetricType::Counter, failures)
     }
 }
 
@@ -237,10 +159,7 @@ fn of_service(name: &str) -> Labels {
 enum Sample {
     Counter(u64),
     Gauge(u64),
-    Histogram {
-        sum_us: u64,
-        counts: [u64; LATENCY_BOUNDS_US.len() + 1],
-    },
+    Histogram { sum_us: u64, counts: [u64; LATENCY_BOUNDS_US.len() + 1] },
 }
 
 impl EncodeMetric for Sample {
@@ -249,10 +168,7 @@ impl EncodeMetric for Sample {
             Self::Counter(value) => encoder.encode_counter::<NoLabelSet, _, u64>(value, None),
             Self::Gauge(value) => encoder.encode_gauge(value),
             Self::Histogram { sum_us, counts } => {
-                let bounds = LATENCY_BOUNDS_US
-                    .iter()
-                    .map(|us| as_f64(*us) / 1e6)
-                    .chain([f64::INFINITY]);
+                let bounds = LATENCY_BOUNDS_US.iter().map(|us| as_f64(*us) / 1e6).chain([f64::INFINITY]);
                 let buckets: Vec<(f64, u64)> = bounds.zip(counts.iter().copied()).collect();
                 let sum_s = as_f64(*sum_us) / 1e6;
                 encoder.encode_histogram::<NoLabelSet>(sum_s, counts.iter().sum(), &buckets, None)
@@ -301,15 +217,8 @@ mod tests {
 
     #[test]
     fn names_units_and_buckets() {
-        let mut scrape = Scrape {
-            edge_restarts: 3,
-            ..Scrape::default()
-        };
-        let mut sums = Sums {
-            responses: [0, 7, 0, 0, 1],
-            latency_sum_us: 2_500_000,
-            ..Sums::default()
-        };
+        let mut scrape = Scrape { edge_restarts: 3, ..Scrape::default() };
+        let mut sums = Sums { responses: [0, 7, 0, 0, 1], latency_sum_us: 2_500_000, ..Sums::default() };
         sums.latency[0] = 3;
         sums.latency[18] = 1;
         scrape.totals.services.insert("shop".to_owned(), sums);

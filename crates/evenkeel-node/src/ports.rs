@@ -25,16 +25,12 @@ pub(crate) fn allot(taken: &BTreeSet<u16>) -> Option<u16> {
     let first = range_start(&fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").unwrap_or_default());
     let random = RandomState::new().hash_one(taken.len());
     let start = u16::try_from(random % u64::from(SPAN)).expect("a remainder is smaller than its divisor");
-    (0..SPAN)
-        .map(|i| first + (start + i) % SPAN)
-        .find(|port| !taken.contains(port) && is_free(*port))
+    (0..SPAN).map(|i| first + (start + i) % SPAN).find(|port| !taken.contains(port) && is_free(*port))
 }
 
 /// The range's first port: below the kernel's ephemeral ports where there is room, else above them.
 fn range_start(ephemeral: &str) -> u16 {
-    let mut bounds = ephemeral
-        .split_whitespace()
-        .filter_map(|bound| bound.parse::<u16>().ok());
+    let mut bounds = ephemeral.split_whitespace().filter_map(|bound| bound.parse::<u16>().ok());
     let (low, high) = (bounds.next().unwrap_or(32_768), bounds.next().unwrap_or(60_999));
     match low.checked_sub(SPAN) {
         Some(start) if start >= 10_000 => start,

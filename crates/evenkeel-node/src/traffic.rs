@@ -79,11 +79,7 @@ impl Sums {
     }
 
     fn add(&mut self, more: &ServiceCounters) {
-        let pairs = self
-            .responses
-            .iter_mut()
-            .zip(more.responses)
-            .chain(self.latency.iter_mut().zip(more.latency));
+        let pairs = self.responses.iter_mut().zip(more.responses).chain(self.latency.iter_mut().zip(more.latency));
         pairs.for_each(|(sum, more)| *sum += more);
         self.aborted += more.aborted;
         self.cancelled += more.cancelled;
@@ -99,9 +95,7 @@ impl Sums {
         let mut delta = self.clone();
         let responses = delta.responses.iter_mut().zip(earlier.responses);
         let latency = delta.latency.iter_mut().zip(earlier.latency);
-        responses
-            .chain(latency)
-            .for_each(|(sum, before)| *sum = sum.saturating_sub(before));
+        responses.chain(latency).for_each(|(sum, before)| *sum = sum.saturating_sub(before));
         delta.aborted = delta.aborted.saturating_sub(earlier.aborted);
         delta.cancelled = delta.cancelled.saturating_sub(earlier.cancelled);
         delta
@@ -141,10 +135,7 @@ pub(crate) struct Rates {
 impl Traffic {
     /// Starts from what former edges had counted.
     pub(crate) fn new(base: Totals) -> Self {
-        Self {
-            base,
-            ..Self::default()
-        }
+        Self { base, ..Self::default() }
     }
 
     /// Takes the edge's counters. Returns the new base when another edge has begun to count, to be kept.
@@ -222,13 +213,7 @@ mod tests {
             latency,
             ..ServiceCounters::default()
         };
-        Counters {
-            pid,
-            accepted: ok,
-            rejected: vec![(400, 2)],
-            services: vec![shop],
-            ..Counters::default()
-        }
+        Counters { pid, accepted: ok, rejected: vec![(400, 2)], services: vec![shop], ..Counters::default() }
     }
 
     #[test]
@@ -236,17 +221,11 @@ mod tests {
         let mut traffic = Traffic::default();
         assert!(traffic.update(counters(10, 100), Moment::from_millis(0)).is_none());
         assert!(traffic.update(counters(10, 150), Moment::from_millis(250)).is_none());
-        let base = traffic
-            .update(counters(11, 5), Moment::from_millis(500))
-            .cloned()
-            .unwrap();
+        let base = traffic.update(counters(11, 5), Moment::from_millis(500)).cloned().unwrap();
         assert_eq!(base.services["shop"].requests(), 151);
         let totals = traffic.totals();
         assert_eq!(totals.services["shop"].requests(), 157);
-        assert_eq!(
-            (totals.accepted, totals.rejected[&400], totals.services["shop"].errors()),
-            (155, 4, 2)
-        );
+        assert_eq!((totals.accepted, totals.rejected[&400], totals.services["shop"].errors()), (155, 4, 2));
         // A successor of this process starts from the base and hears the same edge.
         let mut next = Traffic::new(base);
         next.update(counters(11, 6), Moment::from_millis(600));
@@ -267,9 +246,6 @@ mod tests {
         assert!(0.5 < p50 && p50 < p99 && p99 <= 1.0, "{rates:?}");
         assert!(traffic.history.len() <= 42);
         assert_eq!(traffic.rates("other", now), Rates::default());
-        assert_eq!(
-            traffic.rates("shop", Moment::from_millis(99 * 250 + 20_000)),
-            Rates::default()
-        );
+        assert_eq!(traffic.rates("shop", Moment::from_millis(99 * 250 + 20_000)), Rates::default());
     }
 }

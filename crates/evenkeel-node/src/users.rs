@@ -43,11 +43,7 @@ pub(crate) fn resolve(name: &str) -> Result<User, UserError> {
     let read = |file: &'static str| fs::read_to_string(file).map_err(|source| UserError::Read { file, source });
     let user = find(name, &read("/etc/passwd")?, &read("/etc/group")?).ok_or(UserError::Unknown)?;
     let us = rustix::process::geteuid();
-    if us.is_root() || us.as_raw() == user.uid {
-        Ok(user)
-    } else {
-        Err(UserError::NotRoot)
-    }
+    if us.is_root() || us.as_raw() == user.uid { Ok(user) } else { Err(UserError::NotRoot) }
 }
 
 fn find(name: &str, passwd: &str, group: &str) -> Option<User> {
@@ -58,13 +54,7 @@ fn find(name: &str, passwd: &str, group: &str) -> Option<User> {
         };
         let matches = login == name || (uid == name && !name.is_empty());
         let (uid, gid) = (uid.parse().ok()?, gid.parse().ok()?);
-        matches.then(|| User {
-            name: login.to_owned(),
-            uid,
-            gid,
-            groups: vec![gid],
-            home: home.to_owned(),
-        })
+        matches.then(|| User { name: login.to_owned(), uid, gid, groups: vec![gid], home: home.to_owned() })
     })?;
     for line in group.lines() {
         let fields: Vec<&str> = line.split(':').collect();
@@ -89,10 +79,7 @@ mod tests {
     #[test]
     fn finds_by_name_and_number_with_all_groups() {
         let www = find("www-data", PASSWD, GROUP).unwrap();
-        assert_eq!(
-            (www.uid, www.gid, &www.groups[..], &*www.home),
-            (33, 33, &[33, 101][..], "/var/www")
-        );
+        assert_eq!((www.uid, www.gid, &www.groups[..], &*www.home), (33, 33, &[33, 101][..], "/var/www"));
         assert_eq!(find("33", PASSWD, GROUP), Some(www));
     }
 

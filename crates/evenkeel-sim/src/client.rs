@@ -34,11 +34,7 @@ impl Ledger {
     /// The next client sends a request: its number and its method.
     pub fn arrive(&mut self, rng: &mut Rng, now: Moment) -> (u64, &'static str) {
         let method = rng.pick(&["GET", "GET", "HEAD", "PUT", "POST", "POST", "PATCH", "GET"]);
-        self.entries.push(Entry {
-            arrived: now,
-            idempotent: is_idempotent(method.as_bytes()),
-            ended: None,
-        });
+        self.entries.push(Entry { arrived: now, idempotent: is_idempotent(method.as_bytes()), ended: None });
         (self.entries.len() as u64 - 1, method)
     }
 

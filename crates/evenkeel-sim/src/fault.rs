@@ -79,19 +79,9 @@ impl Fault {
             0..=11 => Self::Crash(who),
             12..=25 => Self::Hang(who, rng.millis(100, 9_000)),
             26..=31 => Self::Slow(who, rng.millis(500, 6_000)),
-            32..=42 => Self::Fails(
-                who,
-                rng.pick(&[Errors::Cut, Errors::Cut, Errors::Status]),
-                rng.millis(300, 8_000),
-            ),
+            32..=42 => Self::Fails(who, rng.pick(&[Errors::Cut, Errors::Cut, Errors::Status]), rng.millis(300, 8_000)),
             43..=55 => {
-                let boot = rng.pick(&[
-                    Boot::Slowly,
-                    Boot::Exits,
-                    Boot::Exits,
-                    Boot::NeverReady,
-                    Boot::NotStartable,
-                ]);
+                let boot = rng.pick(&[Boot::Slowly, Boot::Exits, Boot::Exits, Boot::NeverReady, Boot::NotStartable]);
                 Self::Boots(who, boot, rng.millis(500, 9_000))
             }
             56..=58 => Self::IgnoresTerm(who),

@@ -67,11 +67,7 @@ fn parse(mut words: impl Iterator<Item = String>) -> Result<Option<Arguments>, S
             continue;
         }
         let value = words.next().ok_or_else(|| format!("{flag} needs a value"))?;
-        let number = || {
-            value
-                .parse::<u64>()
-                .map_err(|_| format!("{flag}: {value} is not a number"))
-        };
+        let number = || value.parse::<u64>().map_err(|_| format!("{flag}: {value} is not a number"));
         match flag.as_str() {
             "--seeds" => arguments.seeds = number()?,
             "--from" => arguments.from = number()?,
@@ -97,9 +93,7 @@ fn parse(mut words: impl Iterator<Item = String>) -> Result<Option<Arguments>, S
 fn named_invariant(name: &str) -> Result<&'static str, String> {
     let names: Vec<&'static str> = invariants::all().iter().map(|invariant| invariant.name()).collect();
     let known = names.iter().find(|known| **known == name);
-    known
-        .copied()
-        .ok_or_else(|| format!("no invariant {name}; there are {}", names.join(", ")))
+    known.copied().ok_or_else(|| format!("no invariant {name}; there are {}", names.join(", ")))
 }
 
 fn named_rule(name: &str) -> Result<Sabotage, String> {
@@ -113,10 +107,7 @@ fn replay(arguments: &Arguments) -> ExitCode {
     for line in &outcome.lines {
         println!("{line}");
     }
-    println!(
-        "{} events, {} requests, hash {:016x}",
-        outcome.events, outcome.requests, outcome.hash
-    );
+    println!("{} events, {} requests, hash {:016x}", outcome.events, outcome.requests, outcome.hash);
     if let Some(violation) = outcome.violation {
         tell(arguments.from, &violation, arguments);
         return ExitCode::FAILURE;
@@ -215,19 +206,12 @@ fn report(found: &Found, ran: u64, took: Duration) {
     for (invariant, (times, lowest)) in &found.broken {
         println!("`{invariant}` broke in {times} seeds, the lowest is {lowest}");
     }
-    println!(
-        "{ran} seeds in {:.1} s, {per_second} seeds/s; {events} events, {requests} requests",
-        took.as_secs_f64()
-    );
+    println!("{ran} seeds in {:.1} s, {per_second} seeds/s; {events} events, {requests} requests", took.as_secs_f64());
 }
 
 fn tell(seed: u64, violation: &Violation, arguments: &Arguments) {
     let extra = arguments.extra.concat();
-    println!(
-        "seed {seed} breaks `{}` at {} s:",
-        violation.invariant,
-        Stamp(violation.at)
-    );
+    println!("seed {seed} breaks `{}` at {} s:", violation.invariant, Stamp(violation.at));
     println!("  {}", violation.what);
     println!("replay: cargo run --release -p evenkeel-sim -- --seed {seed}{extra}");
 }

@@ -157,16 +157,9 @@ struct Entry {
 impl Queue {
     /// `event` happens at `at`.
     pub fn push(&mut self, at: Moment, event: Event) {
-        assert!(
-            self.heap.len() < BOUND,
-            "events are made faster than they are dealt with"
-        );
+        assert!(self.heap.len() < BOUND, "events are made faster than they are dealt with");
         self.sequence += 1;
-        self.heap.push(Entry {
-            at,
-            sequence: self.sequence,
-            event,
-        });
+        self.heap.push(Entry { at, sequence: self.sequence, event });
     }
 
     /// The next event.

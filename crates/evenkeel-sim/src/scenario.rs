@@ -106,11 +106,7 @@ fn draw_policy(rng: &mut Rng) -> Policy {
 
 fn draw_service(rng: &mut Rng, narrow: bool) -> Service {
     let check = |path: &str, interval_ms, fall| Check {
-        probe: Probe::Http {
-            path: path.to_owned(),
-            host: None,
-            status: (200, 399),
-        },
+        probe: Probe::Http { path: path.to_owned(), host: None, status: (200, 399) },
         interval_ms,
         timeout_ms: interval_ms,
         rise: 2,
@@ -137,10 +133,7 @@ fn draw_service(rng: &mut Rng, narrow: bool) -> Service {
             count_5xx: rng.chance(50),
         },
         retry: draw_retry(rng, narrow),
-        hold: Hold {
-            max_ms: rng.pick(&[0, 500, 3_000, 10_000]),
-            max_requests: rng.pick(&[10, 1_000]),
-        },
+        hold: Hold { max_ms: rng.pick(&[0, 500, 3_000, 10_000]), max_requests: rng.pick(&[10, 1_000]) },
         limits: ServiceLimits {
             connect_timeout_ms: 1_000,
             response_timeout_ms: if narrow { 1_500 } else { 10_000 },
@@ -165,12 +158,7 @@ fn draw_retry(rng: &mut Rng, narrow: bool) -> Retry {
             try_timeout_ms: 0,
         };
     }
-    Retry {
-        max: 8,
-        budget_percent: 20,
-        budget_min_per_s: 50,
-        try_timeout_ms: 0,
-    }
+    Retry { max: 8, budget_percent: 20, budget_min_per_s: 50, try_timeout_ms: 0 }
 }
 
 #[cfg(test)]

@@ -20,10 +20,7 @@ pub struct Trace {
 impl Trace {
     /// An empty trace, with text if `text`.
     pub fn new(text: bool) -> Self {
-        Self {
-            hash: 0xcbf2_9ce4_8422_2325,
-            lines: text.then(Vec::new),
-        }
+        Self { hash: 0xcbf2_9ce4_8422_2325, lines: text.then(Vec::new) }
     }
 
     /// `word` happened to `a`; `b` is what else tells it from similar events.
@@ -88,13 +85,7 @@ mod tests {
             trace.line(Moment::from_millis(ms), word, a, b, String::new);
             trace.hash()
         };
-        let all = [
-            of(1, "x", 1, 2),
-            of(2, "x", 1, 2),
-            of(1, "y", 1, 2),
-            of(1, "x", 2, 2),
-            of(1, "x", 1, 1),
-        ];
+        let all = [of(1, "x", 1, 2), of(2, "x", 1, 2), of(1, "y", 1, 2), of(1, "x", 2, 2), of(1, "x", 1, 1)];
         for (at, hash) in all.iter().enumerate() {
             assert!(!all[at + 1..].contains(hash));
         }

@@ -175,8 +175,7 @@ impl World {
             self.ctx.after(pause, Event::Arrive);
         }
         let (request, method) = self.ledger.arrive(&mut self.clients, now);
-        self.ctx
-            .line("request", request, 0, || format!("request {request}: {method}"));
+        self.ctx.line("request", request, 0, || format!("request {request}: {method}"));
         self.for_edge(self.ctx.edge_life, EdgeEvent::Request(request, method));
     }
 

@@ -10,10 +10,7 @@ fn all_hold(seeds: std::ops::Range<u64>) {
     let half = |seeds: std::ops::Range<u64>| {
         for seed in seeds {
             let violation = run(seed, &Options::default()).violation;
-            assert_eq!(
-                violation, None,
-                "replay: cargo run --release -p evenkeel-sim -- --seed {seed}"
-            );
+            assert_eq!(violation, None, "replay: cargo run --release -p evenkeel-sim -- --seed {seed}");
         }
     };
     std::thread::scope(|scope| {
@@ -32,10 +29,7 @@ fn invariants_hold_over_many_seeds() {
 fn a_seed_replays_exactly() {
     for seed in 1_000..1_010 {
         let plain = run(seed, &Options::default());
-        let told = Options {
-            text: true,
-            ..Options::default()
-        };
+        let told = Options { text: true, ..Options::default() };
         let again = run(seed, &told);
         assert_eq!((plain.hash, plain.events), (again.hash, again.events), "seed {seed}");
         assert_eq!(again.lines, run(seed, &told).lines, "seed {seed}");
@@ -46,9 +40,7 @@ fn a_seed_replays_exactly() {
 #[test]
 fn a_violation_is_told_with_the_command_that_replays_it() {
     let sim = |arguments: &[&str]| {
-        let output = Command::new(env!("CARGO_BIN_EXE_evenkeel-sim"))
-            .args(arguments)
-            .output();
+        let output = Command::new(env!("CARGO_BIN_EXE_evenkeel-sim")).args(arguments).output();
         let output = output.expect("the simulator was built with this test");
         let text = String::from_utf8(output.stdout).expect("it prints text");
         (output.status.code(), text)

@@ -55,10 +55,7 @@ struct ApiError {
 impl Api {
     /// Of this stack. Nothing is connected yet.
     pub(crate) fn of(running: &Running) -> Self {
-        Self {
-            running: running.clone(),
-            socket: running.socket(),
-        }
+        Self { running: running.clone(), socket: running.socket() }
     }
 
     /// How the stack is.
@@ -80,38 +77,23 @@ impl Api {
 
     /// Asks and returns the answer, whatever its status.
     pub(crate) async fn ask(&self, ask: Ask<'_>) -> Result<Answer, Failure> {
-        self.connect()
-            .await?
-            .ask(ask, ANSWER_WAIT)
-            .await
-            .map_err(|error| self.unreachable(&error))
+        self.connect().await?.ask(ask, ANSWER_WAIT).await.map_err(|error| self.unreachable(&error))
     }
 
     /// Asks; an answer other than 2xx is a failure.
     pub(crate) async fn succeed(&self, ask: Ask<'_>) -> Result<Answer, Failure> {
         let answer = self.ask(ask).await?;
-        if answer.status.is_success() {
-            Ok(answer)
-        } else {
-            Err(refused(answer.status, &answer.body))
-        }
+        if answer.status.is_success() { Ok(answer) } else { Err(refused(answer.status, &answer.body)) }
     }
 
     /// `GET` a target whose answer is one JSON document a line, as they come.
     pub(crate) async fn stream(&self, target: &str) -> Result<Lines, Failure> {
         let mut connection = self.connect().await?;
-        let response = connection
-            .open(Ask::get(target))
-            .await
-            .map_err(|error| self.unreachable(&error))?;
+        let response = connection.open(Ask::get(target)).await.map_err(|error| self.unreachable(&error))?;
         let status = response.status();
         let mut body = response.into_body();
         if status.is_success() {
-            return Ok(Lines {
-                _connection: connection,
-                body,
-                buffer: Vec::new(),
-            });
+            return Ok(Lines { _connection: connection, body, buffer: Vec::new() });
         }
         let mut text = Vec::new();
         while let Some(Ok(frame)) = body.frame().await {
@@ -134,10 +116,7 @@ impl Api {
             let waited = CONNECT_PATIENCE.saturating_sub(deadline - Instant::now());
             if !said && waited > Duration::from_secs(1) && std::io::stderr().is_terminal() {
                 said = true;
-                eprintln!(
-                    "the node process does not answer yet; waiting up to {} s",
-                    CONNECT_PATIENCE.as_secs()
-                );
+                eprintln!("the node process does not answer yet; waiting up to {} s", CONNECT_PATIENCE.as_secs());
             }
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
@@ -157,14 +136,13 @@ impl Api {
     }
 
     fn unreachable(&self, error: &HttpError) -> Failure {
-        Failure::new("the stack runs, but its node process does not answer")
-            .at_path(&self.socket)
-            .because(error)
-            .fix(format!(
+        Failure::new("the stack runs, but its node process does not answer").at_path(&self.socket).because(error).fix(
+            format!(
                 "it is restarted when it dies: try again in a moment; what it says last stands in the output of \
                  `keel up` (process {})",
                 self.running.holder.pid
-            ))
+            ),
+        )
     }
 }
 
@@ -187,9 +165,7 @@ impl Lines {
                 return parse(&line).map(Some);
             }
             match self.body.frame().await {
-                Some(Ok(frame)) => self
-                    .buffer
-                    .extend_from_slice(&frame.into_data().unwrap_or_else(|_| Bytes::new())),
+                Some(Ok(frame)) => self.buffer.extend_from_slice(&frame.into_data().unwrap_or_else(|_| Bytes::new())),
                 // The node process ended; what it had sent whole has been shown.
                 None | Some(Err(_)) => return Ok(None),
             }
@@ -211,20 +187,11 @@ fn parse<T: DeserializeOwned>(text: &[u8]) -> Result<T, Failure> {
 }
 
 fn refused(status: StatusCode, body: &[u8]) -> Failure {
-    let exit = if status == StatusCode::NOT_FOUND {
-        Exit::Unknown
-    } else {
-        Exit::Failed
-    };
+    let exit = if status == StatusCode::NOT_FOUND { Exit::Unknown } else { Exit::Failed };
     match serde_json::from_slice::<ApiError>(body) {
-        Ok(ApiError {
-            error,
-            hint: Some(hint),
-        }) => Failure::new(error).exit(exit).fix(hint),
+        Ok(ApiError { error, hint: Some(hint) }) => Failure::new(error).exit(exit).fix(hint),
         Ok(ApiError { error, hint: None }) => Failure::new(error).exit(exit),
-        Err(_) => Failure::new("the node process refused")
-            .exit(exit)
-            .because(format!("status {status}")),
+        Err(_) => Failure::new("the node process refused").exit(exit).because(format!("status {status}")),
     }
 }
 
@@ -254,10 +221,7 @@ mod tests {
 
     #[test]
     fn errors_of_the_api_keep_their_words() {
-        let failure = refused(
-            StatusCode::NOT_FOUND,
-            br#"{"error":"there is no shpo","hint":"did you mean shop?"}"#,
-        );
+        let failure = refused(StatusCode::NOT_FOUND, br#"{"error":"there is no shpo","hint":"did you mean shop?"}"#);
         assert_eq!(failure.exit, Exit::Unknown);
         insta::assert_snapshot!(failure.render(Paint::plain()), @r"
         error: there is no shpo

@@ -52,11 +52,7 @@ pub(crate) struct Context {
 impl Context {
     /// From the options and the environment.
     pub(crate) fn new(global: Global) -> Self {
-        let from_env = || {
-            std::env::var_os("KEEL_STATE_DIR")
-                .filter(|dir| !dir.is_empty())
-                .map(PathBuf::from)
-        };
+        let from_env = || std::env::var_os("KEEL_STATE_DIR").filter(|dir| !dir.is_empty()).map(PathBuf::from);
         Self {
             json: global.json,
             state_dir: global.state_dir.or_else(from_env),
@@ -75,12 +71,8 @@ impl Context {
     #[expect(clippy::unused_self, reason = "printing belongs to the context")]
     pub(crate) fn line(&self, text: impl AsRef<str>) -> Result<(), Failure> {
         let mut out = io::stdout().lock();
-        let written = out
-            .write_all(text.as_ref().as_bytes())
-            .and_then(|()| out.write_all(b"\n"));
-        written
-            .and_then(|()| out.flush())
-            .map_err(|error| Failure::output(&error))
+        let written = out.write_all(text.as_ref().as_bytes()).and_then(|()| out.write_all(b"\n"));
+        written.and_then(|()| out.flush()).map_err(|error| Failure::output(&error))
     }
 
     /// Waits until nobody reads standard output any more: a command that follows would notice only with the next
@@ -109,11 +101,7 @@ impl Context {
         if self.json {
             return Ok(());
         }
-        self.line(format!(
-            "{} {command}   {}",
-            self.paint.dim("try:"),
-            self.paint.dim(&format!("({why})"))
-        ))
+        self.line(format!("{} {command}   {}", self.paint.dim("try:"), self.paint.dim(&format!("({why})"))))
     }
 
     /// `keel ARGS`, with the option that leads to the stack in `state_dir` where it is needed.
@@ -123,10 +111,7 @@ impl Context {
         if found || from_env {
             format!("keel {args}")
         } else {
-            format!(
-                "keel {args} --state-dir {}",
-                shell_word(&state_dir.display().to_string())
-            )
+            format!("keel {args} --state-dir {}", shell_word(&state_dir.display().to_string()))
         }
     }
 }

@@ -64,14 +64,7 @@ pub(crate) struct Failure {
 impl Failure {
     /// It could not be done.
     pub(crate) fn new(what: impl Into<String>) -> Self {
-        Self {
-            exit: Exit::Failed,
-            what: what.into(),
-            place: None,
-            cause: None,
-            fix: None,
-            verbatim: false,
-        }
+        Self { exit: Exit::Failed, what: what.into(), place: None, cause: None, fix: None, verbatim: false }
     }
 
     /// The arguments are wrong.
@@ -81,10 +74,7 @@ impl Failure {
 
     /// The stack file is wrong: what `rendered` shows in place.
     pub(crate) fn bad_file(rendered: impl fmt::Display) -> Self {
-        Self {
-            verbatim: true,
-            ..Self::usage(rendered.to_string().trim_end())
-        }
+        Self { verbatim: true, ..Self::usage(rendered.to_string().trim_end()) }
     }
 
     /// Nobody reads our output any more, as in `keel logs | head`: not a failure, and nothing to say.
@@ -146,11 +136,8 @@ impl Failure {
 
     /// For a person.
     pub(crate) fn render(&self, paint: Paint) -> String {
-        let mut text = if self.verbatim {
-            format!("{}\n", self.what)
-        } else {
-            format!("{} {}\n", paint.bad("error:"), self.what)
-        };
+        let mut text =
+            if self.verbatim { format!("{}\n", self.what) } else { format!("{} {}\n", paint.bad("error:"), self.what) };
         let parts = [("where", &self.place), ("cause", &self.cause), ("fix", &self.fix)];
         for (label, part) in parts {
             if let Some(part) = part {

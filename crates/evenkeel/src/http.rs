@@ -60,22 +60,12 @@ pub(crate) struct Ask<'a> {
 impl<'a> Ask<'a> {
     /// `GET` this target.
     pub(crate) const fn get(target: &'a str) -> Self {
-        Self {
-            method: Method::GET,
-            target,
-            headers: &[],
-            body: Vec::new(),
-        }
+        Self { method: Method::GET, target, headers: &[], body: Vec::new() }
     }
 
     /// `POST` this JSON document.
     pub(crate) const fn post(target: &'a str, body: Vec<u8>) -> Self {
-        Self {
-            method: Method::POST,
-            target,
-            headers: &[],
-            body,
-        }
+        Self { method: Method::POST, target, headers: &[], body }
     }
 }
 
@@ -99,9 +89,8 @@ impl Connection {
     /// Connects to an address.
     #[cfg(feature = "demo")]
     pub(crate) async fn tcp(address: std::net::SocketAddr) -> Result<Self, HttpError> {
-        let stream = within(CONNECT_WAIT, tokio::net::TcpStream::connect(address))
-            .await?
-            .map_err(HttpError::Connect)?;
+        let stream =
+            within(CONNECT_WAIT, tokio::net::TcpStream::connect(address)).await?.map_err(HttpError::Connect)?;
         // Requests are small and written whole; waiting for more would only delay them.
         stream.set_nodelay(true).map_err(HttpError::Connect)?;
         Self::over(stream, address.to_string()).await
@@ -109,9 +98,7 @@ impl Connection {
 
     /// Connects to a Unix socket.
     pub(crate) async fn unix(path: &Path) -> Result<Self, HttpError> {
-        let stream = within(CONNECT_WAIT, UnixStream::connect(path))
-            .await?
-            .map_err(HttpError::Connect)?;
+        let stream = within(CONNECT_WAIT, UnixStream::connect(path)).await?.map_err(HttpError::Connect)?;
         Self::over(stream, "localhost".to_owned()).await
     }
 
@@ -136,24 +123,15 @@ impl Connection {
         within(wait, async {
             let response = self.open(ask).await?;
             let status = response.status();
-            let body = Limited::new(response.into_body(), ANSWER_BYTES)
-                .collect()
-                .await
-                .map_err(HttpError::Body)?;
-            Ok(Answer {
-                status,
-                body: body.to_bytes(),
-            })
+            let body = Limited::new(response.into_body(), ANSWER_BYTES).collect().await.map_err(HttpError::Body)?;
+            Ok(Answer { status, body: body.to_bytes() })
         })
         .await?
     }
 
     /// Asks and returns the answer's head; its body follows as it comes.
     pub(crate) async fn open(&mut self, ask: Ask<'_>) -> Result<Response<Incoming>, HttpError> {
-        let mut request = Request::builder()
-            .method(ask.method)
-            .uri(ask.target)
-            .header(header::HOST, &self.host);
+        let mut request = Request::builder().method(ask.method).uri(ask.target).header(header::HOST, &self.host);
         for (name, value) in ask.headers {
             request = request.header(*name, value);
         }

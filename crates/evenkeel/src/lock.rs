@@ -51,12 +51,7 @@ impl Lock {
     /// Takes the lock of a state directory and says in it who we are.
     pub(crate) fn take(state_dir: &Path, holder: &Holder) -> Result<Self, LockError> {
         let path = state_dir.join("lock");
-        let mut file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .open(path)?;
+        let mut file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;
         let deadline = Instant::now() + PATIENCE;
         loop {
             match flock(&file, FlockOperation::NonBlockingLockExclusive) {
@@ -96,12 +91,7 @@ mod tests {
     use super::*;
 
     fn holder_of(stack: &str) -> Holder {
-        Holder {
-            pid: 42,
-            stack: stack.to_owned(),
-            runtime_dir: "/run/keel/x".into(),
-            version: "1".to_owned(),
-        }
+        Holder { pid: 42, stack: stack.to_owned(), runtime_dir: "/run/keel/x".into(), version: "1".to_owned() }
     }
 
     #[test]

@@ -24,9 +24,7 @@ pub(crate) struct Places {
 impl Places {
     /// From this process's user and environment.
     pub(crate) fn from_env() -> Self {
-        Self::new(rustix::process::geteuid().as_raw(), |name| {
-            std::env::var_os(name).map(PathBuf::from)
-        })
+        Self::new(rustix::process::geteuid().as_raw(), |name| std::env::var_os(name).map(PathBuf::from))
     }
 
     /// For a user and an environment. Relative paths count as unset, as the specification asks.
@@ -46,9 +44,7 @@ impl Places {
         Self {
             uid,
             state_base: state_base.join("keel"),
-            data_base: absolute("XDG_DATA_HOME")
-                .unwrap_or_else(|| home.join(".local/share"))
-                .join("keel"),
+            data_base: absolute("XDG_DATA_HOME").unwrap_or_else(|| home.join(".local/share")).join("keel"),
             runtime_base,
         }
     }
@@ -58,10 +54,7 @@ impl Places {
     pub(crate) fn in_home(home: &Path) -> Self {
         let home = std::fs::canonicalize(home).expect("the home exists");
         let places = Self::new(1000, |name| (name == "HOME").then(|| home.clone()));
-        Self {
-            uid: rustix::process::geteuid().as_raw(),
-            ..places
-        }
+        Self { uid: rustix::process::geteuid().as_raw(), ..places }
     }
 
     /// Where the stack of this name keeps its state.
@@ -86,8 +79,7 @@ impl Places {
 
     /// The folder for the sockets of the stack in `state_dir`, which must be absolute.
     pub(crate) fn runtime_dir(&self, state_dir: &Path) -> PathBuf {
-        self.runtime_base
-            .join(format!("{:012x}", hash(state_dir) & 0xffff_ffff_ffff))
+        self.runtime_base.join(format!("{:012x}", hash(state_dir) & 0xffff_ffff_ffff))
     }
 
     /// Makes the runtime folder and what lies above it, for this user alone.
@@ -110,10 +102,7 @@ impl Places {
                 .fix("name a new or empty folder with --state-dir"));
         }
         private_dir(dir, self.uid)?;
-        let opened = std::fs::OpenOptions::new()
-            .append(true)
-            .create(true)
-            .open(dir.join("lock"));
+        let opened = std::fs::OpenOptions::new().append(true).create(true).open(dir.join("lock"));
         opened.map_err(|error| cannot_make(dir, &error))?;
         std::fs::canonicalize(dir).map_err(|error| cannot_make(dir, &error))
     }
@@ -133,10 +122,7 @@ fn private_dir(dir: &Path, uid: u32) -> Result<(), Failure> {
     if !found.is_dir() || found.uid() != uid {
         return Err(Failure::new("this folder belongs to somebody else")
             .at_path(dir)
-            .because(format!(
-                "it belongs to user {}, and keel runs as user {uid}",
-                found.uid()
-            ))
+            .because(format!("it belongs to user {}, and keel runs as user {uid}", found.uid()))
             .fix("remove it, run keel as its owner, or choose another place with --state-dir"));
     }
     if found.mode() & 0o077 != 0 {
@@ -153,19 +139,13 @@ fn cannot_make(dir: &Path, error: &io::Error) -> Failure {
         io::ErrorKind::StorageFull => "free some space, or choose another place with --state-dir",
         _ => "choose another place with --state-dir",
     };
-    Failure::new("cannot make a folder")
-        .at_path(dir)
-        .because(error)
-        .fix(fix)
+    Failure::new("cannot make a folder").at_path(dir).because(error).fix(fix)
 }
 
 /// FNV-1a over the path's bytes, in 64 bits: short names that do not change between versions.
 fn hash(path: &Path) -> u64 {
     let step = |hash: u64, byte: &u8| (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3);
-    path.as_os_str()
-        .as_encoded_bytes()
-        .iter()
-        .fold(0xcbf2_9ce4_8422_2325, step)
+    path.as_os_str().as_encoded_bytes().iter().fold(0xcbf2_9ce4_8422_2325, step)
 }
 
 #[cfg(test)]
@@ -173,11 +153,7 @@ mod tests {
     use super::*;
 
     fn places(uid: u32, env: &[(&str, &str)]) -> Places {
-        Places::new(uid, |name| {
-            env.iter()
-                .find(|(known, _)| *known == name)
-                .map(|(_, value)| PathBuf::from(value))
-        })
+        Places::new(uid, |name| env.iter().find(|(known, _)| *known == name).map(|(_, value)| PathBuf::from(value)))
     }
 
     #[test]
@@ -189,14 +165,7 @@ mod tests {
         let user = places(1000, &[("HOME", "/home/u")]);
         assert_eq!(user.state_dir("shop"), Path::new("/home/u/.local/state/keel/shop"));
         assert!(user.runtime_dir(Path::new("/a")).starts_with("/tmp/keel-1000"));
-        let set = places(
-            1000,
-            &[
-                ("HOME", "/home/u"),
-                ("XDG_STATE_HOME", "/s"),
-                ("XDG_RUNTIME_DIR", "/run/user/1000"),
-            ],
-        );
+        let set = places(1000, &[("HOME", "/home/u"), ("XDG_STATE_HOME", "/s"), ("XDG_RUNTIME_DIR", "/run/user/1000")]);
         assert_eq!(set.state_dir("shop"), Path::new("/s/keel/shop"));
         assert!(set.runtime_dir(Path::new("/a")).starts_with("/run/user/1000/keel"));
         assert_eq!(
@@ -210,15 +179,8 @@ mod tests {
         let places = places(4_294_967_294, &[]);
         let dir = places.runtime_dir(Path::new("/a/very/long/path/that/goes/on/and/on/and/on/for/ever"));
         assert!(dir.join("control.sock").as_os_str().len() < 60, "{}", dir.display());
-        assert_ne!(
-            dir,
-            places.runtime_dir(Path::new("/a/very/long/path/that/goes/on/and/on/and/on/for/eve"))
-        );
-        assert_eq!(
-            hash(Path::new("a")),
-            0xaf63_dc4c_8601_ec8c,
-            "the published test vector of FNV-1a"
-        );
+        assert_ne!(dir, places.runtime_dir(Path::new("/a/very/long/path/that/goes/on/and/on/and/on/for/eve")));
+        assert_eq!(hash(Path::new("a")), 0xaf63_dc4c_8601_ec8c, "the published test vector of FNV-1a");
     }
 
     #[test]
@@ -230,17 +192,11 @@ mod tests {
         std::fs::create_dir(&other).unwrap();
         std::fs::set_permissions(&other, std::fs::Permissions::from_mode(0o755)).unwrap();
         std::fs::write(other.join("thesis.txt"), "x").unwrap();
-        assert_eq!(
-            places.make_state_dir(&other).unwrap_err().exit,
-            crate::failure::Exit::Usage
-        );
+        assert_eq!(places.make_state_dir(&other).unwrap_err().exit, crate::failure::Exit::Usage);
         assert_eq!(std::fs::metadata(&other).unwrap().mode() & 0o777, 0o755);
         assert_eq!(places.make_state_dir(&fresh).unwrap(), fresh.canonicalize().unwrap());
         std::fs::write(fresh.join("keel.toml"), "x").unwrap();
-        assert!(
-            places.make_state_dir(&fresh).is_ok(),
-            "a second start finds what the first one left"
-        );
+        assert!(places.make_state_dir(&fresh).is_ok(), "a second start finds what the first one left");
     }
 
     #[test]
@@ -254,10 +210,6 @@ mod tests {
         private_dir(&dir, uid).unwrap();
         assert_eq!(std::fs::metadata(&dir).unwrap().mode() & 0o777, 0o700);
         let refused = private_dir(&dir, uid + 1).unwrap_err();
-        assert!(
-            refused
-                .render(crate::style::Paint::plain())
-                .contains("belongs to somebody else")
-        );
+        assert!(refused.render(crate::style::Paint::plain()).contains("belongs to somebody else"));
     }
 }

@@ -15,9 +15,7 @@ pub(crate) fn choose(asked: Option<u16>, default: u16, fix: &str) -> Result<u16,
     match asked {
         Some(port) if is_free(port) => Ok(port),
         Some(port) => Err(taken(port, fix)),
-        None => (default..default.saturating_add(TRIES))
-            .find(|port| is_free(*port))
-            .ok_or_else(|| taken(default, fix)),
+        None => (default..default.saturating_add(TRIES)).find(|port| is_free(*port)).ok_or_else(|| taken(default, fix)),
     }
 }
 
@@ -38,10 +36,7 @@ pub(crate) fn taken(port: u16, fix: &str) -> Failure {
             None => "another process listens there; `ss -ltnp` run as root names it".to_owned(),
         },
     };
-    Failure::new(format!("port {port} cannot be used"))
-        .at(address)
-        .because(cause)
-        .fix(fix)
+    Failure::new(format!("port {port} cannot be used")).at(address).because(cause).fix(fix)
 }
 
 #[cfg(test)]

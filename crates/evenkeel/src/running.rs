@@ -25,10 +25,7 @@ impl Running {
     /// The stack that runs in this state directory.
     pub(crate) fn in_dir(dir: &Path) -> Option<Self> {
         let holder = lock::holder(dir)?;
-        Some(Self {
-            state_dir: std::fs::canonicalize(dir).ok()?,
-            holder,
-        })
+        Some(Self { state_dir: std::fs::canonicalize(dir).ok()?, holder })
     }
 
     /// The socket of its API.
@@ -56,31 +53,24 @@ pub(crate) fn find(named: Option<&Path>, places: &Places) -> Result<Running, Fai
 }
 
 fn nothing_in(dir: &Path) -> Failure {
-    let failure = Failure::new("nothing is running here")
-        .exit(Exit::NothingRuns)
-        .at_path(dir);
+    let failure = Failure::new("nothing is running here").exit(Exit::NothingRuns).at_path(dir);
     let word = shell_word(&dir.display().to_string());
     match std::fs::metadata(dir) {
         Ok(meta) if !meta.is_dir() => failure.because("this is no folder").fix("name a state directory"),
-        Ok(_) if dir.join("lock").exists() && std::fs::File::open(dir.join("lock")).is_err() => failure
-            .because("its lock cannot be read: it belongs to another user")
-            .fix("run this as that user"),
+        Ok(_) if dir.join("lock").exists() && std::fs::File::open(dir.join("lock")).is_err() => {
+            failure.because("its lock cannot be read: it belongs to another user").fix("run this as that user")
+        }
         Ok(_) => failure
             .because("nobody holds the lock of this state directory")
             .fix(format!("start it with `keel up FILE --state-dir {word}`")),
-        Err(error) => failure
-            .because(error)
-            .fix("name a state directory, or start a stack with `keel up FILE`"),
+        Err(error) => failure.because(error).fix("name a state directory, or start a stack with `keel up FILE`"),
     }
 }
 
 fn several(found: &[Running]) -> Failure {
     let line = |running: &Running| {
         let dir = shell_word(&running.state_dir.display().to_string());
-        format!(
-            "--state-dir {dir}   ({}, process {})",
-            running.holder.stack, running.holder.pid
-        )
+        format!("--state-dir {dir}   ({}, process {})", running.holder.stack, running.holder.pid)
     };
     let lines: Vec<String> = found.iter().map(line).collect();
     Failure::usage(format!("{} stacks are running: say which one", found.len())).fix(lines.join("\n"))
@@ -93,12 +83,8 @@ mod tests {
 
     fn start(dir: &Path, stack: &str) -> Lock {
         std::fs::create_dir_all(dir).unwrap();
-        let holder = Holder {
-            pid: 42,
-            stack: stack.to_owned(),
-            runtime_dir: "/run/keel/x".into(),
-            version: "1".to_owned(),
-        };
+        let holder =
+            Holder { pid: 42, stack: stack.to_owned(), runtime_dir: "/run/keel/x".into(), version: "1".to_owned() };
         Lock::take(dir, &holder).unwrap()
     }
 
@@ -110,24 +96,16 @@ mod tests {
 
         let _shop = start(&places.state_dir("shop"), "shop");
         let found = find(None, &places).unwrap();
-        assert_eq!(
-            (found.holder.stack.as_str(), found.state_dir.ends_with("keel/shop")),
-            ("shop", true)
-        );
+        assert_eq!((found.holder.stack.as_str(), found.state_dir.ends_with("keel/shop")), ("shop", true));
         assert_eq!(found.socket(), Path::new("/run/keel/x/control.sock"));
 
         std::fs::create_dir_all(places.state_dir("stopped")).unwrap();
-        assert!(
-            find(None, &places).is_ok(),
-            "a folder without a lock held is no stack that runs"
-        );
+        assert!(find(None, &places).is_ok(), "a folder without a lock held is no stack that runs");
 
         let _demo = start(&places.demo_dir(), "demo");
         let failure = find(None, &places).unwrap_err();
         assert_eq!(failure.exit, Exit::Usage);
-        let text = failure
-            .render(Paint::plain())
-            .replace(&temp.path().display().to_string(), "HOME");
+        let text = failure.render(Paint::plain()).replace(&temp.path().display().to_string(), "HOME");
         insta::assert_snapshot!(text, @r"
         error: 2 stacks are running: say which one
             fix: --state-dir HOME/.local/share/keel/demo   (demo, process 42)
@@ -143,9 +121,7 @@ mod tests {
         let text = |dir: &Path| {
             let failure = find(Some(dir), &places).unwrap_err();
             assert_eq!(failure.exit, Exit::NothingRuns);
-            failure
-                .render(Paint::plain())
-                .replace(&temp.path().display().to_string(), "HOME")
+            failure.render(Paint::plain()).replace(&temp.path().display().to_string(), "HOME")
         };
         insta::assert_snapshot!(text(temp.path()), @r"
         error: nothing is running here

@@ -32,9 +32,7 @@ impl Paint {
         };
         let unwanted = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
         let dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
-        Self {
-            colours: terminal && !unwanted && !dumb,
-        }
+        Self { colours: terminal && !unwanted && !dumb }
     }
 
     /// Never any colour.
@@ -78,20 +76,14 @@ impl Paint {
     }
 
     fn with(self, code: &str, text: &str) -> String {
-        if self.colours {
-            format!("\x1b[{code}m{text}\x1b[0m")
-        } else {
-            text.to_owned()
-        }
+        if self.colours { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }
     }
 }
 
 /// Makes text that came from elsewhere (output of instances, subjects) harmless for a terminal: control
 /// characters other than a tab become `\u{fffd}`.
 pub(crate) fn harmless(text: &str) -> String {
-    text.chars()
-        .map(|c| if c.is_control() && c != '\t' { '\u{fffd}' } else { c })
-        .collect()
+    text.chars().map(|c| if c.is_control() && c != '\t' { '\u{fffd}' } else { c }).collect()
 }
 
 #[cfg(test)]

@@ -17,19 +17,13 @@ pub(crate) struct Cell {
 impl Cell {
     /// Painted by `painter`, which gets the padded text.
     pub(crate) fn painted(text: impl Into<String>, painter: impl Fn(Paint, &str) -> String + 'static) -> Self {
-        Self {
-            text: text.into(),
-            painter: Some(Box::new(painter)),
-        }
+        Self { text: text.into(), painter: Some(Box::new(painter)) }
     }
 }
 
 impl<T: Into<String>> From<T> for Cell {
     fn from(text: T) -> Self {
-        Self {
-            text: text.into(),
-            painter: None,
-        }
+        Self { text: text.into(), painter: None }
     }
 }
 
@@ -42,10 +36,7 @@ pub(crate) struct Table {
 impl Table {
     /// With these column heads; one that begins with `>` is aligned to the right.
     pub(crate) fn new(heads: &[&'static str]) -> Self {
-        Self {
-            heads: heads.to_vec(),
-            rows: Vec::new(),
-        }
+        Self { heads: heads.to_vec(), rows: Vec::new() }
     }
 
     /// Adds a line. It must have as many cells as there are columns.
@@ -58,10 +49,7 @@ impl Table {
     pub(crate) fn render(&self, paint: Paint) -> String {
         let width = |column: usize| {
             let cells = self.rows.iter().map(|row| row[column].text.chars().count());
-            cells
-                .chain([self.heads[column].trim_start_matches('>').len()])
-                .max()
-                .unwrap_or(0)
+            cells.chain([self.heads[column].trim_start_matches('>').len()]).max().unwrap_or(0)
         };
         let widths: Vec<usize> = (0..self.heads.len()).map(width).collect();
         let mut text = String::new();

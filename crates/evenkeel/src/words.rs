@@ -60,10 +60,7 @@ pub(crate) fn timestamp(at: WallTime) -> String {
     let (days, in_day) = (ms / 86_400_000, ms % 86_400_000);
     let (year, month, day) = date(days);
     let (hour, minute, second) = (in_day / 3_600_000, in_day / 60_000 % 60, in_day / 1000 % 60);
-    format!(
-        "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{:03}Z",
-        ms % 1000
-    )
+    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{:03}Z", ms % 1000)
 }
 
 /// The present.
@@ -103,13 +100,7 @@ mod tests {
 
     #[test]
     fn counts_have_separators() {
-        for (n, text) in [
-            (0, "0"),
-            (999, "999"),
-            (1000, "1,000"),
-            (12_304, "12,304"),
-            (1_234_567, "1,234,567"),
-        ] {
+        for (n, text) in [(0, "0"), (999, "999"), (1000, "1,000"), (12_304, "12,304"), (1_234_567, "1,234,567")] {
             assert_eq!(count(n), text);
         }
     }
@@ -131,13 +122,7 @@ mod tests {
 
     #[test]
     fn latencies_keep_two_digits() {
-        for (ms, text) in [
-            (0.04, "0.0 ms"),
-            (1.24, "1.2 ms"),
-            (9.96, "10 ms"),
-            (812.0, "812 ms"),
-            (1234.0, "1.2 s"),
-        ] {
+        for (ms, text) in [(0.04, "0.0 ms"), (1.24, "1.2 ms"), (9.96, "10 ms"), (812.0, "812 ms"), (1234.0, "1.2 s")] {
             assert_eq!(latency(ms), text);
         }
     }

@@ -17,10 +17,7 @@ impl Sleeper {
 
     fn state(&self) -> char {
         let stat = fs::read_to_string(format!("/proc/{}/stat", self.0.id())).expect("it lives");
-        let after_name = stat
-            .rsplit_once(") ")
-            .expect("proc_pid_stat(5) has the name in parentheses")
-            .1;
+        let after_name = stat.rsplit_once(") ").expect("proc_pid_stat(5) has the name in parentheses").1;
         after_name.chars().next().expect("the state follows")
     }
 

@@ -39,10 +39,7 @@ impl Policy {
             let (Some(name), Some(reason)) = (name, reason) else {
                 return Err(format!("deny.toml: bans.deny: `{entry}` needs a crate and a reason"));
             };
-            let single = entry
-                .get("deny-multiple-versions")
-                .and_then(Value::as_bool)
-                .unwrap_or(false);
+            let single = entry.get("deny-multiple-versions").and_then(Value::as_bool).unwrap_or(false);
             let into = if single { &mut policy.single } else { &mut policy.banned };
             into.insert(name.to_owned(), reason.to_owned());
         }
@@ -51,18 +48,14 @@ impl Policy {
 }
 
 fn list<'a>(table: &'a Table, section: &str, key: &str) -> Result<&'a Vec<Value>, String> {
-    let value = table
-        .get(section)
-        .and_then(|section| section.get(key))
-        .and_then(Value::as_array);
+    let value = table.get(section).and_then(|section| section.get(key)).and_then(Value::as_array);
     value.ok_or_else(|| format!("deny.toml: {section}.{key} must be a list"))
 }
 
 fn strings(table: &Table, section: &str, key: &str) -> Result<Vec<String>, String> {
     let text = |value: &Value| value.as_str().map(str::to_owned);
     let all: Option<Vec<String>> = list(table, section, key)?.iter().map(text).collect();
-    all.filter(|all| !all.is_empty())
-        .ok_or_else(|| format!("deny.toml: {section}.{key} must be a list of strings"))
+    all.filter(|all| !all.is_empty()).ok_or_else(|| format!("deny.toml: {section}.{key} must be a list of strings"))
 }
 
 #[cfg(test)]

@@ -49,21 +49,13 @@ impl Parser<'_> {
     fn single(&mut self) -> Result<Vec<String>, String> {
         if self.take("(") {
             let inner = self.either()?;
-            return if self.take(")") {
-                Ok(inner)
-            } else {
-                Err("a parenthesis is not closed".to_owned())
-            };
+            return if self.take(")") { Ok(inner) } else { Err("a parenthesis is not closed".to_owned()) };
         }
         let mut licence = self.identifier()?;
         if self.take("WITH") {
             licence = format!("{licence} WITH {}", self.identifier()?);
         }
-        Ok(if self.allowed.contains(&licence) {
-            Vec::new()
-        } else {
-            vec![licence]
-        })
+        Ok(if self.allowed.contains(&licence) { Vec::new() } else { vec![licence] })
     }
 
     fn identifier(&mut self) -> Result<String, String> {
@@ -115,26 +107,13 @@ mod tests {
             ("MIT WITH Other-exception", vec!["MIT WITH Other-exception"]),
             ("MIT AND GPL-3.0 OR ISC", vec!["GPL-3.0", "ISC"]),
         ] {
-            assert_eq!(
-                refuses(bad),
-                Ok(because.into_iter().map(str::to_owned).collect()),
-                "{bad}"
-            );
+            assert_eq!(refuses(bad), Ok(because.into_iter().map(str::to_owned).collect()), "{bad}");
         }
     }
 
     #[test]
     fn what_is_not_an_expression_is_an_error() {
-        for bad in [
-            "",
-            "MIT OR",
-            "AND MIT",
-            "(MIT",
-            "MIT)",
-            "MIT Apache-2.0",
-            "MIT WITH",
-            "()",
-        ] {
+        for bad in ["", "MIT OR", "AND MIT", "(MIT", "MIT)", "MIT Apache-2.0", "MIT WITH", "()"] {
             assert!(refuses(bad).is_err(), "{bad}");
         }
     }

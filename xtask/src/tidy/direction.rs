@@ -19,34 +19,13 @@ const CORE: &str = "evenkeel-core";
 const GUARD: &str = "evenkeel-guard";
 
 const PLACES: [Place; 7] = [
-    Place {
-        name: CORE,
-        may_use: &[],
-    },
-    Place {
-        name: GUARD,
-        may_use: &[CORE],
-    },
-    Place {
-        name: "evenkeel-node",
-        may_use: &[CORE],
-    },
-    Place {
-        name: "evenkeel-edge",
-        may_use: &[CORE],
-    },
-    Place {
-        name: "evenkeel-sim",
-        may_use: &[CORE],
-    },
-    Place {
-        name: "evenkeel",
-        may_use: &[CORE, GUARD, "evenkeel-node", "evenkeel-edge", APPS],
-    },
-    Place {
-        name: "xtask",
-        may_use: &[],
-    },
+    Place { name: CORE, may_use: &[] },
+    Place { name: GUARD, may_use: &[CORE] },
+    Place { name: "evenkeel-node", may_use: &[CORE] },
+    Place { name: "evenkeel-edge", may_use: &[CORE] },
+    Place { name: "evenkeel-sim", may_use: &[CORE] },
+    Place { name: "evenkeel", may_use: &[CORE, GUARD, "evenkeel-node", "evenkeel-edge", APPS] },
+    Place { name: "xtask", may_use: &[] },
 ];
 
 /// Stands for every package below `apps/`.
@@ -65,48 +44,29 @@ pub(super) fn check(tree: &Tree) -> Vec<Finding> {
         findings.extend(inside(&tree.packages, package));
         findings.extend(outside(&tree.packages, package));
     }
-    findings.extend(
-        tree.files
-            .iter()
-            .filter(|file| file.is_source())
-            .flat_map(reaching_across),
-    );
+    findings.extend(tree.files.iter().filter(|file| file.is_source()).flat_map(reaching_across));
     findings
 }
 
 /// Dependencies on other packages of the workspace.
 fn inside(packages: &[Package], package: &Package) -> Vec<Finding> {
-    let used = package
-        .dependencies
-        .iter()
-        .filter_map(|dependency| ours(packages, &dependency.name));
+    let used = package.dependencies.iter().filter_map(|dependency| ours(packages, &dependency.name));
     if is_app(package) {
         let refused = used.filter(|used| !is_app(used));
-        return refused
-            .map(|used| finding(package, format!("an application must not use {}", used.name)))
-            .collect();
+        return refused.map(|used| finding(package, format!("an application must not use {}", used.name))).collect();
     }
     let Some(place) = PLACES.iter().find(|place| place.name == package.name) else {
         let message = "this crate has no place yet: say whom it may use in xtask/src/tidy/direction.rs";
         return vec![finding(package, message.to_owned())];
     };
-    let allowed = |used: &Package| {
-        place
-            .may_use
-            .contains(&if is_app(used) { APPS } else { used.name.as_str() })
-    };
+    let allowed = |used: &Package| place.may_use.contains(&if is_app(used) { APPS } else { used.name.as_str() });
     let refused = used.filter(|used| !allowed(used));
-    refused
-        .map(|used| finding(package, format!("{} must not use {}", package.name, used.name)))
-        .collect()
+    refused.map(|used| finding(package, format!("{} must not use {}", package.name, used.name))).collect()
 }
 
 /// Dependencies of core and guard on packages of others.
 fn outside(packages: &[Package], package: &Package) -> Vec<Finding> {
-    let foreign = package
-        .dependencies
-        .iter()
-        .filter(|dependency| ours(packages, &dependency.name).is_none());
+    let foreign = package.dependencies.iter().filter(|dependency| ours(packages, &dependency.name).is_none());
     let refused = foreign.filter(|dependency| {
         let name = dependency.name.as_str();
         match (package.name.as_str(), dependency.kind) {
@@ -118,9 +78,7 @@ fn outside(packages: &[Package], package: &Package) -> Vec<Finding> {
         }
     });
     let message = |name: &str| format!("{name} is not on the list of what {} may use", package.name);
-    refused
-        .map(|dependency| finding(package, message(&dependency.name)))
-        .collect()
+    refused.map(|dependency| finding(package, message(&dependency.name))).collect()
 }
 
 fn reaching_across(file: &File) -> Vec<Finding> {
@@ -130,10 +88,7 @@ fn reaching_across(file: &File) -> Vec<Finding> {
         let path = window[0].is("#") && window[1].is("[") && window[2].is("path") && window[3].is("=");
         let include = window[0].is("include") && window[1].is("!");
         if path || include {
-            findings.push(file.at(
-                window[0].line,
-                "code is reached through its crate, never by the path of a file",
-            ));
+            findings.push(file.at(window[0].line, "code is reached through its crate, never by the path of a file"));
         }
     }
     findings
@@ -150,11 +105,7 @@ fn is_app(package: &Package) -> bool {
 fn finding(package: &Package, message: String) -> Finding {
     let parts: Vec<_> = package.folder.iter().map(std::ffi::OsStr::to_string_lossy).collect();
     let folder = parts[parts.len().saturating_sub(2)..].join("/");
-    Finding {
-        path: format!("{folder}/Cargo.toml"),
-        line: None,
-        message,
-    }
+    Finding { path: format!("{folder}/Cargo.toml"), line: None, message }
 }
 
 #[cfg(test)]
@@ -164,10 +115,7 @@ mod tests {
     use crate::metadata::Dependency;
 
     fn package(folder: &str, name: &str, uses: &[(&str, Kind)]) -> Package {
-        let dependency = |(name, kind): &(&str, Kind)| Dependency {
-            name: (*name).to_owned(),
-            kind: *kind,
-        };
+        let dependency = |(name, kind): &(&str, Kind)| Dependency { name: (*name).to_owned(), kind: *kind };
         Package {
             name: name.to_owned(),
             folder: format!("/w/{folder}").into(),
@@ -180,32 +128,17 @@ mod tests {
     fn findings(changed: &Package) -> Vec<Finding> {
         let uses_core = [(CORE, Kind::Normal)];
         let mut packages = vec![
-            package(
-                "crates/evenkeel-core",
-                CORE,
-                &[("serde", Kind::Normal), ("proptest", Kind::Dev)],
-            ),
-            package(
-                "crates/evenkeel-guard",
-                GUARD,
-                &[(CORE, Kind::Normal), ("rustix", Kind::Normal)],
-            ),
+            package("crates/evenkeel-core", CORE, &[("serde", Kind::Normal), ("proptest", Kind::Dev)]),
+            package("crates/evenkeel-guard", GUARD, &[(CORE, Kind::Normal), ("rustix", Kind::Normal)]),
             package("crates/evenkeel-node", "evenkeel-node", &uses_core),
-            package(
-                "crates/evenkeel-edge",
-                "evenkeel-edge",
-                &[(CORE, Kind::Normal), ("tokio", Kind::Normal)],
-            ),
+            package("crates/evenkeel-edge", "evenkeel-edge", &[(CORE, Kind::Normal), ("tokio", Kind::Normal)]),
             package("crates/evenkeel-sim", "evenkeel-sim", &uses_core),
             package("apps/shop", "evenkeel-shop", &[("axum", Kind::Normal)]),
             package("xtask", "xtask", &[]),
         ];
         packages.retain(|package| package.name != changed.name);
         packages.push(changed.clone());
-        check(&Tree {
-            files: Vec::new(),
-            packages,
-        })
+        check(&Tree { files: Vec::new(), packages })
     }
 
     #[test]
@@ -246,34 +179,15 @@ mod tests {
 
     #[test]
     fn core_and_guard_have_closed_lists() {
-        for name in [
-            "tokio",
-            "mio",
-            "rustix",
-            "libc",
-            "rand",
-            "getrandom",
-            "chrono",
-            "time",
-            "jiff",
-        ] {
+        for name in ["tokio", "mio", "rustix", "libc", "rand", "getrandom", "chrono", "time", "jiff"] {
             for kind in [Kind::Normal, Kind::Build, Kind::Dev] {
                 let found = findings(&package("crates/evenkeel-core", CORE, &[(name, kind)]));
                 assert_eq!(found.len(), 1, "core uses {name} as {kind:?}");
             }
         }
-        assert_eq!(
-            findings(&package("crates/evenkeel-core", CORE, &[("proptest", Kind::Normal)])).len(),
-            1
-        );
-        assert_eq!(
-            findings(&package("crates/evenkeel-guard", GUARD, &[("tokio", Kind::Normal)])).len(),
-            1
-        );
-        assert_eq!(
-            findings(&package("crates/evenkeel-guard", GUARD, &[("tempfile", Kind::Dev)])),
-            []
-        );
+        assert_eq!(findings(&package("crates/evenkeel-core", CORE, &[("proptest", Kind::Normal)])).len(), 1);
+        assert_eq!(findings(&package("crates/evenkeel-guard", GUARD, &[("tokio", Kind::Normal)])).len(), 1);
+        assert_eq!(findings(&package("crates/evenkeel-guard", GUARD, &[("tempfile", Kind::Dev)])), []);
     }
 
     #[test]
@@ -285,21 +199,8 @@ mod tests {
     #[test]
     fn a_file_of_another_crate_is_not_reached_by_path() {
         let path = "crates/evenkeel-node/src/lib.rs";
-        assert_eq!(
-            check(&tree_of(
-                path,
-                "#[path = \"../../evenkeel-edge/src/http.rs\"]\nmod http;"
-            ))
-            .len(),
-            1
-        );
-        assert_eq!(
-            check(&tree_of(path, "include!(\"../../evenkeel-edge/src/http.rs\");")).len(),
-            1
-        );
-        assert_eq!(
-            check(&tree_of(path, "let page = include_str!(\"page.html\"); // include!(x)")),
-            []
-        );
+        assert_eq!(check(&tree_of(path, "#[path = \"../../evenkeel-edge/src/http.rs\"]\nmod http;")).len(), 1);
+        assert_eq!(check(&tree_of(path, "include!(\"../../evenkeel-edge/src/http.rs\");")).len(), 1);
+        assert_eq!(check(&tree_of(path, "let page = include_str!(\"page.html\"); // include!(x)")), []);
     }
 }

@@ -7,13 +7,7 @@ use super::{Finding, Tree};
 pub(super) fn check(tree: &Tree) -> Vec<Finding> {
     let sources = tree.files.iter().filter(|file| file.is_source());
     let bare = sources.filter(|file| !file.text.trim_start().starts_with("//!"));
-    bare.map(|file| {
-        file.at(
-            1,
-            "a module opens with `//!`: its job, who owns its state, what it never does",
-        )
-    })
-    .collect()
+    bare.map(|file| file.at(1, "a module opens with `//!`: its job, who owns its state, what it never does")).collect()
 }
 
 #[cfg(test)]

@@ -11,10 +11,7 @@ pub(super) fn check(tree: &Tree) -> Vec<Finding> {
     for file in &tree.files {
         for (index, line) in file.text.lines().enumerate() {
             for needle in NEEDLES.iter().filter(|needle| line.contains(**needle)) {
-                findings.push(file.at(
-                    index + 1,
-                    format!("`{needle}` belongs to a machine, not to the project"),
-                ));
+                findings.push(file.at(index + 1, format!("`{needle}` belongs to a machine, not to the project")));
             }
         }
     }
@@ -37,9 +34,6 @@ mod tests {
 
     #[test]
     fn ordinary_words_are_not_needles() {
-        assert_eq!(
-            check(&tree_of("docs/a.md", "the library works; network/host; a farm\n")),
-            []
-        );
+        assert_eq!(check(&tree_of("docs/a.md", "the library works; network/host; a farm\n")), []);
     }
 }

@@ -27,37 +27,20 @@ fn with_exceptions(tree: &Tree, exceptions: &[Exception]) -> Vec<Finding> {
     let mut findings = Vec::new();
     let mut used = vec![false; exceptions.len()];
     for file in tree.files.iter().filter(|file| file.is_rust()) {
-        for Long {
-            function,
-            line,
-            lines,
-            most,
-        } in too_long(file)
-        {
+        for Long { function, line, lines, most } in too_long(file) {
             let excused = |exception: &Exception| exception.path == file.path && exception.function == function;
             if let Some(index) = exceptions.iter().position(excused) {
                 used[index] = true;
                 continue;
             }
-            let subject = if function.is_empty() {
-                "the file".to_owned()
-            } else {
-                format!("`fn {function}`")
-            };
-            findings.push(file.at(
-                line,
-                format!("{subject} has {lines} lines, {most} at most: split it by concern"),
-            ));
+            let subject = if function.is_empty() { "the file".to_owned() } else { format!("`fn {function}`") };
+            findings.push(file.at(line, format!("{subject} has {lines} lines, {most} at most: split it by concern")));
         }
     }
     for (exception, _) in exceptions.iter().zip(used).filter(|(_, used)| !used) {
         let Exception { path, function, reason } = exception;
         let message = format!("an exception (`{function}`, {reason}) excuses nothing any more: remove it");
-        findings.push(Finding {
-            path: (*path).to_owned(),
-            line: None,
-            message,
-        });
+        findings.push(Finding { path: (*path).to_owned(), line: None, message });
     }
     findings
 }
@@ -73,12 +56,7 @@ fn too_long(file: &File) -> Vec<Long<'_>> {
     let mut found = Vec::new();
     let lines = file.text.lines().count();
     if lines > FILE_LINES {
-        found.push(Long {
-            function: "",
-            line: 1,
-            lines,
-            most: FILE_LINES,
-        });
+        found.push(Long { function: "", line: 1, lines, most: FILE_LINES });
     }
     if file.path.split('/').any(|part| part == "tests" || part == "tests.rs") {
         return found;
@@ -91,12 +69,7 @@ fn too_long(file: &File) -> Vec<Long<'_>> {
         } else if let Some((name, lines)) = function(&tokens, index)
             && lines > FUNCTION_LINES
         {
-            found.push(Long {
-                function: name,
-                line: tokens[index].line,
-                lines,
-                most: FUNCTION_LINES,
-            });
+            found.push(Long { function: name, line: tokens[index].line, lines, most: FUNCTION_LINES });
         }
         index += 1;
     }
@@ -106,10 +79,8 @@ fn too_long(file: &File) -> Vec<Long<'_>> {
 /// The last token of an item that exists only in tests, where one begins at `index`.
 fn test_item(tokens: &[Token<'_>], index: usize) -> Option<usize> {
     let attribute = ["#", "[", "cfg", "(", "test", ")", "]"];
-    let begins = attribute
-        .iter()
-        .enumerate()
-        .all(|(at, text)| tokens.get(index + at).is_some_and(|token| token.is(text)));
+    let begins =
+        attribute.iter().enumerate().all(|(at, text)| tokens.get(index + at).is_some_and(|token| token.is(text)));
     if !begins {
         return None;
     }
@@ -122,11 +93,9 @@ fn function<'a>(tokens: &[Token<'a>], index: usize) -> Option<(&'a str, usize)> 
     if !tokens[index].is("fn") {
         return None;
     }
-    let name = tokens.get(index + 1).filter(|token| {
-        token
-            .text
-            .starts_with(|first: char| first == '_' || first.is_alphabetic())
-    })?;
+    let name = tokens
+        .get(index + 1)
+        .filter(|token| token.text.starts_with(|first: char| first == '_' || first.is_alphabetic()))?;
     let open = body(tokens, index + 2)?;
     Some((name.text, tokens[closing(tokens, open)].line - tokens[index].line + 1))
 }
@@ -163,16 +132,10 @@ mod tests {
     #[test]
     fn a_long_function_is_found_and_one_at_the_bound_is_not() {
         assert_eq!(check(&tree_of(PATH, &of_lines("fn a() {\n", 68, "}\n"))), []);
-        let found = check(&tree_of(
-            PATH,
-            &of_lines("mod b {\nfn a<T>(x: [u8; 2]) -> T where T: B {\n", 69, "}\n}\n"),
-        ));
+        let found = check(&tree_of(PATH, &of_lines("mod b {\nfn a<T>(x: [u8; 2]) -> T where T: B {\n", 69, "}\n}\n")));
         assert_eq!(found.len(), 1, "{found:?}");
         assert_eq!(found[0].line, Some(2));
-        assert!(
-            found[0].message.starts_with("`fn a` has 71 lines, 70 at most"),
-            "{found:?}"
-        );
+        assert!(found[0].message.starts_with("`fn a` has 71 lines, 70 at most"), "{found:?}");
     }
 
     #[test]
@@ -189,13 +152,7 @@ mod tests {
     fn functions_in_tests_are_not_measured() {
         let text = of_lines("#[cfg(test)]\nmod tests {\nfn a() {\n", 90, "}\n}\n");
         assert_eq!(check(&tree_of(PATH, &text)), []);
-        assert_eq!(
-            check(&tree_of(
-                "crates/evenkeel/tests/a.rs",
-                &of_lines("fn a() {\n", 90, "}\n")
-            )),
-            []
-        );
+        assert_eq!(check(&tree_of("crates/evenkeel/tests/a.rs", &of_lines("fn a() {\n", 90, "}\n"))), []);
         let after = of_lines("#[cfg(test)]\nmod tests { fn t() {} }\nfn a() {\n", 90, "}\n");
         assert_eq!(check(&tree_of(PATH, &after)).len(), 1);
         let declared = of_lines("#[cfg(test)]\nmod tests;\nfn a() {\n", 90, "}\n");
@@ -214,13 +171,7 @@ mod tests {
     #[test]
     fn an_exception_excuses_one_thing_and_a_useless_one_is_found() {
         let tree = tree_of(PATH, &of_lines("fn a() {\n", 90, "}\n"));
-        let exception = |function| {
-            [Exception {
-                path: PATH,
-                function,
-                reason: "a table",
-            }]
-        };
+        let exception = |function| [Exception { path: PATH, function, reason: "a table" }];
         assert_eq!(with_exceptions(&tree, &exception("a")), []);
         assert_eq!(with_exceptions(&tree, &exception("b")).len(), 2);
     }

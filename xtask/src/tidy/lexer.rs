@@ -35,11 +35,7 @@ impl Token<'_> {
 
 /// The tokens of a source file.
 pub(super) fn lex(source: &str) -> Vec<Token<'_>> {
-    let mut lexer = Lexer {
-        source,
-        position: 0,
-        line: 1,
-    };
+    let mut lexer = Lexer { source, position: 0, line: 1 };
     let mut tokens = Vec::new();
     while let Some(token) = lexer.next() {
         tokens.push(token);
@@ -86,15 +82,7 @@ impl<'a> Lexer<'a> {
         };
         let line = self.line;
         let text = self.advance(length);
-        Some(Token {
-            kind,
-            text: if kind == Kind::Word {
-                text.trim_start_matches("r#")
-            } else {
-                text
-            },
-            line,
-        })
+        Some(Token { kind, text: if kind == Kind::Word { text.trim_start_matches("r#") } else { text }, line })
     }
 
     fn rest(&self) -> &'a str {
@@ -161,9 +149,7 @@ fn quoted(text: &str, open: usize, quote: char) -> usize {
 
 /// `b"…"`, `c"…"`, `b'…'`, `r"…"`, `br#"…"#` and the like.
 fn prefixed_string(text: &str) -> Option<usize> {
-    let prefix = ["br", "cr", "b", "c", "r"]
-        .into_iter()
-        .find(|prefix| text.starts_with(prefix))?;
+    let prefix = ["br", "cr", "b", "c", "r"].into_iter().find(|prefix| text.starts_with(prefix))?;
     let rest = &text[prefix.len()..];
     if prefix == "b" && rest.starts_with('\'') {
         return Some(quoted(text, 1, '\''));
@@ -190,9 +176,7 @@ fn character_or_lifetime(text: &str) -> (Kind, usize) {
 /// Digits, then whatever hangs on them; a point only where a digit follows, so that `0..9` is three tokens.
 fn number(text: &str) -> usize {
     let whole = word(text);
-    let fraction = text[whole..]
-        .strip_prefix('.')
-        .filter(|rest| rest.starts_with(|next: char| next.is_ascii_digit()));
+    let fraction = text[whole..].strip_prefix('.').filter(|rest| rest.starts_with(|next: char| next.is_ascii_digit()));
     fraction.map_or(whole, |rest| whole + 1 + word(rest))
 }
 

@@ -30,18 +30,9 @@ const BANNED_PATHS: [(&str, &str); 21] = [
     ("std::arch", "the processor, which has clocks and randomness"),
     ("std::random", "randomness"),
     ("std::hash::RandomState", "randomness"),
-    (
-        "std::collections::hash_map",
-        "an order that differs in every run: use a BTreeMap",
-    ),
-    (
-        "std::collections::HashMap",
-        "an order that differs in every run: use a BTreeMap",
-    ),
-    (
-        "std::collections::HashSet",
-        "an order that differs in every run: use a BTreeSet",
-    ),
+    ("std::collections::hash_map", "an order that differs in every run: use a BTreeMap"),
+    ("std::collections::HashMap", "an order that differs in every run: use a BTreeMap"),
+    ("std::collections::HashSet", "an order that differs in every run: use a BTreeSet"),
 ];
 
 /// Keywords that bring in async, foreign code, or a way around the type system.
@@ -63,10 +54,7 @@ const BANNED_METHODS: [&str; 9] = [
 ];
 
 pub(super) fn check(tree: &Tree) -> Vec<Finding> {
-    let core = tree
-        .files
-        .iter()
-        .filter(|file| file.path.starts_with(CORE) && file.is_rust());
+    let core = tree.files.iter().filter(|file| file.path.starts_with(CORE) && file.is_rust());
     core.flat_map(check_file).collect()
 }
 
@@ -80,17 +68,10 @@ fn check_file(file: &File) -> Vec<Finding> {
             findings.push(file.at(token.line, message));
         }
         if token.is("use") && !tokens.get(index + 1).is_some_and(|next| next.is("<")) {
-            let mut imports = Imports {
-                tokens: &tokens,
-                at: index + 1,
-                found: Vec::new(),
-            };
+            let mut imports = Imports { tokens: &tokens, at: index + 1, found: Vec::new() };
             imports.tree(&[]);
             index = imports.at.max(index + 1);
-            let messages = imports
-                .found
-                .iter()
-                .filter_map(|import| Some((import.line, import.refused()?)));
+            let messages = imports.found.iter().filter_map(|import| Some((import.line, import.refused()?)));
             findings.extend(messages.map(|(line, message)| file.at(line, message)));
             continue;
         }
@@ -139,9 +120,7 @@ fn path<'a>(tokens: &[Token<'a>], index: usize) -> (Vec<&'a str>, usize) {
 }
 
 fn banned(path: &[&str]) -> Option<(&'static str, &'static str)> {
-    BANNED_PATHS
-        .into_iter()
-        .find(|(banned, _)| begins_with(path, &segments(banned)))
+    BANNED_PATHS.into_iter().find(|(banned, _)| begins_with(path, &segments(banned)))
 }
 
 fn segments(path: &str) -> Vec<&str> {
@@ -164,9 +143,7 @@ impl Import<'_> {
             return Some(format!("core is pure: `{banned}` is {why}"));
         }
         // The module above something banned: whoever has it has the banned thing under another name.
-        let above = BANNED_PATHS
-            .into_iter()
-            .find(|(banned, _)| begins_with(&segments(banned), &self.path));
+        let above = BANNED_PATHS.into_iter().find(|(banned, _)| begins_with(&segments(banned), &self.path));
         above.filter(|_| !self.path.is_empty()).map(|(banned, _)| {
             let module = self.path.join("::");
             format!("core is pure: `{module}` holds `{banned}`; take in by name what is needed of it")
@@ -300,23 +277,12 @@ mod tests {
 
     #[test]
     fn only_core_is_held_to_this() {
-        assert_eq!(
-            check(&tree_of("crates/evenkeel-edge/src/lib.rs", "use std::time::Instant;")),
-            []
-        );
+        assert_eq!(check(&tree_of("crates/evenkeel-edge/src/lib.rs", "use std::time::Instant;")), []);
     }
 
     #[test]
     fn text_that_does_not_compile_ends() {
-        for text in [
-            "use",
-            "use std::{",
-            "use {,,}",
-            "use std::{time::{Instant",
-            "use a as",
-            "use ;",
-            "}}}",
-        ] {
+        for text in ["use", "use std::{", "use {,,}", "use std::{time::{Instant", "use a as", "use ;", "}}}"] {
             let _ = found(text);
         }
     }

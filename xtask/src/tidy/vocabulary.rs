@@ -27,7 +27,7 @@ struct Exception {
     reason: &'static str,
 }
 
-const EXCEPTIONS: [Exception; 3] = [
+const EXCEPTIONS: [Exception; 2] = [
     Exception {
         path: "xtask/src/tidy/vocabulary.rs",
         word: "",
@@ -39,12 +39,6 @@ const EXCEPTIONS: [Exception; 3] = [
         word: "frontend",
         line_has: "DEBIAN_FRONTEND",
         reason: "the variable that debconf reads",
-    },
-    Exception {
-        path: "benches/",
-        word: "frontend",
-        line_has: "",
-        reason: "a keyword of HAProxy's configuration",
     },
 ];
 
@@ -58,18 +52,11 @@ fn with_exceptions(tree: &Tree, exceptions: &[Exception]) -> Vec<Finding> {
     for file in tree.files.iter().filter(|file| !file.path.ends_with("Cargo.lock")) {
         for (word, term) in banned(&file.path) {
             let message = format!("the file's name says `{word}`; the project's term is `{term}`");
-            findings.push(Finding {
-                path: file.path.clone(),
-                line: None,
-                message,
-            });
+            findings.push(Finding { path: file.path.clone(), line: None, message });
         }
         for (index, line) in file.text.lines().enumerate() {
             for (word, term) in banned(line) {
-                match exceptions
-                    .iter()
-                    .position(|exception| exception.covers(file, line, word))
-                {
+                match exceptions.iter().position(|exception| exception.covers(file, line, word)) {
                     Some(exception) => used[exception] = true,
                     None => findings.push(file.at(index + 1, format!("`{word}`: the project's term is `{term}`"))),
                 }
@@ -79,15 +66,8 @@ fn with_exceptions(tree: &Tree, exceptions: &[Exception]) -> Vec<Finding> {
     for (exception, _) in exceptions.iter().zip(used).filter(|(_, used)| !used) {
         // An exception for what is not there at all yet harms nobody; one that nothing needs hides the next.
         if tree.files.iter().any(|file| exception.is_for(file)) {
-            let message = format!(
-                "an exception ({}) excuses nothing any more: remove it",
-                exception.reason
-            );
-            findings.push(Finding {
-                path: exception.path.to_owned(),
-                line: None,
-                message,
-            });
+            let message = format!("an exception ({}) excuses nothing any more: remove it", exception.reason);
+            findings.push(Finding { path: exception.path.to_owned(), line: None, message });
         }
     }
     findings
@@ -122,9 +102,7 @@ fn banned(line: &str) -> Vec<(&'static str, &'static str)> {
 
 fn entry(word: &str) -> Option<(&'static str, &'static str)> {
     let singular = word.strip_suffix('s').unwrap_or(word);
-    BANNED
-        .into_iter()
-        .find(|(banned, _)| *banned == word || *banned == singular)
+    BANNED.into_iter().find(|(banned, _)| *banned == word || *banned == singular)
 }
 
 /// A run of letters, cut where the case says that a new word begins; in lower case.
@@ -143,20 +121,14 @@ fn parts(line: &str) -> Vec<Part> {
             gap += 1;
             continue;
         }
-        let before = index
-            .checked_sub(1)
-            .map(|index| characters[index])
-            .filter(|before| before.is_alphabetic());
+        let before = index.checked_sub(1).map(|index| characters[index]).filter(|before| before.is_alphabetic());
         let after_is_lower = characters.get(index + 1).is_some_and(|after| after.is_lowercase());
         let begins = match before {
             None => true,
             Some(before) => character.is_uppercase() && (before.is_lowercase() || after_is_lower),
         };
         if begins {
-            parts.push(Part {
-                word: String::new(),
-                gap,
-            });
+            parts.push(Part { word: String::new(), gap });
             gap = 0;
         }
         if let Some(part) = parts.last_mut() {
@@ -227,12 +199,7 @@ mod tests {
 
     #[test]
     fn an_exception_is_as_narrow_as_it_says() {
-        let exceptions = [Exception {
-            path: "benches/",
-            word: "frontend",
-            line_has: "listen",
-            reason: "a keyword",
-        }];
+        let exceptions = [Exception { path: "benches/", word: "frontend", line_has: "listen", reason: "a keyword" }];
         let findings = |path, text| with_exceptions(&tree_of(path, text), &exceptions).len();
         assert_eq!(findings("benches/a.cfg", "frontend listen\n"), 0);
         assert_eq!(findings("benches/a.cfg", "frontend listen\nfrontend\n"), 1);
@@ -242,16 +209,8 @@ mod tests {
 
     #[test]
     fn an_exception_that_nothing_needs_is_found() {
-        let exceptions = [Exception {
-            path: "benches/",
-            word: "frontend",
-            line_has: "",
-            reason: "a keyword",
-        }];
-        assert_eq!(
-            with_exceptions(&tree_of("benches/a.cfg", "listen\n"), &exceptions).len(),
-            1
-        );
+        let exceptions = [Exception { path: "benches/", word: "frontend", line_has: "", reason: "a keyword" }];
+        assert_eq!(with_exceptions(&tree_of("benches/a.cfg", "listen\n"), &exceptions).len(), 1);
         assert_eq!(with_exceptions(&tree_of("other/a.cfg", "listen\n"), &exceptions), []);
     }
 }

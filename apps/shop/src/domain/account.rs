@@ -39,9 +39,7 @@ impl NewAccount {
     pub fn new(email: &str, name: &str, password: &str) -> Result<Self, ShopError> {
         let chars = password.chars().count();
         if !(8..=200).contains(&chars) {
-            return Err(ShopError::Invalid(
-                "the password must have 8 to 200 characters".to_owned(),
-            ));
+            return Err(ShopError::Invalid("the password must have 8 to 200 characters".to_owned()));
         }
         Ok(Self {
             email: Email::parse(email)?,

@@ -42,20 +42,8 @@ pub const CATEGORIES: [CategoryInfo; 6] = [
         shape: "cup",
         hue: 200,
     },
-    CategoryInfo {
-        slug: "desk",
-        name: "Desk",
-        blurb: "Paper, pens and quiet order",
-        shape: "book",
-        hue: 262,
-    },
-    CategoryInfo {
-        slug: "light",
-        name: "Light",
-        blurb: "Lamps, lanterns and candles",
-        shape: "lamp",
-        hue: 42,
-    },
+    CategoryInfo { slug: "desk", name: "Desk", blurb: "Paper, pens and quiet order", shape: "book", hue: 262 },
+    CategoryInfo { slug: "light", name: "Light", blurb: "Lamps, lanterns and candles", shape: "lamp", hue: 42 },
     CategoryInfo {
         slug: "textiles",
         name: "Textiles",
@@ -131,19 +119,12 @@ impl Sort {
 
     /// The order called `name` in addresses; the default for a name that is unknown.
     pub fn parse(name: &str) -> Self {
-        Self::ALL
-            .iter()
-            .find(|(_, known, _)| *known == name)
-            .map(|(sort, ..)| *sort)
-            .unwrap_or_default()
+        Self::ALL.iter().find(|(_, known, _)| *known == name).map(|(sort, ..)| *sort).unwrap_or_default()
     }
 
     /// Its name in addresses.
     pub fn name(self) -> &'static str {
-        Self::ALL
-            .iter()
-            .find(|(sort, ..)| *sort == self)
-            .map_or("featured", |(_, name, _)| name)
+        Self::ALL.iter().find(|(sort, ..)| *sort == self).map_or("featured", |(_, name, _)| name)
     }
 }
 
@@ -171,12 +152,7 @@ impl ProductQuery {
             "" => None,
             slug => Some(category(slug).ok_or(ShopError::NotFound("category"))?.slug),
         };
-        Ok(Self {
-            words,
-            category,
-            page,
-            sort,
-        })
+        Ok(Self { words, category, page, sort })
     }
 }
 
@@ -230,9 +206,7 @@ impl NewProduct {
             return Err(ShopError::Invalid(format!("the stock must be from 0 to {MAX_UNITS}")));
         }
         let name = bounded_text("name", name, 2, 80)?;
-        let hue = name
-            .bytes()
-            .fold(7_i64, |hash, byte| (hash * 31 + i64::from(byte)) % 360);
+        let hue = name.bytes().fold(7_i64, |hash, byte| (hash * 31 + i64::from(byte)) % 360);
         Ok(Self {
             category: known.slug,
             summary: bounded_text("summary", summary, 2, 160)?,

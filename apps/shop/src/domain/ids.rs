@@ -19,14 +19,9 @@ const ORDER_ID_CHARS: usize = 20;
 /// `chars` characters of five random bits each, from the operating system's generator.
 pub(crate) fn random_token(chars: usize) -> Result<String, ShopError> {
     let mut bytes = vec![0_u8; chars];
-    getrandom::fill(&mut bytes).map_err(|error| ShopError::System {
-        what: "random numbers",
-        source: std::io::Error::other(error),
-    })?;
-    Ok(bytes
-        .into_iter()
-        .map(|byte| char::from(ALPHABET[usize::from(byte & 31)]))
-        .collect())
+    getrandom::fill(&mut bytes)
+        .map_err(|error| ShopError::System { what: "random numbers", source: std::io::Error::other(error) })?;
+    Ok(bytes.into_iter().map(|byte| char::from(ALPHABET[usize::from(byte & 31)])).collect())
 }
 
 fn checked(text: &str, chars: usize) -> Option<String> {

@@ -20,10 +20,7 @@ impl Cents {
         if (1..=MAX_PRICE_CENTS).contains(&cents) {
             return Ok(Self(cents));
         }
-        Err(ShopError::Invalid(format!(
-            "the price must be between €0.01 and {}",
-            Self(MAX_PRICE_CENTS)
-        )))
+        Err(ShopError::Invalid(format!("the price must be between €0.01 and {}", Self(MAX_PRICE_CENTS))))
     }
 
     /// A price as a person types it: `12`, `12.5`, `12.50` or `12,50`.

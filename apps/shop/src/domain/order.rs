@@ -30,9 +30,7 @@ impl OrderStatus {
 
     /// The status called `name`.
     pub fn parse(name: &str) -> Option<Self> {
-        [Self::PendingPayment, Self::Paid, Self::PaymentFailed]
-            .into_iter()
-            .find(|status| status.name() == name)
+        [Self::PendingPayment, Self::Paid, Self::PaymentFailed].into_iter().find(|status| status.name() == name)
     }
 }
 
@@ -94,13 +92,7 @@ pub struct NewOrder {
 impl NewOrder {
     /// An order of a cart.
     pub fn of_cart(key: IdempotencyKey, cart: CartId, email: Email, method: Method) -> Self {
-        Self {
-            key,
-            content: OrderContent::Cart(cart),
-            email,
-            method,
-            account: None,
-        }
+        Self { key, content: OrderContent::Cart(cart), email, method, account: None }
     }
 
     /// An order of the products in `lines`, 1 to 50 of them; a product named twice counts once with the sum.
@@ -121,13 +113,7 @@ impl NewOrder {
             .into_iter()
             .map(|(product, pieces)| Ok((product, Quantity::new(pieces)?)))
             .collect::<Result<_, ShopError>>()?;
-        Ok(Self {
-            key,
-            content: OrderContent::Lines(lines),
-            email,
-            method,
-            account: None,
-        })
+        Ok(Self { key, content: OrderContent::Lines(lines), email, method, account: None })
     }
 
     /// The same order, belonging to an account.

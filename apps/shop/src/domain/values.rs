@@ -23,9 +23,7 @@ impl Quantity {
         if (1..=MAX_QUANTITY).contains(&pieces) {
             return Ok(Self(pieces));
         }
-        Err(ShopError::Invalid(format!(
-            "the quantity must be from 1 to {MAX_QUANTITY}"
-        )))
+        Err(ShopError::Invalid(format!("the quantity must be from 1 to {MAX_QUANTITY}")))
     }
 
     /// The number of pieces.
@@ -61,20 +59,14 @@ impl Email {
             !name.is_empty()
                 && name.len() <= 64
                 && domain.contains('.')
-                && domain
-                    .split('.')
-                    .all(|label| !label.is_empty() && !label.starts_with('-') && !label.ends_with('-'))
+                && domain.split('.').all(|label| !label.is_empty() && !label.starts_with('-') && !label.ends_with('-'))
                 && domain.chars().all(|c| c.is_alphanumeric() || c == '.' || c == '-')
         });
-        let plain = !text
-            .chars()
-            .any(|c| c.is_whitespace() || c.is_control() || "<>\"',;()".contains(c));
+        let plain = !text.chars().any(|c| c.is_whitespace() || c.is_control() || "<>\"',;()".contains(c));
         if shaped && plain && text.len() <= MAX_EMAIL_CHARS {
             return Ok(Self(text.to_lowercase()));
         }
-        Err(ShopError::Invalid(
-            "enter an e-mail address like name@example.com".to_owned(),
-        ))
+        Err(ShopError::Invalid("enter an e-mail address like name@example.com".to_owned()))
     }
 
     /// An address read back from the database, where only checked ones are written.
@@ -104,9 +96,7 @@ impl IdempotencyKey {
         if (1..=MAX_KEY_CHARS).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic()) {
             return Ok(Self(text.to_owned()));
         }
-        Err(ShopError::BadRequest(format!(
-            "an Idempotency-Key is 1 to {MAX_KEY_CHARS} visible ASCII characters"
-        )))
+        Err(ShopError::BadRequest(format!("an Idempotency-Key is 1 to {MAX_KEY_CHARS} visible ASCII characters")))
     }
 
     /// The key.
@@ -121,19 +111,13 @@ pub(crate) fn bounded_text(what: &str, text: &str, min: usize, max: usize) -> Re
     let text = text.trim();
     let chars = text.chars().count();
     if chars < min {
-        return Err(ShopError::Invalid(format!(
-            "the {what} needs at least {min} characters"
-        )));
+        return Err(ShopError::Invalid(format!("the {what} needs at least {min} characters")));
     }
     if chars > max {
-        return Err(ShopError::Invalid(format!(
-            "the {what} may have at most {max} characters"
-        )));
+        return Err(ShopError::Invalid(format!("the {what} may have at most {max} characters")));
     }
     if text.chars().any(|c| c.is_control() && c != '\n' && c != '\r') {
-        return Err(ShopError::Invalid(format!(
-            "the {what} contains characters that cannot be shown"
-        )));
+        return Err(ShopError::Invalid(format!("the {what} contains characters that cannot be shown")));
     }
     Ok(text.to_owned())
 }
@@ -145,9 +129,7 @@ mod tests {
     #[test]
     fn addresses_need_a_name_and_a_dotted_domain() {
         assert_eq!(Email::parse(" Ada@Example.com ").unwrap().as_str(), "ada@example.com");
-        for text in [
-            "", "a", "a@b", "@b.c", "a@b..c", "a b@c.de", "a@-b.c", "a@b.c\n", "a@b@c.de", "a<b@c.de",
-        ] {
+        for text in ["", "a", "a@b", "@b.c", "a@b..c", "a b@c.de", "a@-b.c", "a@b.c\n", "a@b@c.de", "a<b@c.de"] {
             if text == "a@b.c\n" {
                 assert!(Email::parse(text).is_ok(), "surrounding white space is removed");
             } else {

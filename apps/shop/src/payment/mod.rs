@@ -31,27 +31,17 @@ impl Method {
     pub const ALL: [(Self, &'static str, &'static str); 3] = [
         (Self::TestCard, "test-card", "Test card, approved"),
         (Self::TestDeclined, "test-declined", "Test card, declined"),
-        (
-            Self::TestUnreliable,
-            "test-unreliable",
-            "Test card, answers at the second attempt",
-        ),
+        (Self::TestUnreliable, "test-unreliable", "Test card, answers at the second attempt"),
     ];
 
     /// Its name in the API and in the database.
     pub fn name(self) -> &'static str {
-        Self::ALL
-            .iter()
-            .find(|(method, ..)| *method == self)
-            .map_or("test-card", |(_, name, _)| name)
+        Self::ALL.iter().find(|(method, ..)| *method == self).map_or("test-card", |(_, name, _)| name)
     }
 
     /// The method called `name`.
     pub fn parse(name: &str) -> Option<Self> {
-        Self::ALL
-            .iter()
-            .find(|(_, known, _)| *known == name)
-            .map(|(method, ..)| *method)
+        Self::ALL.iter().find(|(_, known, _)| *known == name).map(|(method, ..)| *method)
     }
 }
 

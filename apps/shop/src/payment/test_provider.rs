@@ -64,9 +64,7 @@ impl PaymentProvider for TestProvider {
     fn charge(&self, charge: Charge) -> ChargeFuture<'_> {
         Box::pin(async move {
             let answered = self.store.write(move |transaction| record(transaction, &charge)).await;
-            answered
-                .map_err(|error| PaymentError::Record(Box::new(error)))?
-                .ok_or(PaymentError::NoAnswer)
+            answered.map_err(|error| PaymentError::Record(Box::new(error)))?.ok_or(PaymentError::NoAnswer)
         })
     }
 }
@@ -98,25 +96,14 @@ fn record(transaction: &Transaction<'_>, charge: &Charge) -> Result<Option<Charg
              VALUES (?1, ?2, ?3, ?4, ?5, 1, ?6)
              ON CONFLICT (idempotency_key) DO UPDATE SET outcome = excluded.outcome",
         )?
-        .execute(params![
-            charge.key,
-            charge.order.as_str(),
-            charge.amount.0,
-            outcome,
-            reference,
-            now_ms()
-        ])?;
+        .execute(params![charge.key, charge.order.as_str(), charge.amount.0, outcome, reference, now_ms()])?;
     Ok((outcome != "unanswered").then(|| answer(outcome, &reference)))
 }
 
 fn answer(outcome: &str, reference: &str) -> ChargeOutcome {
     if outcome == "approved" {
-        ChargeOutcome::Approved {
-            reference: reference.to_owned(),
-        }
+        ChargeOutcome::Approved { reference: reference.to_owned() }
     } else {
-        ChargeOutcome::Declined {
-            reason: "the bank declined the card".to_owned(),
-        }
+        ChargeOutcome::Declined { reason: "the bank declined the card".to_owned() }
     }
 }

@@ -26,16 +26,9 @@ impl Store {
                 params![email.as_str(), name, password_hash, staff, now_ms()],
             )?;
             if created == 0 {
-                return Err(ShopError::Conflict(
-                    "there is an account with this address; sign in instead".to_owned(),
-                ));
+                return Err(ShopError::Conflict("there is an account with this address; sign in instead".to_owned()));
             }
-            Ok(Account {
-                id: transaction.last_insert_rowid(),
-                email,
-                name,
-                staff,
-            })
+            Ok(Account { id: transaction.last_insert_rowid(), email, name, staff })
         })
         .await
     }
@@ -110,12 +103,7 @@ fn session(connection: &Connection, token: &str) -> Result<Option<Session>, Shop
             "SELECT a.id, a.email, a.name, a.staff, s.csrf FROM sessions s JOIN accounts a ON a.id = s.account_id
              WHERE s.token = ?1 AND s.expires_ms >= ?2",
         )?
-        .query_row(params![token, now_ms()], |row| {
-            Ok(Session {
-                account: read_account(row)?,
-                csrf: row.get(4)?,
-            })
-        })
+        .query_row(params![token, now_ms()], |row| Ok(Session { account: read_account(row)?, csrf: row.get(4)? }))
         .optional()?)
 }
 
@@ -129,10 +117,5 @@ fn pieces(connection: &Connection, cart: &CartId) -> Result<i64, ShopError> {
 }
 
 fn read_account(row: &Row<'_>) -> rusqlite::Result<Account> {
-    Ok(Account {
-        id: row.get(0)?,
-        email: Email::stored(row.get(1)?),
-        name: row.get(2)?,
-        staff: row.get(3)?,
-    })
+    Ok(Account { id: row.get(0)?, email: Email::stored(row.get(1)?), name: row.get(2)?, staff: row.get(3)? })
 }

@@ -118,17 +118,13 @@ fn touch(transaction: &Transaction<'_>, id: &CartId) -> Result<(), ShopError> {
         .optional()?;
     match order {
         None => Err(ShopError::NotFound("cart")),
-        Some(Some(_)) => Err(ShopError::Conflict(
-            "this cart was ordered already and cannot be changed".to_owned(),
-        )),
+        Some(Some(_)) => Err(ShopError::Conflict("this cart was ordered already and cannot be changed".to_owned())),
         Some(None) => Ok(()),
     }
 }
 
 fn put(transaction: &Transaction<'_>, cart: &CartId, product: ProductId, quantity: Quantity) -> Result<(), ShopError> {
-    let known = transaction
-        .prepare_cached("SELECT 1 FROM products WHERE id = ?1")?
-        .exists([product])?;
+    let known = transaction.prepare_cached("SELECT 1 FROM products WHERE id = ?1")?.exists([product])?;
     if !known {
         return Err(ShopError::NotFound("product"));
     }
@@ -142,9 +138,7 @@ fn put(transaction: &Transaction<'_>, cart: &CartId, product: ProductId, quantit
         .prepare_cached("SELECT count(*) FROM cart_items WHERE cart_id = ?1")?
         .query_row([cart.as_str()], |row| row.get(0))?;
     if usize::try_from(lines).is_ok_and(|lines| lines > MAX_ORDER_LINES) {
-        return Err(ShopError::Invalid(format!(
-            "a cart holds at most {MAX_ORDER_LINES} different products"
-        )));
+        return Err(ShopError::Invalid(format!("a cart holds at most {MAX_ORDER_LINES} different products")));
     }
     Ok(())
 }
@@ -173,14 +167,6 @@ pub(super) fn load(connection: &Connection, id: &CartId) -> Result<Cart, ShopErr
         })
     })?;
     let items = rows.collect::<Result<Vec<_>, _>>()?;
-    let total_cents = items
-        .iter()
-        .map(|line| line.unit_price_cents.times(line.quantity))
-        .sum();
-    Ok(Cart {
-        id: id.clone(),
-        items,
-        total_cents,
-        order: order.as_deref().and_then(OrderId::parse),
-    })
+    let total_cents = items.iter().map(|line| line.unit_price_cents.times(line.quantity)).sum();
+    Ok(Cart { id: id.clone(), items, total_cents, order: order.as_deref().and_then(OrderId::parse) })
 }

@@ -76,10 +76,7 @@ impl Store {
                     now_ms()
                 ])?;
             let id = transaction.last_insert_rowid();
-            transaction.execute(
-                "INSERT INTO stock (product_id, units) VALUES (?1, ?2)",
-                params![id, new.stock],
-            )?;
+            transaction.execute("INSERT INTO stock (product_id, units) VALUES (?1, ?2)", params![id, new.stock])?;
             find(transaction, id)
         })
         .await
@@ -89,10 +86,7 @@ impl Store {
 fn find(connection: &Connection, id: ProductId) -> Result<Product, ShopError> {
     let sql = format!("SELECT {COLUMNS} FROM products p JOIN stock s ON s.product_id = p.id WHERE p.id = ?1");
     let mut statement = connection.prepare_cached(&sql)?;
-    statement
-        .query_row([id], read_product)
-        .optional()?
-        .ok_or(ShopError::NotFound("product"))
+    statement.query_row([id], read_product).optional()?.ok_or(ShopError::NotFound("product"))
 }
 
 fn page(connection: &Connection, query: &ProductQuery) -> Result<ProductPage, ShopError> {
@@ -129,12 +123,7 @@ fn page(connection: &Connection, query: &ProductQuery) -> Result<ProductPage, Sh
         connection.prepare_cached(&format!("SELECT {COLUMNS} {from} ORDER BY {order} LIMIT ? OFFSET ?"))?;
     let rows = statement.query_map(params_from_iter(&values), read_product)?;
     let items = rows.collect::<Result<_, _>>()?;
-    Ok(ProductPage {
-        items,
-        page: query.page,
-        pages: ((total + PAGE_SIZE - 1) / PAGE_SIZE).max(1),
-        total,
-    })
+    Ok(ProductPage { items, page: query.page, pages: ((total + PAGE_SIZE - 1) / PAGE_SIZE).max(1), total })
 }
 
 /// What somebody typed as an FTS5 expression: every word must occur, the last letters of a word may be missing.
@@ -147,11 +136,7 @@ fn match_expression(words: &str) -> String {
         .map(|word| format!("\"{word}\"*"))
         .collect();
     // A search for nothing but punctuation finds nothing.
-    if terms.is_empty() {
-        "\"\"".to_owned()
-    } else {
-        terms.join(" ")
-    }
+    if terms.is_empty() { "\"\"".to_owned() } else { terms.join(" ") }
 }
 
 fn read_product(row: &Row<'_>) -> rusqlite::Result<Product> {

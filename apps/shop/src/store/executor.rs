@@ -43,10 +43,7 @@ impl Executor {
             std::thread::Builder::new()
                 .name(name.to_owned())
                 .spawn(move || serve(&mut connection, &patience, &jobs))
-                .map_err(|source| ShopError::System {
-                    what: "a database thread",
-                    source,
-                })?;
+                .map_err(|source| ShopError::System { what: "a database thread", source })?;
         }
         Ok(Self { queue, wait })
     }
@@ -61,10 +58,7 @@ impl Executor {
         let work = Box::new(move |connection: &mut Connection| {
             let _nobody_waits_any_more = answer.send(work(connection));
         });
-        match self.queue.try_send(Job {
-            deadline: Instant::now() + self.wait,
-            work,
-        }) {
+        match self.queue.try_send(Job { deadline: Instant::now() + self.wait, work }) {
             Ok(()) => {}
             Err(TrySendError::Full(_)) => return Err(ShopError::Unavailable("too much work is waiting")),
             Err(TrySendError::Disconnected(_)) => {
@@ -72,9 +66,7 @@ impl Executor {
             }
         }
         // The answer is dropped unsent by work that panicked or that was too late to begin.
-        answered
-            .await
-            .unwrap_or(Err(ShopError::Unavailable("the work waited too long or failed")))
+        answered.await.unwrap_or(Err(ShopError::Unavailable("the work waited too long or failed")))
     }
 }
 
@@ -104,10 +96,7 @@ pub(super) struct Patience {
 
 impl Default for Patience {
     fn default() -> Self {
-        Self {
-            started: Instant::now(),
-            ends_after_ms: Arc::default(),
-        }
+        Self { started: Instant::now(), ends_after_ms: Arc::default() }
     }
 }
 
@@ -115,8 +104,7 @@ impl Patience {
     /// Waits for locks until `left` from now.
     pub(super) fn renew(&self, left: Duration) {
         let end = self.started.elapsed() + left;
-        self.ends_after_ms
-            .store(u64::try_from(end.as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
+        self.ends_after_ms.store(u64::try_from(end.as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
     }
 
     pub(super) fn has_some_left(&self) -> bool {

@@ -23,10 +23,7 @@ pub(super) fn migrate(connection: &mut Connection) -> Result<(), ShopError> {
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     let found = version(&transaction)?;
     let applied = usize::try_from(found).unwrap_or(usize::MAX);
-    let missing = MIGRATIONS.get(applied..).ok_or(ShopError::SchemaTooNew {
-        found,
-        known: i64::from(KNOWN),
-    })?;
+    let missing = MIGRATIONS.get(applied..).ok_or(ShopError::SchemaTooNew { found, known: i64::from(KNOWN) })?;
     for migration in missing {
         migration(&transaction)?;
     }
@@ -41,17 +38,12 @@ pub(super) fn migrate(connection: &mut Connection) -> Result<(), ShopError> {
 pub(super) fn check_version(connection: &Connection) -> Result<(), ShopError> {
     match version(connection)? {
         found if found == i64::from(KNOWN) => Ok(()),
-        found => Err(ShopError::SchemaTooNew {
-            found,
-            known: i64::from(KNOWN),
-        }),
+        found => Err(ShopError::SchemaTooNew { found, known: i64::from(KNOWN) }),
     }
 }
 
 fn version(connection: &Connection) -> Result<i64, ShopError> {
-    Ok(connection
-        .prepare_cached("PRAGMA user_version")?
-        .query_row([], |row| row.get(0))?)
+    Ok(connection.prepare_cached("PRAGMA user_version")?.query_row([], |row| row.get(0))?)
 }
 
 fn first_schema(transaction: &Transaction<'_>) -> Result<(), ShopError> {

@@ -53,10 +53,7 @@ impl Store {
     /// Opens the file at `path`, creates it if needed, and brings its schema and catalogue up to date. Several
     /// processes may do so at the same moment: one of them does the work, the others wait for it. Blocks.
     pub fn open(path: &Path) -> Result<Self, ShopError> {
-        open(path).map_err(|source| ShopError::Open {
-            path: path.display().to_string(),
-            source: Box::new(source),
-        })
+        open(path).map_err(|source| ShopError::Open { path: path.display().to_string(), source: Box::new(source) })
     }
 
     /// Runs `work` on a connection that reads.
@@ -122,9 +119,7 @@ fn open(path: &Path) -> Result<Store, ShopError> {
         .collect::<Result<Vec<_>, ShopError>>()?;
     let writer = Executor::start("shop-writer", vec![(connection, patience)], QUEUE_LENGTH, LOCK_WAIT)?;
     let readers = Executor::start("shop-reader", readers, QUEUE_LENGTH, LOCK_WAIT)?;
-    Ok(Store {
-        inner: Arc::new(Inner { writer, readers }),
-    })
+    Ok(Store { inner: Arc::new(Inner { writer, readers }) })
 }
 
 fn connect(path: &Path, patience: &Patience) -> Result<Connection, ShopError> {

@@ -38,15 +38,13 @@ impl Store {
     /// Every order that was placed under `key`: none or one, since keys are unique. A list, because that is what
     /// a ledger has to be able to disprove.
     pub async fn orders_under(&self, key: IdempotencyKey) -> Result<Vec<Order>, ShopError> {
-        self.read(move |connection| list(connection, "o.idempotency_key = ?1 LIMIT 100", &key.as_str()))
-            .await
+        self.read(move |connection| list(connection, "o.idempotency_key = ?1 LIMIT 100", &key.as_str())).await
     }
 
     /// The newest orders of an account, newest first.
     pub async fn orders_of(&self, account: AccountId) -> Result<Vec<Order>, ShopError> {
         let condition = format!("o.account_id = ?1 ORDER BY o.created_ms DESC LIMIT {SHOWN_ORDERS}");
-        self.read(move |connection| list(connection, &condition, &account))
-            .await
+        self.read(move |connection| list(connection, &condition, &account)).await
     }
 }
 
@@ -58,9 +56,7 @@ fn place(transaction: &Transaction<'_>, new: &NewOrder, id: OrderId) -> Result<P
         .optional()?;
     if let Some((before, used_for)) = before {
         if used_for != fingerprint {
-            return Err(ShopError::Invalid(
-                "this Idempotency-Key was used for a different order".to_owned(),
-            ));
+            return Err(ShopError::Invalid("this Idempotency-Key was used for a different order".to_owned()));
         }
         let before = OrderId::parse(&before).ok_or_else(|| ShopError::Damaged(format!("order {before}")))?;
         return Ok(Placed::Before(find(transaction, &before)?));
@@ -72,10 +68,7 @@ fn place(transaction: &Transaction<'_>, new: &NewOrder, id: OrderId) -> Result<P
     let order = Order {
         id,
         status: OrderStatus::PendingPayment,
-        total_cents: items
-            .iter()
-            .map(|item| item.unit_price_cents.times(item.quantity))
-            .sum(),
+        total_cents: items.iter().map(|item| item.unit_price_cents.times(item.quantity)).sum(),
         currency: "EUR",
         items,
         created_ms: now_ms(),
@@ -93,9 +86,7 @@ fn lines(transaction: &Transaction<'_>, content: &OrderContent) -> Result<Vec<Or
         OrderContent::Cart(id) => {
             let cart = carts::load(transaction, id)?;
             if let Some(order) = cart.order {
-                return Err(ShopError::Conflict(format!(
-                    "this cart was ordered already: order {order}"
-                )));
+                return Err(ShopError::Conflict(format!("this cart was ordered already: order {order}")));
             }
             if cart.items.is_empty() {
                 return Err(ShopError::Invalid("the cart is empty".to_owned()));
@@ -116,12 +107,7 @@ fn lines(transaction: &Transaction<'_>, content: &OrderContent) -> Result<Vec<Or
             .query_row([product], |row| Ok((row.get(0)?, row.get(1)?)))
             .optional()?
             .ok_or_else(|| ShopError::Invalid(format!("there is no product {product}")))?;
-        items.push(OrderLine {
-            product: *product,
-            name,
-            quantity: quantity.pieces(),
-            unit_price_cents: Cents(price),
-        });
+        items.push(OrderLine { product: *product, name, quantity: quantity.pieces(), unit_price_cents: Cents(price) });
     }
     Ok(items)
 }
@@ -162,13 +148,7 @@ fn insert(transaction: &Transaction<'_>, new: &NewOrder, order: &Order, fingerpr
         "INSERT INTO order_items (order_id, product_id, name, quantity, unit_price_cents) VALUES (?1, ?2, ?3, ?4, ?5)",
     )?;
     for item in &order.items {
-        let values = params![
-            order.id.as_str(),
-            item.product,
-            item.name,
-            item.quantity,
-            item.unit_price_cents.0
-        ];
+        let values = params![order.id.as_str(), item.product, item.name, item.quantity, item.unit_price_cents.0];
         statement.execute(values)?;
     }
     transaction
@@ -191,9 +171,7 @@ fn insert(transaction: &Transaction<'_>, new: &NewOrder, order: &Order, fingerpr
 }
 
 pub(super) fn find(connection: &Connection, id: &OrderId) -> Result<Order, ShopError> {
-    list(connection, "o.id = ?1", &id.as_str())?
-        .pop()
-        .ok_or(ShopError::NotFound("order"))
+    list(connection, "o.id = ?1", &id.as_str())?.pop().ok_or(ShopError::NotFound("order"))
 }
 
 /// Orders with their lines, in two statements.

@@ -80,24 +80,13 @@ mod tests {
         let mut names = std::collections::HashSet::new();
         for seed in super::seeds() {
             let texts = (seed.summary, seed.description);
-            NewProduct::new(
-                seed.name,
-                seed.category,
-                texts,
-                Cents(seed.price_cents),
-                seed.stock,
-                seed.shape,
-            )
-            .unwrap_or_else(|error| panic!("{}: {error}", seed.name));
+            NewProduct::new(seed.name, seed.category, texts, Cents(seed.price_cents), seed.stock, seed.shape)
+                .unwrap_or_else(|error| panic!("{}: {error}", seed.name));
             assert!(names.insert(seed.name), "{} twice", seed.name);
         }
         assert!(names.len() >= 60, "only {} products", names.len());
         for category in &CATEGORIES {
-            assert!(
-                super::seeds().filter(|seed| seed.category == category.slug).count() >= 9,
-                "{}",
-                category.slug
-            );
+            assert!(super::seeds().filter(|seed| seed.category == category.slug).count() >= 9, "{}", category.slug);
         }
     }
 }

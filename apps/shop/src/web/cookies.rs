@@ -37,7 +37,5 @@ pub(super) fn forget(name: &str) -> String {
 
 /// Whether the browser speaks HTTPS, as the proxy in front of the shop says.
 pub(super) fn is_secure(headers: &HeaderMap) -> bool {
-    headers
-        .get("x-forwarded-proto")
-        .is_some_and(|protocol| protocol == "https")
+    headers.get("x-forwarded-proto").is_some_and(|protocol| protocol == "https")
 }

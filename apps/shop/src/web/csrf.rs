@@ -17,17 +17,12 @@ pub(super) fn check(expected: &str, carried: &str) -> Result<(), ShopError> {
     if is_same(expected, carried) {
         return Ok(());
     }
-    Err(ShopError::Forbidden(
-        "the form has expired; go back, reload the page and send it again",
-    ))
+    Err(ShopError::Forbidden("the form has expired; go back, reload the page and send it again"))
 }
 
 /// Compares without ending at the first difference, so that the time taken tells nothing about the secret.
 pub(super) fn is_same(expected: &str, carried: &str) -> bool {
-    let differences = expected
-        .bytes()
-        .zip(carried.bytes())
-        .fold(0, |differences, (a, b)| differences | (a ^ b));
+    let differences = expected.bytes().zip(carried.bytes()).fold(0, |differences, (a, b)| differences | (a ^ b));
     expected.len() == carried.len() && !expected.is_empty() && differences == 0
 }
 

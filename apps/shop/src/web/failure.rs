@@ -46,21 +46,13 @@ impl IntoResponse for ShopError {
             | Self::Damaged(_) => (StatusCode::INTERNAL_SERVER_ERROR, None),
         };
         let failure = if self.is_ours() {
-            Failure {
-                message: words(status).to_owned(),
-                ours: Some(self.to_string()),
-            }
+            Failure { message: words(status).to_owned(), ours: Some(self.to_string()) }
         } else {
-            Failure {
-                message: self.to_string(),
-                ours: None,
-            }
+            Failure { message: self.to_string(), ours: None }
         };
         let mut response = status.into_response();
         if let Some(seconds) = retry_after_s {
-            response
-                .headers_mut()
-                .insert(header::RETRY_AFTER, HeaderValue::from_static(seconds));
+            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static(seconds));
         }
         response.extensions_mut().insert(failure);
         response
@@ -86,10 +78,7 @@ pub(super) async fn render(State(app): State<Arc<App>>, request: Request, next: 
         return response;
     }
     let failure = response.extensions().get::<Failure>().cloned();
-    let failure = failure.unwrap_or_else(|| Failure {
-        message: words(status).to_owned(),
-        ours: None,
-    });
+    let failure = failure.unwrap_or_else(|| Failure { message: words(status).to_owned(), ours: None });
     if let Some(cause) = &failure.ours {
         let request_id = id.as_ref().and_then(|id| id.0.to_str().ok()).unwrap_or_default();
         tracing::error!(cause, path, request_id, status = status.as_u16(), "a request failed");
@@ -101,9 +90,7 @@ pub(super) async fn render(State(app): State<Arc<App>>, request: Request, next: 
     } else {
         ("text/html; charset=utf-8", page(&app, status, &failure.message))
     };
-    parts
-        .headers
-        .insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
+    parts.headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
     parts.headers.remove(header::CONTENT_LENGTH);
     Response::from_parts(parts, Body::from(body))
 }
@@ -129,10 +116,7 @@ fn page(app: &App, status: StatusCode, message: &str) -> String {
 /// `text` with a capital and a full stop, as a page shows it.
 pub(super) fn sentence(text: &str) -> String {
     let mut chars = text.chars();
-    let capital: String = chars
-        .next()
-        .map(|first| first.to_uppercase().collect())
-        .unwrap_or_default();
+    let capital: String = chars.next().map(|first| first.to_uppercase().collect()).unwrap_or_default();
     let stop = if text.ends_with(['.', '!', '?']) { "" } else { "." };
     format!("{capital}{}{stop}", chars.as_str())
 }

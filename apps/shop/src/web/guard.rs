@@ -31,9 +31,8 @@ pub(super) async fn every_request(mut request: Request, next: Next) -> Response 
     let path = request.uri().path().to_owned();
     request.extensions_mut().insert(RequestId(id.clone()));
     let answer = tokio::time::timeout(REQUEST_WAIT, next.run(request));
-    let mut response = answer
-        .await
-        .unwrap_or_else(|_| ShopError::Unavailable("the request took too long").into_response());
+    let mut response =
+        answer.await.unwrap_or_else(|_| ShopError::Unavailable("the request took too long").into_response());
     tracing::debug!(
         target: "evenkeel_shop::request",
         request_id = id.to_str().unwrap_or_default(),
@@ -53,19 +52,14 @@ pub(super) async fn every_request(mut request: Request, next: Next) -> Response 
     for (name, value) in strict {
         headers.insert(name, HeaderValue::from_static(value));
     }
-    headers
-        .entry(header::CACHE_CONTROL)
-        .or_insert(HeaderValue::from_static("no-cache"));
+    headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-cache"));
     response
 }
 
 /// Whether a browser says that another site made it send this (<https://www.w3.org/TR/fetch-metadata/>).
 pub(super) fn is_from_elsewhere(method: &Method, headers: &HeaderMap) -> bool {
     let changes = !matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS);
-    changes
-        && headers
-            .get("sec-fetch-site")
-            .is_some_and(|site| site == "cross-site" || site == "same-site")
+    changes && headers.get("sec-fetch-site").is_some_and(|site| site == "cross-site" || site == "same-site")
 }
 
 /// The identifier the request came with, if it is short and plain, else a new one.

@@ -51,15 +51,7 @@ impl FromRequestParts<Arc<App>> for Visitor {
             (None, None) => (None, csrf::fresh()?),
         };
         let secure = cookies::is_secure(&parts.headers);
-        Ok(Self {
-            account,
-            token,
-            cart,
-            pieces,
-            csrf,
-            csrf_is_new,
-            secure,
-        })
+        Ok(Self { account, token, cart, pieces, csrf, csrf_is_new, secure })
     }
 }
 
@@ -67,9 +59,7 @@ impl Visitor {
     /// Fails unless a form carried the secret of this visitor.
     pub(super) fn check_form(&self, carried: &str) -> Result<(), ShopError> {
         if self.csrf_is_new {
-            return Err(ShopError::Forbidden(
-                "the form needs cookies; allow them, go back and reload the page",
-            ));
+            return Err(ShopError::Forbidden("the form needs cookies; allow them, go back and reload the page"));
         }
         csrf::check(&self.csrf, carried)
     }

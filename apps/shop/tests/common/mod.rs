@@ -44,12 +44,8 @@ impl Instance {
 
     /// The same with the rest of its log.
     pub(crate) fn spawn_with_log(mut command: Command, database: &Path) -> (Self, BufReader<ChildStderr>) {
-        let mut child = command
-            .args(["--port", "0", "--database"])
-            .arg(database)
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
+        let mut child =
+            command.args(["--port", "0", "--database"]).arg(database).stderr(Stdio::piped()).spawn().unwrap();
         let mut log = BufReader::new(child.stderr.take().unwrap());
         let mut said = String::new();
         let address = loop {
@@ -119,18 +115,14 @@ impl Answer {
     }
 
     pub(crate) fn header(&self, name: &str) -> Option<&str> {
-        self.headers
-            .iter()
-            .find(|(known, _)| known == name)
-            .map(|(_, value)| value.as_str())
+        self.headers.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
     }
 
     /// The `name=value` part of a cookie that was set.
     pub(crate) fn cookie(&self, name: &str) -> Option<String> {
         let starts = format!("{name}=");
         let set = self.headers.iter().filter(|(known, _)| known == "set-cookie");
-        set.map(|(_, value)| value.split(';').next().unwrap().to_owned())
-            .find(|pair| pair.starts_with(&starts))
+        set.map(|(_, value)| value.split(';').next().unwrap().to_owned()).find(|pair| pair.starts_with(&starts))
     }
 }
 
@@ -161,19 +153,9 @@ pub(crate) fn request(
         .map(|line| line.split_once(": ").unwrap())
         .map(|(name, value)| (name.to_ascii_lowercase(), value.to_owned()))
         .collect();
-    let answer = Answer {
-        status,
-        headers,
-        body: body.to_owned(),
-    };
-    let length = answer
-        .header("content-length")
-        .map_or(0, |length| length.parse().unwrap());
-    if answer.body.len() < length {
-        Err(cut_off())
-    } else {
-        Ok(answer)
-    }
+    let answer = Answer { status, headers, body: body.to_owned() };
+    let length = answer.header("content-length").map_or(0, |length| length.parse().unwrap());
+    if answer.body.len() < length { Err(cut_off()) } else { Ok(answer) }
 }
 
 pub(crate) fn get(address: SocketAddr, path: &str) -> Answer {
@@ -194,27 +176,16 @@ pub(crate) fn send_json(
 
 /// Sends a form as a browser would.
 pub(crate) fn send_form(address: SocketAddr, path: &str, cookies: &str, fields: &[(&str, &str)]) -> Answer {
-    let escape = |text: &str| {
-        text.bytes()
-            .fold(String::new(), |escaped, byte| format!("{escaped}%{byte:02X}"))
-    };
-    let body: Vec<_> = fields
-        .iter()
-        .map(|(name, value)| format!("{name}={}", escape(value)))
-        .collect();
-    let headers = [
-        ("Content-Type", "application/x-www-form-urlencoded"),
-        ("Cookie", cookies),
-    ];
+    let escape = |text: &str| text.bytes().fold(String::new(), |escaped, byte| format!("{escaped}%{byte:02X}"));
+    let body: Vec<_> = fields.iter().map(|(name, value)| format!("{name}={}", escape(value))).collect();
+    let headers = [("Content-Type", "application/x-www-form-urlencoded"), ("Cookie", cookies)];
     request(address, "POST", path, &headers, &body.join("&")).unwrap()
 }
 
 /// The value of the first hidden field `name` in a page.
 pub(crate) fn hidden(page: &str, name: &str) -> String {
     let mark = format!("name=\"{name}\" value=\"");
-    let (_, rest) = page
-        .split_once(&mark)
-        .unwrap_or_else(|| panic!("no field {name} in {page}"));
+    let (_, rest) = page.split_once(&mark).unwrap_or_else(|| panic!("no field {name} in {page}"));
     rest.split('"').next().unwrap().to_owned()
 }
 

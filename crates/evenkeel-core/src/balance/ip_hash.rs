@@ -72,10 +72,7 @@ mod tests {
         let all = candidates(&[1, 1, 1]);
         for n in 0..50u32 {
             let v4 = Ipv4Addr::from_bits(n * 77);
-            assert_eq!(
-                ip_hash(&all, IpAddr::V4(v4)),
-                ip_hash(&all, IpAddr::V6(v4.to_ipv6_mapped()))
-            );
+            assert_eq!(ip_hash(&all, IpAddr::V4(v4)), ip_hash(&all, IpAddr::V6(v4.to_ipv6_mapped())));
         }
         assert_eq!(ip_hash(&[], client(1)), None);
     }

@@ -30,11 +30,6 @@ pub struct Candidate {
 
 #[cfg(test)]
 pub(crate) fn candidates(weights: &[u16]) -> Vec<Candidate> {
-    let made = weights.iter().zip(1..).map(|(&weight, key)| Candidate {
-        key,
-        weight,
-        in_flight: 0,
-        open: true,
-    });
+    let made = weights.iter().zip(1..).map(|(&weight, key)| Candidate { key, weight, in_flight: 0, open: true });
     made.collect()
 }

@@ -32,9 +32,7 @@ impl Drill for HangInstance {
     }
 
     fn judge_more(&self, observed: &Observed) -> Vec<Result<String, String>> {
-        let frozen_for = observed
-            .released_at_ms
-            .map(|at| at.saturating_sub(observed.fault_at_ms));
+        let frozen_for = observed.released_at_ms.map(|at| at.saturating_sub(observed.fault_at_ms));
         let before_release = match (observed.detected_at_ms, observed.released_at_ms) {
             (Some(detected), Some(released)) => detected <= released,
             (detected, _) => detected.is_some(),
@@ -43,9 +41,7 @@ impl Drill for HangInstance {
             Ok("the frozen instance was noticed while it was frozen".to_owned())
         } else {
             let how_long = frozen_for.map_or_else(String::new, |ms| format!(" in {}", in_words(ms)));
-            Err(format!(
-                "the frozen instance was not noticed{how_long}: requests were still meant for it"
-            ))
+            Err(format!("the frozen instance was not noticed{how_long}: requests were still meant for it"))
         }]
     }
 }

@@ -92,9 +92,5 @@ impl fmt::Display for Fault {
 
 /// A time as people read it: milliseconds below a second, else seconds with one decimal.
 pub fn in_words(ms: u64) -> String {
-    if ms < 1000 {
-        format!("{ms} ms")
-    } else {
-        format!("{}.{} s", ms / 1000, ms % 1000 / 100)
-    }
+    if ms < 1000 { format!("{ms} ms") } else { format!("{}.{} s", ms / 1000, ms % 1000 / 100) }
 }

@@ -134,11 +134,7 @@ pub fn plan(drill: &dyn Drill, stack: &Stack, status: &Status, wish: &Wish) -> R
         notes.push("there is only one instance: requests can only be held until it is back".to_owned());
     }
     let fault = drill.fault(wish.for_ms.unwrap_or(FOR_MS));
-    let lasts_ms = if let Fault::Freeze { for_ms } = fault {
-        for_ms
-    } else {
-        0
-    };
+    let lasts_ms = if let Fault::Freeze { for_ms } = fault { for_ms } else { 0 };
     Ok(Plan {
         drill: drill.name().to_owned(),
         subject,
@@ -157,26 +153,14 @@ pub fn plan(drill: &dyn Drill, stack: &Stack, status: &Status, wish: &Wish) -> R
 impl Plan {
     /// The plan as numbered lines that are shown before it is carried out.
     pub fn lines(&self) -> Vec<String> {
-        let host = self
-            .host
-            .as_ref()
-            .map_or_else(|| self.address.to_string(), Clone::clone);
-        let writing = self
-            .writes
-            .as_ref()
-            .map_or_else(String::new, |writes| format!(" and write POST {}", writes.post));
+        let host = self.host.as_ref().map_or_else(|| self.address.to_string(), Clone::clone);
+        let writing =
+            self.writes.as_ref().map_or_else(String::new, |writes| format!(" and write POST {}", writes.post));
         let Subject { instance, pid, .. } = &self.subject;
         let mut lines = vec![
             format!("clients read GET {}{writing} at {host} through the edge", self.read),
-            format!(
-                "after {}: {} to {instance}, process {pid}",
-                in_words(self.baseline_ms),
-                self.fault
-            ),
-            format!(
-                "wait until every instance is healthy again, at most {}",
-                in_words(self.recover_within_ms)
-            ),
+            format!("after {}: {} to {instance}, process {pid}", in_words(self.baseline_ms), self.fault),
+            format!("wait until every instance is healthy again, at most {}", in_words(self.recover_within_ms)),
         ];
         if self.writes.is_some() {
             lines.push("look for every write that was acknowledged: none may be missing, none there twice".to_owned());
@@ -189,10 +173,7 @@ fn choose_service<'s>(stack: &Stack, status: &'s Status, wanted: Option<&str>) -
     let named = |name: &str| status.services.iter().find(|service| service.name == name);
     if let Some(name) = wanted {
         let known = || status.services.iter().map(|service| service.name.clone()).collect();
-        return named(name).ok_or_else(|| Refusal::NoSuchService {
-            name: name.to_owned(),
-            known: known(),
-        });
+        return named(name).ok_or_else(|| Refusal::NoSuchService { name: name.to_owned(), known: known() });
     }
     let is_run = |service: &&ServiceStatus| stack.services.get(&service.name).is_some_and(|s| s.run.is_some());
     let run: Vec<&ServiceStatus> = status.services.iter().filter(is_run).collect();
@@ -205,9 +186,7 @@ fn choose_service<'s>(stack: &Stack, status: &'s Status, wanted: Option<&str>) -
     match (read_leads_to, status.services.first()) {
         (Some(service), _) => Ok(service),
         (None, Some(first)) if run.is_empty() => Err(Refusal::NothingToHarm(first.name.clone())),
-        _ => Err(Refusal::WhichService(
-            run.iter().map(|service| service.name.clone()).collect(),
-        )),
+        _ => Err(Refusal::WhichService(run.iter().map(|service| service.name.clone()).collect())),
     }
 }
 
@@ -226,14 +205,7 @@ fn must_be_well(service: &ServiceStatus) -> Result<(), Refusal> {
     if there < service.replicas {
         why.push(format!("{there} of {} instances are there", service.replicas));
     }
-    if why.is_empty() {
-        Ok(())
-    } else {
-        Err(Refusal::NotWell {
-            service: service.name.clone(),
-            why,
-        })
-    }
+    if why.is_empty() { Ok(()) } else { Err(Refusal::NotWell { service: service.name.clone(), why }) }
 }
 
 /// The instance that has run longest; between equals the one with the fewest starts, then the first.
@@ -271,17 +243,10 @@ fn choose_writes(stack: &Stack, service: &str, way: &Way, notes: &mut Vec<String
         return None;
     };
     if reach::leads_to(stack, &way.listener, way.host.as_deref(), &write.post) != Some(service) {
-        notes.push(format!(
-            "POST {} leads to another service, so nothing is written",
-            write.post
-        ));
+        notes.push(format!("POST {} leads to another service, so nothing is written", write.post));
         return None;
     }
-    Some(Writes {
-        post: write.post.clone(),
-        body: write.body.clone(),
-        verify: write.verify.clone(),
-    })
+    Some(Writes { post: write.post.clone(), body: write.body.clone(), verify: write.verify.clone() })
 }
 
 /// Where clients of a listener connect to; one that is bound to every address is reached on the loopback.

@@ -27,11 +27,7 @@ pub(super) fn leads_to<'s>(stack: &'s Stack, listener: &str, host: Option<&str>,
         let Some(host_rank) = host_rank(route.host.as_deref(), host).filter(|_| fits) else {
             continue;
         };
-        let rank = (
-            host_rank,
-            route.host.as_deref().map_or(0, str::len),
-            route.path.trim_end_matches('/').len(),
-        );
+        let rank = (host_rank, route.host.as_deref().map_or(0, str::len), route.path.trim_end_matches('/').len());
         // Only a better one replaces an earlier one: order in the file decides between equals.
         if best.is_none_or(|(_, other)| rank > other) {
             best = Some((route, rank));
@@ -43,10 +39,7 @@ pub(super) fn leads_to<'s>(stack: &'s Stack, listener: &str, host: Option<&str>,
 /// All ways to a service, in the order of the file; the first listener stands for a route on every listener.
 pub(super) fn ways_to(stack: &Stack, service: &str) -> Vec<Way> {
     let first = stack.listeners.keys().next();
-    let routes = stack
-        .routes
-        .iter()
-        .filter(|route| route.service == service && route.headers.is_empty());
+    let routes = stack.routes.iter().filter(|route| route.service == service && route.headers.is_empty());
     routes
         .filter_map(|route| {
             let listener = route.listener.as_ref().or(first)?.clone();
@@ -54,11 +47,7 @@ pub(super) fn ways_to(stack: &Stack, service: &str) -> Vec<Way> {
                 Some(rest) => format!("drill.{rest}"),
                 None => host.clone(),
             });
-            Some(Way {
-                listener,
-                host,
-                path: route.path.clone(),
-            })
+            Some(Way { listener, host, path: route.path.clone() })
         })
         .collect()
 }
@@ -66,8 +55,7 @@ pub(super) fn ways_to(stack: &Stack, service: &str) -> Vec<Way> {
 /// `/api` covers `/api` and `/api/orders`, not `/apis`.
 fn lies_below(path: &str, prefix: &str) -> bool {
     let prefix = prefix.trim_end_matches('/');
-    path.strip_prefix(prefix)
-        .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    path.strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
 /// 2 for the very host, 1 for a wildcard that covers it, 0 for a route without host; `None` where it does not fit.

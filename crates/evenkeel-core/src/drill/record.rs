@@ -36,10 +36,7 @@ pub fn started(plan: &Plan) -> NewEntry {
     NewEntry {
         subject: SUBJECT.to_owned(),
         kind: "started".to_owned(),
-        message: format!(
-            "{}: {} to {instance}, process {pid}, on purpose",
-            plan.drill, plan.fault
-        ),
+        message: format!("{}: {} to {instance}, process {pid}, on purpose", plan.drill, plan.fault),
         level: Level::Info,
         reasons: plan.notes.iter().map(Reason::rule).collect(),
     }
@@ -63,13 +60,7 @@ pub fn ended(report: &Report) -> NewEntry {
         report.lost_writes,
         report.doubled_writes
     );
-    NewEntry {
-        subject: SUBJECT.to_owned(),
-        kind: kind.to_owned(),
-        message,
-        level,
-        reasons: report.reasons.clone(),
-    }
+    NewEntry { subject: SUBJECT.to_owned(), kind: kind.to_owned(), message, level, reasons: report.reasons.clone() }
 }
 
 /// The entry about a run that was given up, and why.
@@ -79,9 +70,7 @@ pub fn aborted(plan: &Plan, why: &str) -> NewEntry {
         kind: "aborted".to_owned(),
         message: format!("{}: aborted; {why}", plan.drill),
         level: Level::Warning,
-        reasons: vec![Reason::rule(
-            "a drill that is given up stops its clients and takes back what lasts",
-        )],
+        reasons: vec![Reason::rule("a drill that is given up stops its clients and takes back what lasts")],
     }
 }
 
@@ -107,10 +96,6 @@ pub fn last_verdict(entries: &[Entry], drill: &str) -> Option<LastVerdict> {
         };
         Some((entry.id, LastVerdict { verdict, at: entry.at }))
     };
-    let newest = entries
-        .iter()
-        .filter(about)
-        .filter_map(verdict)
-        .max_by_key(|(id, _)| *id);
+    let newest = entries.iter().filter(about).filter_map(verdict).max_by_key(|(id, _)| *id);
     newest.map(|(_, last)| last)
 }

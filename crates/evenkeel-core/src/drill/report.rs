@@ -44,11 +44,7 @@ pub struct Stage {
 impl Stage {
     /// A stage of this name at this time.
     pub fn new(name: &str, at_ms: u64, detail: impl Into<String>) -> Self {
-        Self {
-            name: name.to_owned(),
-            at_ms,
-            detail: detail.into(),
-        }
+        Self { name: name.to_owned(), at_ms, detail: detail.into() }
     }
 }
 
@@ -172,11 +168,7 @@ pub fn judge(drill: &dyn Drill, plan: &Plan, observed: &Observed) -> Report {
             Err(text) => failed.push(Reason::seen(text)),
         }
     }
-    let verdict = if failed.is_empty() {
-        Verdict::Pass
-    } else {
-        Verdict::Fail
-    };
+    let verdict = if failed.is_empty() { Verdict::Pass } else { Verdict::Fail };
     let mut reasons = failed;
     reasons.append(&mut held);
     reasons.extend(plan.notes.iter().map(Reason::rule));
@@ -207,46 +199,26 @@ pub fn judge(drill: &dyn Drill, plan: &Plan, observed: &Observed) -> Report {
 type Condition = Result<String, String>;
 
 fn no_errors(traffic: &Traffic) -> Condition {
-    let Traffic {
-        requests,
-        errors,
-        worst_ms,
-        samples,
-        ..
-    } = traffic;
+    let Traffic { requests, errors, worst_ms, samples, .. } = traffic;
     if *requests == 0 {
         return Err("no client sent a request, so nothing was shown".to_owned());
     }
     if *errors == 0 {
-        return Ok(format!(
-            "0 of {requests} requests failed, the slowest took {}",
-            in_words(*worst_ms)
-        ));
+        return Ok(format!("0 of {requests} requests failed, the slowest took {}", in_words(*worst_ms)));
     }
     let first = samples.first().map_or_else(String::new, |sample| {
-        format!(
-            "; first after {}: {}: {}",
-            in_words(sample.at_ms),
-            sample.request,
-            sample.seen
-        )
+        format!("; first after {}: {}: {}", in_words(sample.at_ms), sample.request, sample.seen)
     });
     Err(format!("{errors} of {requests} requests failed{first}"))
 }
 
 fn recovered(plan: &Plan, observed: &Observed) -> Condition {
     let bound = in_words(plan.recover_within_ms);
-    match observed
-        .recovered_at_ms
-        .map(|at| at.saturating_sub(observed.fault_at_ms))
-    {
+    match observed.recovered_at_ms.map(|at| at.saturating_sub(observed.fault_at_ms)) {
         Some(ms) if ms <= plan.recover_within_ms => {
             Ok(format!("every instance was healthy again after {}", in_words(ms)))
         }
-        Some(ms) => Err(format!(
-            "every instance was healthy again only after {}, not within {bound}",
-            in_words(ms)
-        )),
+        Some(ms) => Err(format!("every instance was healthy again only after {}, not within {bound}", in_words(ms))),
         None => Err(format!("not every instance was healthy again within {bound}")),
     }
 }
@@ -262,15 +234,10 @@ fn nothing_lost(ledger: &Ledger) -> Vec<Condition> {
     must_be_empty(&ledger.doubled, "writes are there more than once");
     must_be_empty(&ledger.unverified, "writes could not be looked for");
     if ledger.acknowledged == 0 {
-        conditions.push(Err(
-            "no write was acknowledged, so nothing was shown about writes".to_owned()
-        ));
+        conditions.push(Err("no write was acknowledged, so nothing was shown about writes".to_owned()));
     }
     if conditions.is_empty() {
-        conditions.push(Ok(format!(
-            "each of {} acknowledged writes is there exactly once",
-            ledger.acknowledged
-        )));
+        conditions.push(Ok(format!("each of {} acknowledged writes is there exactly once", ledger.acknowledged)));
     }
     conditions
 }

@@ -73,11 +73,7 @@ fn service(name: &str, instances: Vec<InstanceStatus>) -> ServiceStatus {
 }
 
 fn the_status() -> Status {
-    let shop = vec![
-        instance("shop", 1, 300),
-        instance("shop", 2, 100),
-        instance("shop", 3, 200),
-    ];
+    let shop = vec![instance("shop", 1, 300), instance("shop", 2, 100), instance("shop", 3, 200)];
     let mut legacy = instance("legacy", 1, 0);
     legacy.pid = None;
     Status {
@@ -87,17 +83,8 @@ fn the_status() -> Status {
         since: WallTime::from_millis(1),
         guard: ProcessStatus { pid: 1, restarts: 0 },
         node: ProcessStatus { pid: 2, restarts: 0 },
-        edge: Some(EdgeStatus {
-            pid: 3,
-            restarts: 0,
-            snapshot: 1,
-            applied: 1,
-            connections: 0,
-        }),
-        listeners: vec![ListenerStatus {
-            name: "web".to_owned(),
-            address: "0.0.0.0:8080".to_owned(),
-        }],
+        edge: Some(EdgeStatus { pid: 3, restarts: 0, snapshot: 1, applied: 1, connections: 0 }),
+        listeners: vec![ListenerStatus { name: "web".to_owned(), address: "0.0.0.0:8080".to_owned() }],
         services: vec![
             service("api", vec![instance("api", 1, 0)]),
             service("legacy", vec![legacy]),
@@ -128,21 +115,11 @@ fn a_plan_names_everything() {
 
 #[test]
 fn a_service_is_reached_by_its_own_route() {
-    let wish = Wish {
-        service: Some("api".to_owned()),
-        for_ms: None,
-    };
+    let wish = Wish { service: Some("api".to_owned()), for_ms: None };
     let plan = plan(find("kill-instance").unwrap(), &the_stack(), &the_status(), &wish).unwrap();
-    assert_eq!(
-        (plan.read.as_str(), plan.host.as_deref()),
-        ("/api", Some("drill.example.com"))
-    );
+    assert_eq!((plan.read.as_str(), plan.host.as_deref()), ("/api", Some("drill.example.com")));
     assert_eq!(plan.writes, None, "/orders leads to the shop");
-    assert!(
-        plan.notes.iter().any(|note| note.contains("only one instance")),
-        "{:?}",
-        plan.notes
-    );
+    assert!(plan.notes.iter().any(|note| note.contains("only one instance")), "{:?}", plan.notes);
 }
 
 #[test]
@@ -150,10 +127,7 @@ fn a_drill_is_refused_unless_all_is_well() {
     let drill = find("kill-instance").unwrap();
     let stack = the_stack();
     let refused = |status: &Status, service: &str| {
-        let wish = Wish {
-            service: Some(service.to_owned()),
-            for_ms: None,
-        };
+        let wish = Wish { service: Some(service.to_owned()), for_ms: None };
         plan(drill, &stack, status, &wish).unwrap_err().to_string()
     };
     let mut ill = the_status();
@@ -169,18 +143,8 @@ fn a_drill_is_refused_unless_all_is_well() {
 }
 
 fn sample(at_ms: u64, healthy: u32, generation: u64, pid: Option<u32>, health: Health) -> Sample {
-    let seen = Seen {
-        generation,
-        pid,
-        health,
-        reason: String::new(),
-    };
-    Sample {
-        at_ms,
-        replicas: 3,
-        healthy,
-        subject: Some(seen),
-    }
+    let seen = Seen { generation, pid, health, reason: String::new() };
+    Sample { at_ms, replicas: 3, healthy, subject: Some(seen) }
 }
 
 fn names(stages: &[Stage]) -> Vec<&str> {
@@ -191,30 +155,12 @@ fn names(stages: &[Stage]) -> Vec<&str> {
 fn a_killed_instance_is_well_only_as_a_new_process() {
     let plan = the_plan("kill-instance");
     let mut watch = Watch::new(find("kill-instance").unwrap(), &plan.subject);
-    assert!(
-        watch.on(&sample(1000, 3, 1, Some(1002), Health::Healthy)).is_empty(),
-        "not noticed yet"
-    );
-    assert_eq!(
-        names(&watch.on(&sample(1010, 2, 1, None, Health::Unhealthy))),
-        ["detected"]
-    );
-    assert_eq!(
-        names(&watch.on(&sample(1020, 2, 2, Some(2000), Health::Unknown))),
-        ["replaced"]
-    );
-    assert_eq!(
-        names(&watch.on(&sample(1500, 3, 2, Some(2000), Health::Healthy))),
-        ["recovered"]
-    );
-    assert!(
-        watch.on(&sample(1600, 3, 2, Some(2000), Health::Healthy)).is_empty(),
-        "each stage once"
-    );
-    assert_eq!(
-        (watch.detected_at_ms(), watch.recovered_at_ms()),
-        (Some(1010), Some(1500))
-    );
+    assert!(watch.on(&sample(1000, 3, 1, Some(1002), Health::Healthy)).is_empty(), "not noticed yet");
+    assert_eq!(names(&watch.on(&sample(1010, 2, 1, None, Health::Unhealthy))), ["detected"]);
+    assert_eq!(names(&watch.on(&sample(1020, 2, 2, Some(2000), Health::Unknown))), ["replaced"]);
+    assert_eq!(names(&watch.on(&sample(1500, 3, 2, Some(2000), Health::Healthy))), ["recovered"]);
+    assert!(watch.on(&sample(1600, 3, 2, Some(2000), Health::Healthy)).is_empty(), "each stage once");
+    assert_eq!((watch.detected_at_ms(), watch.recovered_at_ms()), (Some(1010), Some(1500)));
 }
 
 #[test]
@@ -231,10 +177,7 @@ fn a_frozen_instance_that_nobody_noticed_is_not_well() {
     let mut watch = Watch::new(find("hang-instance").unwrap(), &plan.subject);
     assert!(watch.on(&sample(1010, 3, 1, Some(1002), Health::Healthy)).is_empty());
     watch.release();
-    assert_eq!(
-        names(&watch.on(&sample(4000, 3, 1, Some(1002), Health::Healthy))),
-        ["recovered"]
-    );
+    assert_eq!(names(&watch.on(&sample(4000, 3, 1, Some(1002), Health::Healthy))), ["recovered"]);
     assert_eq!(watch.detected_at_ms(), None);
 }
 
@@ -245,16 +188,8 @@ fn good() -> Observed {
         detected_at_ms: Some(1200),
         released_at_ms: Some(3000),
         recovered_at_ms: Some(3500),
-        traffic: Traffic {
-            requests: 100,
-            worst_ms: 300,
-            worst_before_ms: 4,
-            ..Traffic::default()
-        },
-        ledger: Some(Ledger {
-            acknowledged: 20,
-            ..Ledger::default()
-        }),
+        traffic: Traffic { requests: 100, worst_ms: 300, worst_before_ms: 4, ..Traffic::default() },
+        ledger: Some(Ledger { acknowledged: 20, ..Ledger::default() }),
         stages: Vec::new(),
     }
 }
@@ -270,11 +205,8 @@ fn a_good_run_passes_with_its_reasons() {
         assert_eq!(report.verdict, Verdict::Pass, "{:?}", report.reasons);
         assert_eq!((report.detection_ms, report.recovery_ms), (Some(200), Some(2500)));
     }
-    let reasons: Vec<String> = verdict("hang-instance", &good())
-        .reasons
-        .into_iter()
-        .map(|reason| reason.text)
-        .collect();
+    let reasons: Vec<String> =
+        verdict("hang-instance", &good()).reasons.into_iter().map(|reason| reason.text).collect();
     insta::assert_snapshot!(reasons.join("\n"), @r"
     0 of 100 requests failed, the slowest took 300 ms
     every instance was healthy again after 2.5 s
@@ -290,27 +222,12 @@ fn each_condition_alone_fails_a_drill() {
     let spoils: [(Spoil, &str); 8] = [
         (|o| o.traffic.errors = 1, "1 of 100 requests failed"),
         (|o| o.traffic.requests = 0, "no client sent a request"),
-        (
-            |o| o.recovered_at_ms = None,
-            "not every instance was healthy again within",
-        ),
+        (|o| o.recovered_at_ms = None, "not every instance was healthy again within"),
         (|o| o.recovered_at_ms = Some(40_000), "only after 39.0 s"),
-        (
-            |o| o.ledger.as_mut().unwrap().lost.push("k1".to_owned()),
-            "1 acknowledged writes are lost, the first is k1",
-        ),
-        (
-            |o| o.ledger.as_mut().unwrap().doubled.push("k2".to_owned()),
-            "1 writes are there more than once",
-        ),
-        (
-            |o| o.ledger.as_mut().unwrap().unverified.push("k3".to_owned()),
-            "1 writes could not be looked for",
-        ),
-        (
-            |o| o.ledger.as_mut().unwrap().acknowledged = 0,
-            "no write was acknowledged",
-        ),
+        (|o| o.ledger.as_mut().unwrap().lost.push("k1".to_owned()), "1 acknowledged writes are lost, the first is k1"),
+        (|o| o.ledger.as_mut().unwrap().doubled.push("k2".to_owned()), "1 writes are there more than once"),
+        (|o| o.ledger.as_mut().unwrap().unverified.push("k3".to_owned()), "1 writes could not be looked for"),
+        (|o| o.ledger.as_mut().unwrap().acknowledged = 0, "no write was acknowledged"),
     ];
     for (spoil, expected) in spoils {
         for drill in ALL {
@@ -331,11 +248,7 @@ fn an_unnoticed_freeze_fails_even_if_no_client_saw_it() {
     observed.detected_at_ms = Some(3100);
     let report = verdict("hang-instance", &observed);
     assert_eq!(report.verdict, Verdict::Fail, "noticed only after it was over");
-    assert!(
-        report.reasons[0].text.contains("not noticed in 2.0 s"),
-        "{:?}",
-        report.reasons
-    );
+    assert!(report.reasons[0].text.contains("not noticed in 2.0 s"), "{:?}", report.reasons);
 }
 
 #[test]
@@ -343,24 +256,13 @@ fn unacknowledged_writes_are_not_lost() {
     let mut observed = good();
     observed.ledger.as_mut().unwrap().unacknowledged = 3;
     let report = verdict("kill-instance", &observed);
-    assert_eq!(
-        (report.verdict, report.unacknowledged_writes, report.lost_writes),
-        (Verdict::Pass, 3, 0)
-    );
+    assert_eq!((report.verdict, report.unacknowledged_writes, report.lost_writes), (Verdict::Pass, 3, 0));
 }
 
 #[test]
 fn the_json_has_the_promised_fields() {
     let json = serde_json::to_value(verdict("kill-instance", &good())).unwrap();
-    for key in [
-        "drill",
-        "detection_ms",
-        "recovery_ms",
-        "requests",
-        "errors",
-        "worst_ms",
-        "lost_writes",
-    ] {
+    for key in ["drill", "detection_ms", "recovery_ms", "requests", "errors", "worst_ms", "lost_writes"] {
         assert!(json.get(key).is_some(), "{key}");
     }
     assert_eq!(json["verdict"], "pass");

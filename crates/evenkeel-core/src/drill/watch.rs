@@ -39,19 +39,13 @@ impl Sample {
     pub fn of(status: &Status, subject: &Subject, at_ms: u64) -> Self {
         let service = status.services.iter().find(|service| service.name == subject.service);
         let instances = service.map(|service| service.instances.as_slice()).unwrap_or_default();
-        let healthy = instances
-            .iter()
-            .filter(|instance| instance.health == Health::Healthy)
-            .count();
-        let seen = instances
-            .iter()
-            .find(|instance| instance.name == subject.instance)
-            .map(|instance| Seen {
-                generation: instance.generation,
-                pid: instance.pid,
-                health: instance.health,
-                reason: instance.reason.clone(),
-            });
+        let healthy = instances.iter().filter(|instance| instance.health == Health::Healthy).count();
+        let seen = instances.iter().find(|instance| instance.name == subject.instance).map(|instance| Seen {
+            generation: instance.generation,
+            pid: instance.pid,
+            health: instance.health,
+            reason: instance.reason.clone(),
+        });
         Self {
             at_ms,
             replicas: service.map_or(0, |service| service.replicas),
@@ -74,14 +68,7 @@ pub struct Watch<'a> {
 impl<'a> Watch<'a> {
     /// Starts watching; the harm was done just now.
     pub fn new(drill: &'a dyn Drill, subject: &'a Subject) -> Self {
-        Self {
-            drill,
-            subject,
-            released: false,
-            detected_at_ms: None,
-            replaced_at_ms: None,
-            recovered_at_ms: None,
-        }
+        Self { drill, subject, released: false, detected_at_ms: None, replaced_at_ms: None, recovered_at_ms: None }
     }
 
     /// A lasting fault was taken back.
@@ -101,11 +88,7 @@ impl<'a> Watch<'a> {
         if self.replaced_at_ms.is_none() && seen.generation > self.subject.generation && seen.pid.is_some() {
             self.replaced_at_ms = Some(sample.at_ms);
             let pid = seen.pid.map_or_else(String::new, |pid| format!(", process {pid}"));
-            stages.push(Stage::new(
-                "replaced",
-                sample.at_ms,
-                format!("start {}{pid}", seen.generation),
-            ));
+            stages.push(Stage::new("replaced", sample.at_ms, format!("start {}{pid}", seen.generation)));
         }
         let all_healthy = sample.replicas > 0 && sample.healthy >= sample.replicas && seen.health == Health::Healthy;
         if self.recovered_at_ms.is_none() && all_healthy && self.drill.is_over(self.subject, seen, self.released) {
@@ -138,11 +121,7 @@ impl<'a> Watch<'a> {
             return Some(format!("{instance} is not listed any more"));
         };
         if seen.health != Health::Healthy {
-            let because = if seen.reason.is_empty() {
-                String::new()
-            } else {
-                format!(": {}", seen.reason)
-            };
+            let because = if seen.reason.is_empty() { String::new() } else { format!(": {}", seen.reason) };
             return Some(format!("{instance} is {}{because}", seen.health));
         }
         if seen.generation != self.subject.generation || seen.pid != Some(self.subject.pid) {

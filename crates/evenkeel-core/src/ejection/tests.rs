@@ -1,3 +1,5 @@
+//! The ejection rules, one by one and against their definition.
+
 use proptest::prelude::*;
 
 use super::*;
@@ -28,15 +30,7 @@ fn service(rules: Ejection, instances: u8) -> Ejector<u8> {
 }
 
 fn fail(ejector: &mut Ejector<u8>, key: u8, failed: u32, at: u64) -> Vec<Output<u8>> {
-    ejector.on(
-        Event::Traffic {
-            key,
-            ok: 0,
-            failed,
-            trailing: failed,
-        },
-        ms(at),
-    );
+    ejector.on(Event::Traffic { key, ok: 0, failed, trailing: failed }, ms(at));
     ejector.on(Event::Time, ms(at))
 }
 
@@ -45,23 +39,11 @@ fn failures_in_a_row_eject_and_time_brings_back() {
     let mut ejector = service(rules(), 3);
     assert!(fail(&mut ejector, 1, 3, 10).is_empty());
     let outputs = fail(&mut ejector, 1, 2, 20);
-    assert_eq!(
-        outputs,
-        [Output::Ejected {
-            key: 1,
-            reason: "5 failures in a row; out for 1 s".to_owned()
-        }]
-    );
+    assert_eq!(outputs, [Output::Ejected { key: 1, reason: "5 failures in a row; out for 1 s".to_owned() }]);
     assert!(ejector.is_ejected(1));
     assert!(ejector.on(Event::Time, ms(1_019)).is_empty());
     let outputs = ejector.on(Event::Time, ms(1_020));
-    assert_eq!(
-        outputs,
-        [Output::Returned {
-            key: 1,
-            reason: "its time out of 1 s is over".to_owned()
-        }]
-    );
+    assert_eq!(outputs, [Output::Returned { key: 1, reason: "its time out of 1 s is over".to_owned() }]);
     assert!(ejector.on(Event::Time, ms(1_021)).is_empty(), "judged anew");
 }
 
@@ -69,47 +51,17 @@ fn failures_in_a_row_eject_and_time_brings_back() {
 fn a_success_breaks_the_row() {
     let mut ejector = service(rules(), 3);
     fail(&mut ejector, 1, 4, 10);
-    ejector.on(
-        Event::Traffic {
-            key: 1,
-            ok: 1,
-            failed: 3,
-            trailing: 2,
-        },
-        ms(20),
-    );
+    ejector.on(Event::Traffic { key: 1, ok: 1, failed: 3, trailing: 2 }, ms(20));
     assert!(fail(&mut ejector, 1, 2, 30).is_empty());
     assert_eq!(fail(&mut ejector, 1, 1, 40).len(), 1, "two trailing and three more");
 }
 
 #[test]
 fn a_share_ejects_once_there_are_enough_requests() {
-    let mut ejector = service(
-        Ejection {
-            consecutive: 0,
-            ..rules()
-        },
-        3,
-    );
-    ejector.on(
-        Event::Traffic {
-            key: 1,
-            ok: 9,
-            failed: 10,
-            trailing: 10,
-        },
-        ms(10),
-    );
+    let mut ejector = service(Ejection { consecutive: 0, ..rules() }, 3);
+    ejector.on(Event::Traffic { key: 1, ok: 9, failed: 10, trailing: 10 }, ms(10));
     assert!(ejector.on(Event::Time, ms(10)).is_empty());
-    ejector.on(
-        Event::Traffic {
-            key: 1,
-            ok: 1,
-            failed: 0,
-            trailing: 0,
-        },
-        ms(20),
-    );
+    ejector.on(Event::Traffic { key: 1, ok: 1, failed: 0, trailing: 0 }, ms(20));
     let outputs = ejector.on(Event::Time, ms(20));
     let reason = "10 of 20 requests failed within 10 s; out for 1 s".to_owned();
     assert_eq!(outputs, [Output::Ejected { key: 1, reason }]);
@@ -117,31 +69,9 @@ fn a_share_ejects_once_there_are_enough_requests() {
 
 #[test]
 fn a_share_of_long_ago_does_not_count() {
-    let mut ejector = service(
-        Ejection {
-            consecutive: 0,
-            ..rules()
-        },
-        3,
-    );
-    ejector.on(
-        Event::Traffic {
-            key: 1,
-            ok: 0,
-            failed: 19,
-            trailing: 19,
-        },
-        ms(0),
-    );
-    ejector.on(
-        Event::Traffic {
-            key: 1,
-            ok: 0,
-            failed: 1,
-            trailing: 1,
-        },
-        ms(10_200),
-    );
+    let mut ejector = service(Ejection { consecutive: 0, ..rules() }, 3);
+    ejector.on(Event::Traffic { key: 1, ok: 0, failed: 19, trailing: 19 }, ms(0));
+    ejector.on(Event::Traffic { key: 1, ok: 0, failed: 1, trailing: 1 }, ms(10_200));
     assert!(ejector.on(Event::Time, ms(10_200)).is_empty());
 }
 
@@ -150,15 +80,9 @@ fn time_out_doubles_in_a_row_and_is_bounded() {
     let mut ejector = service(rules(), 3);
     let mut at = 0;
     for lasts in [1_000, 2_000, 3_000, 3_000] {
-        assert!(matches!(
-            fail(&mut ejector, 1, 5, at).as_slice(),
-            [Output::Ejected { .. }]
-        ));
+        assert!(matches!(fail(&mut ejector, 1, 5, at).as_slice(), [Output::Ejected { .. }]));
         assert!(ejector.on(Event::Time, ms(at + lasts - 1)).is_empty(), "{lasts}");
-        assert!(matches!(
-            ejector.on(Event::Time, ms(at + lasts)).as_slice(),
-            [Output::Returned { .. }]
-        ));
+        assert!(matches!(ejector.on(Event::Time, ms(at + lasts)).as_slice(), [Output::Returned { .. }]));
         at += lasts + 9_999;
     }
     // It served for a whole window, so this one is not in a row any more.
@@ -168,23 +92,14 @@ fn time_out_doubles_in_a_row_and_is_bounded() {
 
 #[test]
 fn the_last_healthy_one_stays_and_that_is_said_once() {
-    let mut ejector = service(
-        Ejection {
-            max_percent: 100,
-            ..rules()
-        },
-        2,
-    );
+    let mut ejector = service(Ejection { max_percent: 100, ..rules() }, 2);
     assert_eq!(fail(&mut ejector, 1, 5, 0).len(), 1);
     let reason = "5 failures in a row; not ejected: it is the last healthy instance of its service".to_owned();
     assert_eq!(fail(&mut ejector, 2, 5, 10), [Output::Kept { key: 2, reason }]);
     assert!(fail(&mut ejector, 2, 5, 20).is_empty());
     // Once the other one is back there is room again.
     let outputs = fail(&mut ejector, 2, 1, 1_000);
-    assert!(matches!(
-        outputs.as_slice(),
-        [Output::Returned { key: 1, .. }, Output::Ejected { key: 2, .. }]
-    ));
+    assert!(matches!(outputs.as_slice(), [Output::Returned { key: 1, .. }, Output::Ejected { key: 2, .. }]));
 }
 
 #[test]

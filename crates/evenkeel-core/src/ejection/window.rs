@@ -24,12 +24,7 @@ impl Window {
     /// An empty window of this length, rounded up to a multiple of `SLOTS` nanoseconds.
     pub fn new(window_ms: u64) -> Self {
         let slot_ns = window_ms.saturating_mul(1_000_000).div_ceil(SLOTS as u64).max(1);
-        Self {
-            slot_ns,
-            present: 0,
-            slots: Box::new([(0, 0); SLOTS]),
-            sums: (0, 0),
-        }
+        Self { slot_ns, present: 0, slots: Box::new([(0, 0); SLOTS]), sums: (0, 0) }
     }
 
     /// Counts requests that ended at `now`, which never goes back. A slot counts to `u32::MAX` and no further.

@@ -89,15 +89,8 @@ impl Message for Order {
 
     fn read(from: &mut Reader<'_>) -> Result<Self, Malformed> {
         Ok(match from.byte()? {
-            1 => Self::Spawn {
-                key: from.string()?,
-                spec: read_spec(from)?,
-            },
-            2 => Self::Stop {
-                key: from.string()?,
-                signal: from.i32()?,
-                grace_ms: from.u64()?,
-            },
+            1 => Self::Spawn { key: from.string()?, spec: read_spec(from)? },
+            2 => Self::Stop { key: from.string()?, signal: from.i32()?, grace_ms: from.u64()? },
             3 => Self::Kill { key: from.string()? },
             4 => Self::Forget { key: from.string()? },
             5 => Self::Hold { key: from.string()? },
@@ -112,27 +105,13 @@ impl Message for Order {
 impl Message for Notice {
     fn write(&self, to: &mut Writer) {
         match self {
-            Self::Hello {
-                version,
-                guard_pid,
-                since_ms,
-                node_starts,
-            } => {
-                to.byte(1)
-                    .u16(*version)
-                    .u32(*guard_pid)
-                    .u64(*since_ms)
-                    .u64(*node_starts);
+            Self::Hello { version, guard_pid, since_ms, node_starts } => {
+                to.byte(1).u16(*version).u32(*guard_pid).u64(*since_ms).u64(*node_starts);
             }
             Self::Held { key } => {
                 to.byte(2).string(key);
             }
-            Self::Process {
-                key,
-                pid,
-                started_ms,
-                exit,
-            } => {
+            Self::Process { key, pid, started_ms, exit } => {
                 to.byte(3).string(key).u32(*pid).u64(*started_ms);
                 to.option(exit.as_ref(), |to, status| write_status(to, *status));
             }
@@ -183,28 +162,11 @@ impl Message for Notice {
                 exit: from.option(read_status)?,
             },
             4 => Self::Complete,
-            5 => Self::Started {
-                key: from.string()?,
-                pid: from.u32()?,
-                started_ms: from.u64()?,
-            },
-            6 => Self::NotStarted {
-                key: from.string()?,
-                reason: from.string()?,
-            },
-            7 => Self::Exited {
-                key: from.string()?,
-                status: read_status(from)?,
-                leftovers: from.u32()?,
-            },
-            8 => Self::EdgeStarted {
-                pid: from.u32()?,
-                starts: from.u64()?,
-            },
-            9 => Self::EdgeExited {
-                status: read_status(from)?,
-                restart_in_ms: from.u64()?,
-            },
+            5 => Self::Started { key: from.string()?, pid: from.u32()?, started_ms: from.u64()? },
+            6 => Self::NotStarted { key: from.string()?, reason: from.string()? },
+            7 => Self::Exited { key: from.string()?, status: read_status(from)?, leftovers: from.u32()? },
+            8 => Self::EdgeStarted { pid: from.u32()?, starts: from.u64()? },
+            9 => Self::EdgeExited { status: read_status(from)?, restart_in_ms: from.u64()? },
             10 => Self::Terminate,
             11 => Self::Reload,
             tag => return Err(Malformed::Tag { tag }),
@@ -261,14 +223,7 @@ fn read_status(from: &mut Reader<'_>) -> Result<ExitStatus, Malformed> {
 }
 
 fn write_spec(to: &mut Writer, spec: &ProcessSpec) {
-    let ProcessSpec {
-        argv,
-        env,
-        cwd,
-        user,
-        groups,
-        memory_bytes,
-    } = spec;
+    let ProcessSpec { argv, env, cwd, user, groups, memory_bytes } = spec;
     to.list(argv, |to, argument| {
         to.string(argument);
     });

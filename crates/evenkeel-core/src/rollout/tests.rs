@@ -5,10 +5,7 @@ use proptest::prelude::*;
 use super::*;
 
 fn desired(replicas: u32, digest: &str) -> Desired {
-    Desired {
-        replicas,
-        digest: digest.to_owned(),
-    }
+    Desired { replicas, digest: digest.to_owned() }
 }
 
 /// Carries a plan out on a toy world where retired instances leave at once.
@@ -17,17 +14,10 @@ fn carry_out(world: &mut Vec<Observed>, desired: &Desired, plan: &Plan) {
         match step {
             Step::Create { number, .. } => {
                 assert!(world.iter().all(|i| i.number != *number), "number {number} is taken");
-                world.push(Observed {
-                    number: *number,
-                    digest: desired.digest.clone(),
-                    state: State::Starting,
-                });
+                world.push(Observed { number: *number, digest: desired.digest.clone(), state: State::Starting });
             }
             Step::Retire { number, .. } => {
-                let instance = world
-                    .iter_mut()
-                    .find(|i| i.number == *number)
-                    .expect("a planned instance exists");
+                let instance = world.iter_mut().find(|i| i.number == *number).expect("a planned instance exists");
                 assert_ne!(instance.state, State::Leaving, "retired twice");
                 instance.state = State::Leaving;
             }
@@ -85,13 +75,8 @@ fn a_change_replaces_one_by_one() {
 
 #[test]
 fn a_revision_that_gives_up_costs_no_capacity() {
-    let mut world: Vec<_> = (1..=3)
-        .map(|number| Observed {
-            number,
-            digest: "a".to_owned(),
-            state: State::Ready,
-        })
-        .collect();
+    let mut world: Vec<_> =
+        (1..=3).map(|number| Observed { number, digest: "a".to_owned(), state: State::Ready }).collect();
     let new = desired(3, "b");
     let first = plan(&new, &world);
     carry_out(&mut world, &new, &first);
@@ -107,13 +92,8 @@ fn a_revision_that_gives_up_costs_no_capacity() {
 
 #[test]
 fn scaling_down_takes_the_highest_numbers() {
-    let world: Vec<_> = [2, 5, 1]
-        .map(|number| Observed {
-            number,
-            digest: "a".to_owned(),
-            state: State::Ready,
-        })
-        .to_vec();
+    let world: Vec<_> =
+        [2, 5, 1].map(|number| Observed { number, digest: "a".to_owned(), state: State::Ready }).to_vec();
     let numbers = |plan: Plan| -> Vec<u32> {
         plan.steps
             .iter()
@@ -130,14 +110,8 @@ fn scaling_down_takes_the_highest_numbers() {
 #[test]
 fn scaling_down_keeps_those_that_serve() {
     let states = [State::GaveUp, State::Ready, State::Starting, State::Ready];
-    let world: Vec<_> = (1..)
-        .zip(states)
-        .map(|(number, state)| Observed {
-            number,
-            digest: "a".to_owned(),
-            state,
-        })
-        .collect();
+    let world: Vec<_> =
+        (1..).zip(states).map(|(number, state)| Observed { number, digest: "a".to_owned(), state }).collect();
     let retired = plan(&desired(1, "a"), &world).steps;
     let numbers: Vec<u32> = retired
         .iter()
@@ -150,18 +124,10 @@ fn scaling_down_keeps_those_that_serve() {
 }
 
 fn any_world() -> impl Strategy<Value = Vec<Observed>> {
-    let state = prop_oneof![
-        Just(State::Starting),
-        Just(State::Ready),
-        Just(State::GaveUp),
-        Just(State::Leaving)
-    ];
+    let state = prop_oneof![Just(State::Starting), Just(State::Ready), Just(State::GaveUp), Just(State::Leaving)];
     prop::collection::btree_map(1_u32..9, (any::<bool>(), state), 0..8).prop_map(|world| {
-        let observed = |(number, (new, state))| Observed {
-            number,
-            digest: if new { "new" } else { "old" }.to_owned(),
-            state,
-        };
+        let observed =
+            |(number, (new, state))| Observed { number, digest: if new { "new" } else { "old" }.to_owned(), state };
         world.into_iter().map(observed).collect()
     })
 }

@@ -1,3 +1,5 @@
+//! The silent-instance rule, one situation after the other.
+
 use proptest::prelude::*;
 
 use super::*;
@@ -12,13 +14,7 @@ fn ms(at: u64) -> Moment {
 fn seen(key: u8, in_flight: u64, last_received_ms: u64) -> Seen<u8> {
     let last_received = Some(ms(last_received_ms));
     let quiet_since = last_received.filter(|_| in_flight > 0);
-    Seen {
-        key,
-        healthy: true,
-        in_flight,
-        quiet_since,
-        last_received,
-    }
+    Seen { key, healthy: true, in_flight, quiet_since, last_received }
 }
 
 /// Observes every 20 ms in `(from, to]`: instance 1 has a request in flight and sends nothing after `quiet`, while
@@ -27,62 +23,31 @@ fn watch(silence: &mut Silence<u8>, quiet: u64, from: u64, to: u64) -> Vec<(u64,
     let mut outputs = Vec::new();
     for at in (from / 20 + 1..=to / 20).map(|n| n * 20) {
         let now = [seen(1, 3, at.min(quiet)), seen(2, 1, at)];
-        outputs.extend(
-            silence
-                .on(Event::Observed(&now), ms(at))
-                .into_iter()
-                .map(|output| (at, output)),
-        );
+        outputs.extend(silence.on(Event::Observed(&now), ms(at)).into_iter().map(|output| (at, output)));
     }
     outputs
 }
 
 fn number(outputs: &[(u64, Output<u8>)]) -> u64 {
     match outputs {
-        [
-            (
-                _,
-                Output::ProbeNow {
-                    key: 1,
-                    number,
-                    timeout,
-                },
-            ),
-        ] if *timeout == Duration::from_millis(AFTER_MS) => *number,
+        [(_, Output::ProbeNow { key: 1, number, timeout })] if *timeout == Duration::from_millis(AFTER_MS) => *number,
         other => panic!("one probe of instance 1 expected: {other:?}"),
     }
 }
 
 fn fail(silence: &mut Silence<u8>, number: u64, at: u64) -> Vec<Output<u8>> {
-    silence.on(
-        Event::Probed {
-            key: 1,
-            number,
-            result: Err("timed out after 400 ms"),
-        },
-        ms(at),
-    )
+    silence.on(Event::Probed { key: 1, number, result: Err("timed out after 400 ms") }, ms(at))
 }
 
 fn pass(silence: &mut Silence<u8>, number: u64, at: u64) -> Vec<Output<u8>> {
-    silence.on(
-        Event::Probed {
-            key: 1,
-            number,
-            result: Ok(()),
-        },
-        ms(at),
-    )
+    silence.on(Event::Probed { key: 1, number, result: Ok(()) }, ms(at))
 }
 
 /// Freezes instance 1 at 1 s and fails both probes.
 fn silent(silence: &mut Silence<u8>) {
     let first = number(&watch(silence, 1_000, 0, 1_400));
     assert_eq!(fail(silence, first, 1_800).len(), 1);
-    assert!(matches!(
-        fail(silence, first + 1, 2_200).as_slice(),
-        [Output::Silent { key: 1, .. }]
-    ));
+    assert!(matches!(fail(silence, first + 1, 2_200).as_slice(), [Output::Silent { key: 1, .. }]));
 }
 
 #[test]
@@ -92,19 +57,10 @@ fn two_failed_probes_make_it_silent_and_a_passed_one_brings_it_back() {
     assert_eq!(outputs[0].0, 1_400, "asked once the time is over");
     let first = number(&outputs);
     let again = fail(&mut silence, first, 1_800);
-    let [
-        Output::ProbeNow {
-            key: 1, number: second, ..
-        },
-    ] = again.as_slice()
-    else {
-        panic!("{again:?}")
-    };
+    let [Output::ProbeNow { key: 1, number: second, .. }] = again.as_slice() else { panic!("{again:?}") };
     assert!(!silence.is_silent(1));
     let verdict = fail(&mut silence, *second, 2_200);
-    let [Output::Silent { key: 1, reason }] = verdict.as_slice() else {
-        panic!("{verdict:?}")
-    };
+    let [Output::Silent { key: 1, reason }] = verdict.as_slice() else { panic!("{verdict:?}") };
     assert_eq!(
         reason,
         "nothing received for 1200 ms with 3 requests in flight while others are well, and 2 probes in a row failed: timed out after 400 ms"
@@ -124,9 +80,7 @@ fn a_slow_request_is_left_alone_and_asked_about_ever_less_often() {
     let mut asked = Vec::new();
     for at in (1..=1_000).map(|n| n * 20) {
         for (when, output) in watch(&mut silence, 1_000, at - 20, at) {
-            let Output::ProbeNow { number, .. } = output else {
-                panic!("{output:?}")
-            };
+            let Output::ProbeNow { number, .. } = output else { panic!("{output:?}") };
             asked.push(when);
             assert!(pass(&mut silence, number, when).is_empty());
         }
@@ -141,10 +95,7 @@ fn one_failure_and_one_pass_is_no_silence() {
     fail(&mut silence, first, 1_800);
     assert!(pass(&mut silence, first + 1, 1_900).is_empty());
     let next = number(&watch(&mut silence, 1_000, 1_400, 2_700));
-    assert!(
-        matches!(fail(&mut silence, next, 2_800).as_slice(), [Output::ProbeNow { .. }]),
-        "counting starts anew"
-    );
+    assert!(matches!(fail(&mut silence, next, 2_800).as_slice(), [Output::ProbeNow { .. }]), "counting starts anew");
 }
 
 #[test]
@@ -153,10 +104,7 @@ fn bytes_clear_the_suspicion_and_bring_back() {
     let first = number(&watch(&mut silence, 1_000, 0, 1_400));
     let now = [seen(1, 3, 1_410), seen(2, 1, 1_420)];
     assert!(silence.on(Event::Observed(&now), ms(1_420)).is_empty());
-    assert!(
-        fail(&mut silence, first, 1_800).is_empty(),
-        "a probe of a former suspicion says nothing"
-    );
+    assert!(fail(&mut silence, first, 1_800).is_empty(), "a probe of a former suspicion says nothing");
 
     let mut silence = Silence::new(AFTER_MS);
     self::silent(&mut silence);
@@ -174,9 +122,7 @@ fn losing_its_requests_does_not_bring_a_silent_one_back() {
     for at in (70..200).map(|n| n * 20) {
         let now = [seen(1, 0, 1_000), seen(2, 1, at)];
         for output in silence.on(Event::Observed(&now), ms(at)) {
-            let Output::ProbeNow { number, .. } = output else {
-                panic!("{output:?}")
-            };
+            let Output::ProbeNow { number, .. } = output else { panic!("{output:?}") };
             asked += 1;
             fail(&mut silence, number, at);
         }
@@ -200,43 +146,24 @@ fn nothing_to_compare_with_is_no_suspicion() {
 /// Observes a service in which nothing changes; returns who was probed first.
 fn first_probed(now: [Seen<u8>; 2]) -> Option<u8> {
     let mut silence = Silence::new(AFTER_MS);
-    (0..200)
-        .map(|n| n * 20)
-        .find_map(|at| match silence.on(Event::Observed(&now), ms(at)).first()? {
-            Output::ProbeNow { key, .. } => Some(*key),
-            other => panic!("{other:?}"),
-        })
+    (0..200).map(|n| n * 20).find_map(|at| match silence.on(Event::Observed(&now), ms(at)).first()? {
+        Output::ProbeNow { key, .. } => Some(*key),
+        other => panic!("{other:?}"),
+    })
 }
 
 #[test]
 fn one_that_has_nothing_to_answer_is_a_comparison_if_it_could_take_over() {
     // All clients wait for the first one, so the second one has nothing to answer.
     assert_eq!(first_probed([seen(1, 8, 20), seen(2, 0, 0)]), Some(1));
-    assert_eq!(
-        first_probed([
-            seen(1, 8, 20),
-            Seen {
-                healthy: false,
-                ..seen(2, 0, 0)
-            }
-        ]),
-        None
-    );
+    assert_eq!(first_probed([seen(1, 8, 20), Seen { healthy: false, ..seen(2, 0, 0) }]), None);
     // A silent one has nothing to answer either, but could not take over.
     let mut silence = Silence::new(AFTER_MS);
     self::silent(&mut silence);
     for at in (110..500).map(|n| n * 20) {
-        let now = [
-            Seen {
-                healthy: false,
-                ..seen(1, 0, 1_000)
-            },
-            seen(2, 5, 1_420),
-        ];
+        let now = [Seen { healthy: false, ..seen(1, 0, 1_000) }, seen(2, 5, 1_420)];
         for output in silence.on(Event::Observed(&now), ms(at)) {
-            let Output::ProbeNow { key: 1, number, .. } = output else {
-                panic!("{output:?}")
-            };
+            let Output::ProbeNow { key: 1, number, .. } = output else { panic!("{output:?}") };
             fail(&mut silence, number, at);
         }
     }
@@ -251,13 +178,7 @@ fn idle_instances_are_never_suspected() {
     }
     // The request that comes now starts the clock, not the last byte of long ago.
     for at in (500..519).map(|n| n * 20) {
-        let now = [
-            Seen {
-                quiet_since: Some(ms(10_000)),
-                ..seen(1, 1, 0)
-            },
-            seen(2, 1, at),
-        ];
+        let now = [Seen { quiet_since: Some(ms(10_000)), ..seen(1, 1, 0) }, seen(2, 1, at)];
         assert!(silence.on(Event::Observed(&now), ms(at)).is_empty(), "at {at}");
     }
 }
@@ -283,10 +204,7 @@ fn a_pause_of_our_own_accuses_nobody() {
 fn the_check_can_bring_it_back_but_not_accuse_it() {
     let mut silence = Silence::new(AFTER_MS);
     self::silent(&mut silence);
-    assert!(matches!(
-        pass(&mut silence, 0, 2_300).as_slice(),
-        [Output::Answers { .. }]
-    ));
+    assert!(matches!(pass(&mut silence, 0, 2_300).as_slice(), [Output::Answers { .. }]));
     let mut silence = Silence::new(AFTER_MS);
     number(&watch(&mut silence, 1_000, 0, 1_400));
     for at in 0..5 {
@@ -300,10 +218,7 @@ fn switching_off_brings_back() {
     self::silent(&mut silence);
     silence.retune(0);
     let now = [seen(1, 1, 1_000), seen(2, 1, 2_300)];
-    assert!(matches!(
-        silence.on(Event::Observed(&now), ms(2_300)).as_slice(),
-        [Output::Answers { key: 1, .. }]
-    ));
+    assert!(matches!(silence.on(Event::Observed(&now), ms(2_300)).as_slice(), [Output::Answers { key: 1, .. }]));
     for at in (150..300).map(|n| n * 20) {
         let now = [seen(1, 1, 1_000), seen(2, 1, at)];
         assert!(silence.on(Event::Observed(&now), ms(at)).is_empty());
@@ -323,18 +238,8 @@ struct Round {
 fn round() -> impl Strategy<Value = Round> {
     let step = prop_oneof![9 => Just(20u64), 1 => 20u64..1_000];
     let some = prop_oneof![3 => Just(1u64), 1 => Just(0u64)];
-    (
-        step,
-        [some.clone(), some.clone(), some],
-        any::<[bool; 3]>(),
-        prop::option::weighted(0.2, any::<bool>()),
-    )
-        .prop_map(|(step_ms, in_flight, sends, probe)| Round {
-            step_ms,
-            in_flight,
-            sends,
-            probe,
-        })
+    (step, [some.clone(), some.clone(), some], any::<[bool; 3]>(), prop::option::weighted(0.2, any::<bool>()))
+        .prop_map(|(step_ms, in_flight, sends, probe)| Round { step_ms, in_flight, sends, probe })
 }
 
 proptest! {

@@ -33,11 +33,7 @@ pub fn compile_routes(stack: &Stack) -> Vec<snapshot::Route> {
         listener: route.listener.clone(),
         host: route.host.as_ref().map(|host| host.to_ascii_lowercase()),
         path: route.path.clone(),
-        headers: route
-            .headers
-            .iter()
-            .map(|(name, value)| (name.to_ascii_lowercase(), value.clone()))
-            .collect(),
+        headers: route.headers.iter().map(|(name, value)| (name.to_ascii_lowercase(), value.clone())).collect(),
         service: route.service.clone(),
         idempotency_key: route.idempotency_key,
     };
@@ -67,10 +63,7 @@ pub fn compile_service(name: &str, service: &Service, instances: Vec<snapshot::I
             budget_min_per_s: service.retries.budget_min,
             try_timeout_ms: service.retries.try_timeout.as_ms(),
         },
-        hold: snapshot::Hold {
-            max_ms: service.hold.max.as_ms(),
-            max_requests: service.hold.requests,
-        },
+        hold: snapshot::Hold { max_ms: service.hold.max.as_ms(), max_requests: service.hold.requests },
         limits: snapshot::ServiceLimits {
             connect_timeout_ms: service.limits.connect_timeout.as_ms(),
             response_timeout_ms: service.limits.response_timeout.as_ms(),
@@ -88,11 +81,7 @@ pub fn compile_service(name: &str, service: &Service, instances: Vec<snapshot::I
 
 fn check(check: &Check) -> snapshot::Check {
     snapshot::Check {
-        probe: probe(
-            check.http.as_deref(),
-            check.host.as_deref(),
-            check.status.unwrap_or((200, 399)),
-        ),
+        probe: probe(check.http.as_deref(), check.host.as_deref(), check.status.unwrap_or((200, 399))),
         interval_ms: check.interval.as_ms(),
         timeout_ms: check.timeout.as_ms(),
         rise: check.rise,

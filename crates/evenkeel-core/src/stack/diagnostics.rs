@@ -43,10 +43,7 @@ impl Diagnostics {
     pub fn position(&self, offset: usize) -> (usize, usize) {
         let before = &self.text[..self.text.floor_char_boundary(offset)];
         let line_start = before.rfind('\n').map_or(0, |at| at + 1);
-        (
-            before.matches('\n').count() + 1,
-            before[line_start..].chars().count() + 1,
-        )
+        (before.matches('\n').count() + 1, before[line_start..].chars().count() + 1)
     }
 
     fn render(&self, fault: &Diagnostic, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -63,12 +60,7 @@ impl Diagnostics {
         writeln!(f, "{gutter} --> {}:{line}:{column}", self.file)?;
         writeln!(f, "{gutter} |")?;
         writeln!(f, "{line} | {source}")?;
-        writeln!(
-            f,
-            "{gutter} | {}{}",
-            " ".repeat(column - 1),
-            "^".repeat(marked.clamp(1, room))
-        )?;
+        writeln!(f, "{gutter} | {}{}", " ".repeat(column - 1), "^".repeat(marked.clamp(1, room)))?;
         self.render_help(&format!("{gutter} "), fault, f)
     }
 

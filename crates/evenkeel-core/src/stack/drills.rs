@@ -15,10 +15,7 @@ pub struct Drills {
 
 impl Default for Drills {
     fn default() -> Self {
-        Self {
-            read: "/".to_owned(),
-            write: None,
-        }
+        Self { read: "/".to_owned(), write: None }
     }
 }
 

@@ -1,7 +1,7 @@
 //! The stack file `keel.toml`: its fields, their defaults and how they become a snapshot.
 //!
 //! Each key is one documented field of a struct in this folder; the reference page and the JSON schema are made
-//! from those docstrings, so what a field's comment says is what users read. Parsing is strict: see [`parse`].
+//! from those docstrings, so what a field's comment says is what users read. Parsing is strict: see [`parse()`].
 //! Nothing here touches the file system or resolves a name.
 
 mod check;
@@ -103,9 +103,7 @@ impl Console {
 
 impl Default for Console {
     fn default() -> Self {
-        Self {
-            bind: Self::default_bind(),
-        }
+        Self { bind: Self::default_bind() }
     }
 }
 
@@ -122,9 +120,6 @@ pub struct Logs {
 
 impl Default for Logs {
     fn default() -> Self {
-        Self {
-            size: Size::mib(16),
-            files: 4,
-        }
+        Self { size: Size::mib(16), files: 4 }
     }
 }

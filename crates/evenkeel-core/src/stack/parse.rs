@@ -41,29 +41,17 @@ const PLANNED: [(&str, &str); 20] = [
 /// Reads `text`, which came from `file`. On success everything that can be known without the machine is known to
 /// be right: names exist, ranges hold, addresses have a port.
 pub fn parse(text: &str, file: &str) -> Result<Stack, Diagnostics> {
-    let faults = |faults| Diagnostics {
-        file: file.to_owned(),
-        text: text.to_owned(),
-        faults,
-    };
+    let faults = |faults| Diagnostics { file: file.to_owned(), text: text.to_owned(), faults };
     let tree = Tree::parse(text).map_err(|error| faults(vec![plain(&error)]))?;
     let mut stack: Stack = toml::from_str(text).map_err(|error| faults(vec![explain(&error, &tree)]))?;
     let found = validate(&mut stack, &tree);
-    if found.is_empty() {
-        Ok(stack)
-    } else {
-        Err(faults(found))
-    }
+    if found.is_empty() { Ok(stack) } else { Err(faults(found)) }
 }
 
 /// A syntax error, as the parser says it.
 fn plain(error: &toml::de::Error) -> Diagnostic {
     let message = error.message().lines().collect::<Vec<_>>().join(", ");
-    Diagnostic {
-        message,
-        help: None,
-        span: error.span(),
-    }
+    Diagnostic { message, help: None, span: error.span() }
 }
 
 /// An error of type or key, in the words of the stack file.
@@ -75,63 +63,31 @@ fn explain(error: &toml::de::Error, tree: &Tree) -> Diagnostic {
         return unknown_key(key, message, &path, span);
     }
     if let Some(key) = quoted(message, "missing field ") {
-        let place = if path.is_empty() {
-            "the file".to_owned()
-        } else {
-            format!("`{path}`")
-        };
-        return Diagnostic {
-            message: format!("{place} needs the key `{key}`"),
-            help: None,
-            span,
-        };
+        let place = if path.is_empty() { "the file".to_owned() } else { format!("`{path}`") };
+        return Diagnostic { message: format!("{place} needs the key `{key}`"), help: None, span };
     }
     if let Some(name) = quoted(message, "unknown variant ") {
         let valid = listed(message);
         let help = suggestion(name, &valid);
-        return Diagnostic {
-            message: format!("`{name}` is not a value of `{path}`"),
-            help: Some(help),
-            span,
-        };
+        return Diagnostic { message: format!("`{name}` is not a value of `{path}`"), help: Some(help), span };
     }
-    let place = if path.is_empty() {
-        String::new()
-    } else {
-        format!("`{path}`: ")
-    };
-    Diagnostic {
-        message: format!("{place}{}", in_plain_words(message)),
-        help: None,
-        span,
-    }
+    let place = if path.is_empty() { String::new() } else { format!("`{path}`: ") };
+    Diagnostic { message: format!("{place}{}", in_plain_words(message)), help: None, span }
 }
 
 fn unknown_key(key: &str, message: &str, path: &str, span: Option<Range<usize>>) -> Diagnostic {
-    let whole = if path == key || path.ends_with(&format!(".{key}")) {
-        path.to_owned()
-    } else {
-        join(path, key)
-    };
+    let whole = if path == key || path.ends_with(&format!(".{key}")) { path.to_owned() } else { join(path, key) };
     let planned = PLANNED.iter().find(|(pattern, _)| matches(pattern, &whole));
     if let Some((_, what)) = planned {
         let message = format!("`{key}` is described but not built into this version ({what})");
-        return Diagnostic {
-            message,
-            help: Some("remove it; it is refused rather than ignored".into()),
-            span,
-        };
+        return Diagnostic { message, help: Some("remove it; it is refused rather than ignored".into()), span };
     }
     let place = match whole.rsplit_once('.') {
         Some((parent, _)) => format!(" in `{parent}`"),
         None => String::new(),
     };
     let help = suggestion(key, &listed(message));
-    Diagnostic {
-        message: format!("unknown key `{key}`{place}"),
-        help: Some(help),
-        span,
-    }
+    Diagnostic { message: format!("unknown key `{key}`{place}"), help: Some(help), span }
 }
 
 fn suggestion(wrong: &str, valid: &[&str]) -> String {

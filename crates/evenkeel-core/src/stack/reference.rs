@@ -36,15 +36,8 @@ fn table(root: &Value, node: &Value, path: &str, page: &mut String) {
     let Some(fields) = node.get("properties").and_then(Value::as_object) else {
         return;
     };
-    let title = if path.is_empty() {
-        "The file".to_owned()
-    } else {
-        format!("`{path}`")
-    };
-    let _ = write!(
-        page,
-        "\n## {title}\n\n| key | value | default | meaning |\n| --- | --- | --- | --- |\n"
-    );
+    let title = if path.is_empty() { "The file".to_owned() } else { format!("`{path}`") };
+    let _ = write!(page, "\n## {title}\n\n| key | value | default | meaning |\n| --- | --- | --- | --- |\n");
     for (name, field) in fields {
         let resolved = resolve(root, field);
         let _ = writeln!(
@@ -57,11 +50,7 @@ fn table(root: &Value, node: &Value, path: &str, page: &mut String) {
     }
     for (name, field) in fields {
         if let Some((part, suffix)) = part(root, field) {
-            let below = if path.is_empty() {
-                name.clone()
-            } else {
-                format!("{path}.{name}")
-            };
+            let below = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
             table(root, part, &format!("{below}{suffix}"), page);
         }
     }
@@ -74,10 +63,7 @@ fn part<'a>(root: &'a Value, field: &'a Value) -> Option<(&'a Value, &'static st
         return Some((field, ""));
     }
     let values = field.get("additionalProperties").filter(|values| values.is_object());
-    if let Some(values) = values
-        .map(|values| resolve(root, values))
-        .filter(|v| v.get("properties").is_some())
-    {
+    if let Some(values) = values.map(|values| resolve(root, values)).filter(|v| v.get("properties").is_some()) {
         return Some((values, ".NAME"));
     }
     let items = field.get("items").map(|items| resolve(root, items))?;
@@ -86,11 +72,7 @@ fn part<'a>(root: &'a Value, field: &'a Value) -> Option<(&'a Value, &'static st
 
 /// Follows `$ref` and the non-null side of an optional field.
 fn resolve<'a>(root: &'a Value, field: &'a Value) -> &'a Value {
-    if let Some(name) = field
-        .get("$ref")
-        .and_then(Value::as_str)
-        .and_then(|path| path.strip_prefix("#/$defs/"))
-    {
+    if let Some(name) = field.get("$ref").and_then(Value::as_str).and_then(|path| path.strip_prefix("#/$defs/")) {
         return resolve(root, &root["$defs"][name]);
     }
     let sides = field.get("anyOf").and_then(Value::as_array);
@@ -107,12 +89,7 @@ fn description<'a>(field: &'a Value, resolved: &'a Value) -> &'a str {
 
 fn kind(root: &Value, field: &Value) -> String {
     if let Some(names) = field.get("enum").and_then(Value::as_array) {
-        return names
-            .iter()
-            .filter_map(Value::as_str)
-            .map(|name| format!("`{name}`"))
-            .collect::<Vec<_>>()
-            .join(", ");
+        return names.iter().filter_map(Value::as_str).map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
     }
     if let Some(pattern) = field.get("pattern").and_then(Value::as_str) {
         return if pattern.contains("KiB") { "size" } else { "duration" }.to_owned();
@@ -152,11 +129,7 @@ fn default(node: &Value, name: &str, field: &Value) -> String {
 }
 
 fn defaults_of(table: &Map<String, Value>) -> String {
-    if table.is_empty() {
-        "none".to_owned()
-    } else {
-        "see below".to_owned()
-    }
+    if table.is_empty() { "none".to_owned() } else { "see below".to_owned() }
 }
 
 fn cell(text: &str) -> String {

@@ -111,11 +111,7 @@ pub struct Stop {
 
 impl Default for Stop {
     fn default() -> Self {
-        Self {
-            drain: Duration::s(30),
-            signal: "TERM".to_owned(),
-            grace: Duration::s(10),
-        }
+        Self { drain: Duration::s(30), signal: "TERM".to_owned(), grace: Duration::s(10) }
     }
 }
 
@@ -136,12 +132,7 @@ pub struct Restart {
 
 impl Default for Restart {
     fn default() -> Self {
-        Self {
-            delay: Duration::ms(100),
-            max_delay: Duration::s(30),
-            reset: Duration::s(10),
-            attempts: 10,
-        }
+        Self { delay: Duration::ms(100), max_delay: Duration::s(30), reset: Duration::s(10), attempts: 10 }
     }
 }
 
@@ -201,12 +192,7 @@ pub struct Retries {
 
 impl Default for Retries {
     fn default() -> Self {
-        Self {
-            max: 3,
-            budget_percent: 20,
-            budget_min: 50,
-            try_timeout: Duration::ms(0),
-        }
+        Self { max: 3, budget_percent: 20, budget_min: 50, try_timeout: Duration::ms(0) }
     }
 }
 
@@ -222,10 +208,7 @@ pub struct Hold {
 
 impl Default for Hold {
     fn default() -> Self {
-        Self {
-            max: Duration::s(10),
-            requests: 1000,
-        }
+        Self { max: Duration::s(10), requests: 1000 }
     }
 }
 
@@ -291,14 +274,11 @@ impl<'de> Deserialize<'de> for Replicas {
 
             fn visit_i64<E: de::Error>(self, count: i64) -> Result<Replicas, E> {
                 let fits = u32::try_from(count).ok().filter(|count| *count <= 1000);
-                fits.map(Replicas)
-                    .ok_or_else(|| E::invalid_value(de::Unexpected::Signed(count), &self))
+                fits.map(Replicas).ok_or_else(|| E::invalid_value(de::Unexpected::Signed(count), &self))
             }
 
             fn visit_map<A: de::MapAccess<'de>>(self, _: A) -> Result<Replicas, A::Error> {
-                Err(de::Error::custom(
-                    "`replicas` as a table (elastic scaling) is described but not built yet",
-                ))
+                Err(de::Error::custom("`replicas` as a table (elastic scaling) is described but not built yet"))
             }
         }
         deserializer.deserialize_any(Count)
@@ -345,18 +325,12 @@ impl<'de> Deserialize<'de> for InstanceAddress {
             }
 
             fn visit_str<E: de::Error>(self, text: &str) -> Result<InstanceAddress, E> {
-                Ok(InstanceAddress {
-                    address: text.to_owned(),
-                    weight: 1,
-                })
+                Ok(InstanceAddress { address: text.to_owned(), weight: 1 })
             }
 
             fn visit_map<A: de::MapAccess<'de>>(self, map: A) -> Result<InstanceAddress, A::Error> {
                 let table = Table::deserialize(de::value::MapAccessDeserializer::new(map))?;
-                Ok(InstanceAddress {
-                    address: table.address,
-                    weight: table.weight,
-                })
+                Ok(InstanceAddress { address: table.address, weight: table.weight })
             }
         }
         deserializer.deserialize_any(Either)

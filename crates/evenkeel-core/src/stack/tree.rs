@@ -23,21 +23,15 @@ impl<'a> Tree<'a> {
         for part in rest {
             let next = match value.get_ref() {
                 DeValue::Table(table) => table.get_key_value(*part).map(|(key, value)| (key.span(), value)),
-                DeValue::Array(array) => part
-                    .parse::<usize>()
-                    .ok()
-                    .and_then(|at| array.get(at))
-                    .map(|value| (value.span(), value)),
+                DeValue::Array(array) => {
+                    part.parse::<usize>().ok().and_then(|at| array.get(at)).map(|value| (value.span(), value))
+                }
                 _ => None,
             };
             let Some((next_span, next_value)) = next else { break };
             (span, value) = (next_span, next_value);
         }
-        Some(if matches!(value.get_ref(), DeValue::Table(_)) {
-            span
-        } else {
-            value.span()
-        })
+        Some(if matches!(value.get_ref(), DeValue::Table(_)) { span } else { value.span() })
     }
 
     /// The dotted path of the key or the innermost value that stands at `span`.
@@ -78,9 +72,5 @@ fn search_value(value: &toml::Spanned<DeValue<'_>>, span: &Range<usize>, path: &
 
 /// A dotted path with one more part.
 pub(super) fn join(path: &str, part: &str) -> String {
-    if path.is_empty() {
-        part.to_owned()
-    } else {
-        format!("{path}.{part}")
-    }
+    if path.is_empty() { part.to_owned() } else { format!("{path}.{part}") }
 }

@@ -49,13 +49,7 @@ impl Size {
     }
 }
 
-const DURATION_UNITS: [(&str, u64); 5] = [
-    ("ms", 1),
-    ("s", 1000),
-    ("m", 60_000),
-    ("h", 3_600_000),
-    ("d", 86_400_000),
-];
+const DURATION_UNITS: [(&str, u64); 5] = [("ms", 1), ("s", 1000), ("m", 60_000), ("h", 3_600_000), ("d", 86_400_000)];
 const SIZE_UNITS: [(&str, u64); 7] = [
     ("B", 1),
     ("KiB", 1 << 10),
@@ -84,11 +78,7 @@ fn scaled(text: &str, units: &[(&str, u64)]) -> Option<u64> {
 /// Writes `value` with the largest unit that leaves a whole number.
 fn shortest(value: u64, units: &[(&str, u64)], f: &mut fmt::Formatter<'_>) -> fmt::Result {
     let fits = |(_, scale): &&(&str, u64)| value != 0 && value.is_multiple_of(*scale);
-    let (unit, scale) = units
-        .iter()
-        .filter(fits)
-        .max_by_key(|(_, scale)| *scale)
-        .unwrap_or(&units[0]);
+    let (unit, scale) = units.iter().filter(fits).max_by_key(|(_, scale)| *scale).unwrap_or(&units[0]);
     write!(f, "{}{unit}", value / scale)
 }
 
@@ -156,14 +146,9 @@ mod tests {
 
     #[test]
     fn reads_what_people_write() {
-        for (text, ms) in [
-            ("250ms", 250),
-            ("1s", 1000),
-            ("1.5s", 1500),
-            ("5m", 300_000),
-            ("2 h", 7_200_000),
-            ("0ms", 0),
-        ] {
+        for (text, ms) in
+            [("250ms", 250), ("1s", 1000), ("1.5s", 1500), ("5m", 300_000), ("2 h", 7_200_000), ("0ms", 0)]
+        {
             assert_eq!(scaled(text, &DURATION_UNITS), Some(ms), "{text}");
         }
         assert_eq!(scaled("64KiB", &SIZE_UNITS), Some(65_536));
@@ -172,18 +157,7 @@ mod tests {
 
     #[test]
     fn refuses_the_rest() {
-        for text in [
-            "",
-            "1",
-            "s",
-            "1 second",
-            "-1s",
-            "1.s",
-            "..s",
-            "1e3s",
-            "99999999999999999999s",
-            "1S",
-        ] {
+        for text in ["", "1", "s", "1 second", "-1s", "1.s", "..s", "1e3s", "99999999999999999999s", "1S"] {
             assert_eq!(scaled(text, &DURATION_UNITS), None, "{text}");
         }
     }

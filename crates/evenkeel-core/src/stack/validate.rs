@@ -8,10 +8,7 @@ use super::{
 /// Fills in what an empty file means and returns every fault.
 pub(super) fn validate(stack: &mut Stack, tree: &Tree) -> Vec<Diagnostic> {
     fill_in(stack);
-    let mut faults = Faults {
-        tree,
-        found: Vec::new(),
-    };
+    let mut faults = Faults { tree, found: Vec::new() };
     check_head(stack, &mut faults);
     for (name, listener) in &stack.listeners {
         check_listener(name, listener, stack, &mut faults);
@@ -23,9 +20,7 @@ pub(super) fn validate(stack: &mut Stack, tree: &Tree) -> Vec<Diagnostic> {
         check_service(name, service, stack, &mut faults);
     }
     check_drills(stack, &mut faults);
-    faults
-        .found
-        .sort_by_key(|fault| fault.span.as_ref().map_or(0, |span| span.start));
+    faults.found.sort_by_key(|fault| fault.span.as_ref().map_or(0, |span| span.start));
     faults.found
 }
 
@@ -33,11 +28,7 @@ pub(super) fn validate(stack: &mut Stack, tree: &Tree) -> Vec<Diagnostic> {
 fn fill_in(stack: &mut Stack) {
     if stack.listeners.is_empty() {
         let bind = std::net::SocketAddr::from(([127, 0, 0, 1], 8080));
-        let listener = Listener {
-            bind,
-            trusted: Vec::new(),
-            limits: ClientLimits::default(),
-        };
+        let listener = Listener { bind, trusted: Vec::new(), limits: ClientLimits::default() };
         stack.listeners.insert("web".to_owned(), listener);
     }
     if stack.routes.is_empty()
@@ -56,11 +47,7 @@ struct Faults<'a> {
 
 impl Faults<'_> {
     fn add(&mut self, path: &[&str], message: impl Into<String>, help: Option<String>) {
-        self.found.push(Diagnostic {
-            message: message.into(),
-            help,
-            span: self.tree.span(path),
-        });
+        self.found.push(Diagnostic { message: message.into(), help, span: self.tree.span(path) });
     }
 
     /// A name that must be a key of something.
@@ -77,11 +64,7 @@ impl Faults<'_> {
         let help = nearest(name, known.clone().map(String::as_str)).map_or_else(
             || {
                 let all: Vec<&str> = known.map(String::as_str).collect();
-                if all.is_empty() {
-                    format!("the file has no {kind}")
-                } else {
-                    format!("there is: {}", all.join(", "))
-                }
+                if all.is_empty() { format!("the file has no {kind}") } else { format!("there is: {}", all.join(", ")) }
             },
             |near| format!("did you mean `{near}`?"),
         );
@@ -91,11 +74,7 @@ impl Faults<'_> {
 
 fn check_head(stack: &Stack, faults: &mut Faults) {
     if !is_name(&stack.stack.name) {
-        faults.add(
-            &["stack", "name"],
-            format!("`{}` is not a name", stack.stack.name),
-            Some(NAME_RULE.to_owned()),
-        );
+        faults.add(&["stack", "name"], format!("`{}` is not a name", stack.stack.name), Some(NAME_RULE.to_owned()));
     }
     if stack.services.is_empty() {
         let help = "add one, as [services.web] with run = [\"node\", \"server.js\"]".to_owned();
@@ -103,11 +82,7 @@ fn check_head(stack: &Stack, faults: &mut Faults) {
     }
     if stack.routes.is_empty() && stack.services.len() > 1 {
         let help = "add [[routes]] with host or path, and service".to_owned();
-        faults.add(
-            &["services"],
-            "several services but no route: nobody could reach them",
-            Some(help),
-        );
+        faults.add(&["services"], "several services but no route: nobody could reach them", Some(help));
     }
     if stack.edge.threads.is_some_and(|threads| threads == 0 || threads > 256) {
         faults.add(&["edge", "threads"], "`edge.threads` must be from 1 to 256", None);
@@ -135,18 +110,10 @@ fn check_listener(name: &str, listener: &Listener, stack: &Stack, faults: &mut F
     }
     let earlier = stack.listeners.iter().take_while(|(other, _)| *other != name);
     for (other, _) in earlier.filter(|(_, other)| other.bind == listener.bind) {
-        faults.add(
-            &bind,
-            format!("listeners `{other}` and `{name}` have the same address"),
-            None,
-        );
+        faults.add(&bind, format!("listeners `{other}` and `{name}` have the same address"), None);
     }
     if listener.bind == stack.console.bind {
-        faults.add(
-            &bind,
-            "this is the console's address",
-            Some("change it, or `[console] bind`".to_owned()),
-        );
+        faults.add(&bind, "this is the console's address", Some("change it, or `[console] bind`".to_owned()));
     }
     let limits = &listener.limits;
     if limits.headers == 0 || limits.connections == 0 || limits.head.as_bytes() < 256 || limits.target.as_bytes() == 0 {
@@ -154,37 +121,19 @@ fn check_listener(name: &str, listener: &Listener, stack: &Stack, faults: &mut F
         faults.add(&path, "limits so small that no request fits", None);
     }
     if limits.head.as_bytes() > 1 << 20 {
-        faults.add(
-            &["listeners", name, "limits", "head"],
-            "`head` may be at most 1MiB",
-            None,
-        );
+        faults.add(&["listeners", name, "limits", "head"], "`head` may be at most 1MiB", None);
     }
 }
 
 fn check_route(index: usize, route: &Route, stack: &Stack, faults: &mut Faults) {
     let at = index.to_string();
-    faults.must_exist(
-        &["routes", &at, "service"],
-        "service",
-        &route.service,
-        stack.services.keys(),
-    );
+    faults.must_exist(&["routes", &at, "service"], "service", &route.service, stack.services.keys());
     if let Some(listener) = &route.listener {
-        faults.must_exist(
-            &["routes", &at, "listener"],
-            "listener",
-            listener,
-            stack.listeners.keys(),
-        );
+        faults.must_exist(&["routes", &at, "listener"], "listener", listener, stack.listeners.keys());
     }
     if !route.path.starts_with('/') || route.path.contains(['?', '#', ' ']) {
         let help = Some("a path starts with `/` and has no query".to_owned());
-        faults.add(
-            &["routes", &at, "path"],
-            format!("`{}` is not a path", route.path),
-            help,
-        );
+        faults.add(&["routes", &at, "path"], format!("`{}` is not a path", route.path), help);
     }
     if let Some(host) = &route.host
         && !is_host(host.strip_prefix("*.").unwrap_or(host))
@@ -208,18 +157,9 @@ fn check_service(name: &str, service: &Service, stack: &Stack, faults: &mut Faul
     }
     check_source(name, service, faults);
     if let Some(fallback) = &service.fallback {
-        faults.must_exist(
-            &["services", name, "fallback"],
-            "service",
-            fallback,
-            stack.services.keys(),
-        );
+        faults.must_exist(&["services", name, "fallback"], "service", fallback, stack.services.keys());
         if fallback == name {
-            faults.add(
-                &["services", name, "fallback"],
-                "a service cannot be its own fallback",
-                None,
-            );
+            faults.add(&["services", name, "fallback"], "a service cannot be its own fallback", None);
         }
     }
     if let Some(check) = &service.check {
@@ -228,32 +168,16 @@ fn check_service(name: &str, service: &Service, stack: &Stack, faults: &mut Faul
     check_liveness(name, service, faults);
     if signal_number(&service.stop.signal).is_none() {
         let help = Some("one of TERM, INT, QUIT, HUP, USR1, USR2, WINCH".to_owned());
-        faults.add(
-            &["services", name, "stop", "signal"],
-            format!("`{}` is not a signal", service.stop.signal),
-            help,
-        );
+        faults.add(&["services", name, "stop", "signal"], format!("`{}` is not a signal", service.stop.signal), help);
     }
     if service.retries.max > 10 || service.retries.budget_percent > 100 {
-        faults.add(
-            &["services", name, "retries"],
-            "`max` is at most 10 and `budget_percent` at most 100",
-            None,
-        );
+        faults.add(&["services", name, "retries"], "`max` is at most 10 and `budget_percent` at most 100", None);
     }
     if service.eject.percent > 100 || service.eject.max_percent > 100 || service.eject.window.as_ms() == 0 {
-        faults.add(
-            &["services", name, "eject"],
-            "percentages are at most 100, and the window is not empty",
-            None,
-        );
+        faults.add(&["services", name, "eject"], "percentages are at most 100, and the window is not empty", None);
     }
     if service.restart.attempts == 0 {
-        faults.add(
-            &["services", name, "restart", "attempts"],
-            "`attempts` must be at least 1",
-            None,
-        );
+        faults.add(&["services", name, "restart", "attempts"], "`attempts` must be at least 1", None);
     }
     for (key, value) in &service.env {
         check_env(name, key, value, faults);
@@ -284,11 +208,7 @@ fn check_env(name: &str, key: &str, value: &str, faults: &mut Faults) {
         faults.add(&path, "`secret:` is described but not built into this version", help);
     }
     if value.contains("{databases.") || value.contains("{caches.") || value.contains("{queues.") {
-        faults.add(
-            &path,
-            "databases, caches and queues are described but not built into this version",
-            None,
-        );
+        faults.add(&path, "databases, caches and queues are described but not built into this version", None);
     }
 }
 
@@ -298,18 +218,10 @@ fn check_source(name: &str, service: &Service, faults: &mut Faults) {
     match (&service.run, &service.instances) {
         (None, None) => {
             let help = "run = [\"program\", \"argument\"] or instances = [\"10.0.0.5:8080\"]".to_owned();
-            faults.add(
-                &path,
-                format!("service `{name}` has neither `run` nor `instances`"),
-                Some(help),
-            );
+            faults.add(&path, format!("service `{name}` has neither `run` nor `instances`"), Some(help));
         }
         (Some(_), Some(_)) => {
-            faults.add(
-                &path,
-                format!("service `{name}` has both `run` and `instances`; it needs one of them"),
-                None,
-            );
+            faults.add(&path, format!("service `{name}` has both `run` and `instances`; it needs one of them"), None);
         }
         (Some(run), None) if run.first().is_none_or(String::is_empty) => {
             faults.add(&["services", name, "run"], "`run` names no program", None);
@@ -322,19 +234,12 @@ fn check_source(name: &str, service: &Service, faults: &mut Faults) {
         let host = host.trim_start_matches('[').trim_end_matches(']');
         if !is_host(host) || !port.parse::<u16>().is_ok_and(|port| port > 0) {
             let help = Some("as `10.0.0.5:8080`, `[::1]:8080` or `app.internal:80`".to_owned());
-            faults.add(
-                &at,
-                format!("`{}` is not an address with a port", instance.address),
-                help,
-            );
+            faults.add(&at, format!("`{}` is not an address with a port", instance.address), help);
         }
         if instance.weight == 0 || instance.weight > 1000 {
             faults.add(&at, "`weight` must be from 1 to 1000", None);
         }
-        if service.fixed()[..index]
-            .iter()
-            .any(|other| other.address == instance.address)
-        {
+        if service.fixed()[..index].iter().any(|other| other.address == instance.address) {
             faults.add(&at, format!("`{}` stands twice", instance.address), None);
         }
     }
@@ -352,11 +257,7 @@ fn check_check(name: &str, check: &Check, faults: &mut Faults) {
     if let Some((low, high)) = check.status
         && (low < 100 || high > 599 || low > high)
     {
-        faults.add(
-            &["services", name, "check", "status"],
-            "as [200, 399]: lowest and highest status",
-            None,
-        );
+        faults.add(&["services", name, "check", "status"], "as [200, 399]: lowest and highest status", None);
     }
 }
 
@@ -372,11 +273,7 @@ fn check_probe(path: &[&str], http: Option<&str>, tcp: bool, faults: &mut Faults
         }
         (Some(_), true) => faults.add(path, "both `http` and `tcp`; it needs one of them", None),
         (Some(target), false) if !target.starts_with('/') || target.contains([' ', '\r', '\n']) => {
-            faults.add(
-                path,
-                format!("`{target}` is not a path"),
-                Some("a path starts with `/`".to_owned()),
-            );
+            faults.add(path, format!("`{target}` is not a path"), Some("a path starts with `/`".to_owned()));
         }
         _ => {}
     }
@@ -384,27 +281,15 @@ fn check_probe(path: &[&str], http: Option<&str>, tcp: bool, faults: &mut Faults
 
 fn check_drills(stack: &Stack, faults: &mut Faults) {
     if !stack.drills.read.starts_with('/') {
-        faults.add(
-            &["drills", "read"],
-            format!("`{}` is not a path", stack.drills.read),
-            None,
-        );
+        faults.add(&["drills", "read"], format!("`{}` is not a path", stack.drills.read), None);
     }
     if let Some(write) = &stack.drills.write {
         if !write.post.starts_with('/') {
-            faults.add(
-                &["drills", "write", "post"],
-                format!("`{}` is not a path", write.post),
-                None,
-            );
+            faults.add(&["drills", "write", "post"], format!("`{}` is not a path", write.post), None);
         }
         if !write.verify.starts_with('/') || !write.verify.contains("{key}") {
             let help = Some("as `/api/orders?key={key}`".to_owned());
-            faults.add(
-                &["drills", "write", "verify"],
-                "must be a path with `{key}` in it",
-                help,
-            );
+            faults.add(&["drills", "write", "verify"], "must be a path with `{key}` in it", help);
         }
     }
 }

@@ -180,15 +180,7 @@ impl Supervisor {
     pub fn new(memory: Memory, now: Moment) -> Self {
         let phase = if memory.gave_up { Phase::GaveUp } else { Phase::Waiting };
         let wake = (phase == Phase::Waiting).then_some(now);
-        Self {
-            memory,
-            phase,
-            started: now,
-            healthy_since: None,
-            failing: None,
-            killed: None,
-            wake,
-        }
+        Self { memory, phase, started: now, healthy_since: None, failing: None, killed: None, wake }
     }
 
     /// An instance whose process runs since `started`, taken over from whoever supervised it before.
@@ -198,15 +190,7 @@ impl Supervisor {
             (None, true) => (Phase::Running, None),
             (None, false) => (Phase::Starting, Some(started + policy.start_timeout)),
         };
-        Self {
-            memory,
-            phase,
-            started,
-            healthy_since: None,
-            failing: None,
-            killed: None,
-            wake,
-        }
+        Self { memory, phase, started, healthy_since: None, failing: None, killed: None, wake }
     }
 
     /// Where the process stands.
@@ -305,10 +289,7 @@ impl Supervisor {
     }
 
     fn kill_for_liveness(&mut self, policy: &Policy, now: Moment) -> Vec<Output> {
-        let (since, seen) = self
-            .failing
-            .clone()
-            .expect("a liveness deadline exists only while the check fails");
+        let (since, seen) = self.failing.clone().expect("a liveness deadline exists only while the check fails");
         self.kill(words::liveness(policy, now.since(since), &seen), now)
     }
 
@@ -401,20 +382,12 @@ impl Supervisor {
 
     /// Counts the exit, and either waits for the next start or gives up.
     fn after_exit(&mut self, policy: &Policy, how: &str, now: Moment) -> Decision {
-        if self
-            .healthy_since
-            .take()
-            .is_some_and(|since| now.since(since) >= policy.reset)
-        {
+        if self.healthy_since.take().is_some_and(|since| now.since(since) >= policy.reset) {
             self.memory.exits = 0;
         }
         let (was_ready, killed) = (self.memory.ready, self.killed.take());
         self.memory.exits = self.memory.exits.saturating_add(1);
-        self.memory.fruitless = if was_ready {
-            0
-        } else {
-            self.memory.fruitless.saturating_add(1)
-        };
+        self.memory.fruitless = if was_ready { 0 } else { self.memory.fruitless.saturating_add(1) };
         self.failing = None;
         if self.memory.fruitless >= policy.attempts {
             self.phase = Phase::GaveUp;
@@ -433,15 +406,8 @@ impl Supervisor {
         let Some(doublings) = self.memory.exits.checked_sub(2) else {
             return Duration::ZERO;
         };
-        let longest = if was_ready {
-            policy.max_delay.min(SHORT_DELAY)
-        } else {
-            policy.max_delay
-        };
-        policy
-            .delay
-            .saturating_mul(1_u32.checked_shl(doublings).unwrap_or(u32::MAX))
-            .min(longest)
+        let longest = if was_ready { policy.max_delay.min(SHORT_DELAY) } else { policy.max_delay };
+        policy.delay.saturating_mul(1_u32.checked_shl(doublings).unwrap_or(u32::MAX)).min(longest)
     }
 
     fn try_again(&mut self, reason: &str, now: Moment) -> Vec<Output> {

@@ -9,23 +9,15 @@ fn at(ms: u64) -> Moment {
 }
 
 fn healthy() -> Event {
-    Event::Health {
-        health: Health::Healthy,
-        reason: "probe passed".to_owned(),
-    }
+    Event::Health { health: Health::Healthy, reason: "probe passed".to_owned() }
 }
 
 fn exited() -> Event {
-    Event::Exited {
-        status: ExitStatus::Code(1),
-        leftovers: 0,
-    }
+    Event::Exited { status: ExitStatus::Code(1), leftovers: 0 }
 }
 
 fn retire() -> Event {
-    Event::Retire {
-        reason: "scaled down".to_owned(),
-    }
+    Event::Retire { reason: "scaled down".to_owned() }
 }
 
 /// Started at 0 ms and ready at 100 ms.
@@ -60,10 +52,7 @@ fn transcript(it: &mut Supervisor, policy: &Policy, events: Vec<(u64, Event)>) -
 
 #[test]
 fn the_first_exit_is_answered_at_once_and_delays_double() {
-    let policy = Policy {
-        attempts: 8,
-        ..Policy::default()
-    };
+    let policy = Policy { attempts: 8, ..Policy::default() };
     let mut it = Supervisor::new(Memory::default(), at(0));
     let (mut now, mut delays) = (at(0), Vec::new());
     while it.phase() != Phase::GaveUp {
@@ -105,23 +94,14 @@ fn a_verdict_that_comes_after_the_end_counts_for_nothing() {
     it.on(&policy, Event::Tick, at(0));
     it.on(&policy, exited(), at(10));
     it.on(&policy, healthy(), at(11));
-    assert_eq!(
-        (it.phase(), it.memory().fruitless, it.is_healthy()),
-        (Phase::Waiting, 1, false)
-    );
+    assert_eq!((it.phase(), it.memory().fruitless, it.is_healthy()), (Phase::Waiting, 1, false));
 }
 
 #[test]
 fn a_start_that_never_gets_ready_is_killed_and_counted() {
-    let policy = Policy {
-        attempts: 2,
-        ..Policy::default()
-    };
+    let policy = Policy { attempts: 2, ..Policy::default() };
     let mut it = Supervisor::new(Memory::default(), at(0));
-    let killed = Event::Exited {
-        status: ExitStatus::Signal(9),
-        leftovers: 0,
-    };
+    let killed = Event::Exited { status: ExitStatus::Signal(9), leftovers: 0 };
     insta::assert_snapshot!(transcript(
         &mut it,
         &policy,
@@ -131,19 +111,9 @@ fn a_start_that_never_gets_ready_is_killed_and_counted() {
             (60_000, Event::Tick),
             (60_010, killed.clone()),
             (60_010, Event::Tick),
-            (
-                60_500,
-                Event::NotStarted {
-                    reason: "cannot run `nod`: no such file or directory".to_owned()
-                }
-            ),
+            (60_500, Event::NotStarted { reason: "cannot run `nod`: no such file or directory".to_owned() }),
             (60_500, Event::Tick),
-            (
-                61_000,
-                Event::TryAgain {
-                    reason: "revision 2 was applied".to_owned()
-                }
-            ),
+            (61_000, Event::TryAgain { reason: "revision 2 was applied".to_owned() }),
             (61_000, Event::Tick),
         ]
     ));
@@ -151,23 +121,11 @@ fn a_start_that_never_gets_ready_is_killed_and_counted() {
 
 #[test]
 fn failing_liveness_kills_after_its_time_and_a_pass_in_between_saves() {
-    let policy = Policy {
-        liveness_after: Some(Duration::from_secs(5)),
-        ..Policy::default()
-    };
+    let policy = Policy { liveness_after: Some(Duration::from_secs(5)), ..Policy::default() };
     let mut it = running(&policy);
-    let fails = || Event::Liveness {
-        passing: false,
-        reason: "no answer within 1 s".to_owned(),
-    };
-    let passes = Event::Liveness {
-        passing: true,
-        reason: String::new(),
-    };
-    let silent = Event::Health {
-        health: Health::Silent,
-        reason: "nothing came back".to_owned(),
-    };
+    let fails = || Event::Liveness { passing: false, reason: "no answer within 1 s".to_owned() };
+    let passes = Event::Liveness { passing: true, reason: String::new() };
+    let silent = Event::Health { health: Health::Silent, reason: "nothing came back".to_owned() };
     insta::assert_snapshot!(transcript(
         &mut it,
         &policy,
@@ -180,13 +138,7 @@ fn failing_liveness_kills_after_its_time_and_a_pass_in_between_saves() {
             (12_999, Event::Tick),
             (13_000, Event::Tick),
             (18_000, Event::Tick),
-            (
-                18_002,
-                Event::Exited {
-                    status: ExitStatus::Signal(9),
-                    leftovers: 2
-                }
-            ),
+            (18_002, Event::Exited { status: ExitStatus::Signal(9), leftovers: 2 }),
             (18_002, Event::Tick),
         ]
     ));
@@ -196,19 +148,11 @@ fn failing_liveness_kills_after_its_time_and_a_pass_in_between_saves() {
 fn a_retired_instance_drains_stops_and_is_gone() {
     let policy = Policy::default();
     let mut it = running(&policy);
-    let ended = Event::Exited {
-        status: ExitStatus::Code(0),
-        leftovers: 0,
-    };
+    let ended = Event::Exited { status: ExitStatus::Code(0), leftovers: 0 };
     insta::assert_snapshot!(transcript(
         &mut it,
         &policy,
-        vec![
-            (1000, retire()),
-            (1200, Event::Drained),
-            (1300, retire()),
-            (1400, ended)
-        ]
+        vec![(1000, retire()), (1200, Event::Drained), (1300, retire()), (1400, ended)]
     ));
 }
 
@@ -242,15 +186,9 @@ fn a_successor_carries_on() {
     let next = Supervisor::adopt(it.memory().clone(), at(0), &policy, at(2000));
     assert_eq!(next.phase(), Phase::Draining);
     assert_eq!(next.memory(), it.memory());
-    let fresh = Memory {
-        generation: 3,
-        ..Memory::default()
-    };
+    let fresh = Memory { generation: 3, ..Memory::default() };
     let next = Supervisor::adopt(fresh, at(0), &policy, at(2000));
-    assert_eq!(
-        (next.phase(), next.deadline(&policy)),
-        (Phase::Starting, Some(at(60_000)))
-    );
+    assert_eq!((next.phase(), next.deadline(&policy)), (Phase::Starting, Some(at(60_000))));
 }
 
 fn any_event() -> impl Strategy<Value = Event> {

@@ -73,11 +73,7 @@ pub(super) fn ready(took: Duration, reason: &str) -> Decision {
         level: Level::Info,
         kind: "ready",
         message: format!("ready {} after its start", span(took)),
-        reasons: if reason.is_empty() {
-            Vec::new()
-        } else {
-            vec![Reason::seen(reason)]
-        },
+        reasons: if reason.is_empty() { Vec::new() } else { vec![Reason::seen(reason)] },
     }
 }
 
@@ -95,10 +91,7 @@ pub(super) fn draining(policy: &Policy, reason: &str) -> Decision {
         level: Level::Info,
         kind: "draining",
         message: "draining: it finishes its requests and gets no new ones".to_owned(),
-        reasons: vec![
-            Reason::seen(reason),
-            Reason::rule(format!("stop.drain = {}", span(policy.drain))),
-        ],
+        reasons: vec![Reason::seen(reason), Reason::rule(format!("stop.drain = {}", span(policy.drain)))],
     }
 }
 
@@ -110,10 +103,7 @@ pub(super) fn stopping(policy: &Policy, leaving: &str, why: &str) -> Decision {
         reasons: vec![
             Reason::seen(leaving),
             Reason::seen(why),
-            Reason::rule(format!(
-                "stop.grace = {}: whatever is left then is killed",
-                span(policy.grace)
-            )),
+            Reason::rule(format!("stop.grace = {}: whatever is left then is killed", span(policy.grace))),
         ],
     }
 }
@@ -131,19 +121,13 @@ pub(super) fn gave_up(policy: &Policy, how: &str, killed: Option<&str>) -> Decis
     let mut reasons = vec![Reason::seen(format!("its last process {how}"))];
     reasons.extend(killed.map(Reason::seen));
     reasons.push(Reason::rule(format!("restart.attempts = {}", policy.attempts)));
-    reasons.push(Reason::ruled_out(
-        "another start: none of these came as far as being healthy",
-    ));
+    reasons.push(Reason::ruled_out("another start: none of these came as far as being healthy"));
     Decision {
         level: Level::Error,
         kind: "gave-up",
         message: format!(
             "gave up after {} in a row; its last output is kept, and `keel apply` with a new revision starts it again",
-            if policy.attempts == 1 {
-                "one exit".to_owned()
-            } else {
-                format!("{} exits", policy.attempts)
-            }
+            if policy.attempts == 1 { "one exit".to_owned() } else { format!("{} exits", policy.attempts) }
         ),
         reasons,
     }
@@ -163,33 +147,17 @@ pub(super) fn restarting(
     if delay.is_zero() {
         reasons.push(Reason::rule("the first exit in a row is answered at once"));
     } else if was_ready && delay >= super::SHORT_DELAY {
-        reasons.push(Reason::rule(format!(
-            "exit {nth} in a row, but it had been healthy: at most {}",
-            span(delay)
-        )));
+        reasons.push(Reason::rule(format!("exit {nth} in a row, but it had been healthy: at most {}", span(delay))));
     } else {
         let (first, longest) = (span(policy.delay), span(policy.max_delay));
-        reasons.push(Reason::rule(format!(
-            "exit {nth} in a row: the delay doubles from {first} to {longest}"
-        )));
+        reasons.push(Reason::rule(format!("exit {nth} in a row: the delay doubles from {first} to {longest}")));
     }
     if memory.fruitless > 0 {
         let left = policy.attempts - memory.fruitless;
-        reasons.push(Reason::ruled_out(format!(
-            "giving up: {left} more without being healthy first"
-        )));
+        reasons.push(Reason::ruled_out(format!("giving up: {left} more without being healthy first")));
     }
-    let when = if delay.is_zero() {
-        "at once".to_owned()
-    } else {
-        format!("in {}", span(delay))
-    };
-    Decision {
-        level: Level::Warning,
-        kind: "restarting",
-        message: format!("{how}; starting it again {when}"),
-        reasons,
-    }
+    let when = if delay.is_zero() { "at once".to_owned() } else { format!("in {}", span(delay)) };
+    Decision { level: Level::Warning, kind: "restarting", message: format!("{how}; starting it again {when}"), reasons }
 }
 
 pub(super) fn trying_again(reason: &str) -> Decision {

@@ -83,10 +83,7 @@ impl Sockets {
             if self.open.contains(&place) {
                 let _ = orders.send(ToThread::Close { name: place.0.clone() });
             }
-            let _ = orders.send(ToThread::Open {
-                name: place.0.clone(),
-                socket,
-            });
+            let _ = orders.send(ToThread::Open { name: place.0.clone(), socket });
             self.open.insert(place);
         }
     }
@@ -98,9 +95,7 @@ impl Sockets {
             .iter()
             .flat_map(|listener| (0..usize::from(snapshot.threads)).map(move |thread| (listener.name.clone(), thread)));
         let missing = places.filter(|place| !self.open.contains(place) && !self.waiting.contains_key(place));
-        missing
-            .map(|(name, thread)| format!("listener/{name}/{thread}"))
-            .collect()
+        missing.map(|(name, thread)| format!("listener/{name}/{thread}")).collect()
     }
 }
 
@@ -153,11 +148,7 @@ impl Applying {
             one.threads.remove(&thread);
         }
         // Threads acknowledge in order, so the oldest view is the first that all of them serve.
-        let done = self
-            .unacknowledged
-            .front()
-            .filter(|one| one.threads.is_empty())?
-            .version;
+        let done = self.unacknowledged.front().filter(|one| one.threads.is_empty())?.version;
         self.unacknowledged.pop_front();
         Some(done)
     }
@@ -167,11 +158,7 @@ impl Control {
     /// A snapshot came over the link.
     pub(super) fn takes_snapshot(&mut self, snapshot: Snapshot, now: Moment) -> Result<(), End> {
         if let Some((former, _)) = self.applying.waiting.take() {
-            self.refuse(
-                former.version,
-                "a newer one came before the sockets of its listeners".to_owned(),
-                now,
-            );
+            self.refuse(former.version, "a newer one came before the sockets of its listeners".to_owned(), now);
         }
         if snapshot.format != FORMAT {
             let reason = ViewError::Format { found: snapshot.format }.to_string();
@@ -198,11 +185,7 @@ impl Control {
             if missing.is_empty() {
                 return self.apply(&snapshot, now);
             }
-            let reason = format!(
-                "the guard did not hand over {} within {} s",
-                missing.join(", "),
-                PATIENCE.as_secs()
-            );
+            let reason = format!("the guard did not hand over {} within {} s", missing.join(", "), PATIENCE.as_secs());
             self.refuse(snapshot.version, reason, now);
         }
         Ok(())
@@ -221,10 +204,7 @@ impl Control {
             Ok(snapshot) => {
                 let missing = self.sockets.missing(&snapshot);
                 if !missing.is_empty() {
-                    tracing::error!(
-                        missing = missing.join(", "),
-                        "serving the held snapshot without these listeners"
-                    );
+                    tracing::error!(missing = missing.join(", "), "serving the held snapshot without these listeners");
                 }
                 self.apply(&snapshot, now)
             }
@@ -241,10 +221,7 @@ impl Control {
         }
         let Some(threads) = &self.threads else { return Ok(()) };
         self.sockets.hand_over(threads);
-        let registry = self
-            .applying
-            .registry
-            .get_or_insert_with(|| Registry::new(threads.orders.len()));
+        let registry = self.applying.registry.get_or_insert_with(|| Registry::new(threads.orders.len()));
         let view = match registry.compile(snapshot) {
             Ok(view) => Arc::new(view),
             Err(reason) => {
@@ -255,20 +232,13 @@ impl Control {
         self.applying.number += 1;
         self.applying.view = Some(Arc::clone(&view));
         let threads = (0..threads.orders.len()).collect();
-        self.applying.unacknowledged.push_back(Unacknowledged {
-            version: snapshot.version,
-            threads,
-        });
+        self.applying.unacknowledged.push_back(Unacknowledged { version: snapshot.version, threads });
         self.fleet.apply(&view, self.applying.number, &mut self.hands, now);
         self.hands.tell(|| ToThread::View(Arc::clone(&view)));
         let instances = snapshot.services.iter().flat_map(|service| &service.instances);
         self.resolver.watch(instances.map(|instance| instance.address.as_str()));
         self.resolver.tick(now);
-        tracing::info!(
-            version = snapshot.version,
-            revision = snapshot.revision,
-            "a snapshot is being applied"
-        );
+        tracing::info!(version = snapshot.version, revision = snapshot.revision, "a snapshot is being applied");
         Ok(())
     }
 

@@ -22,13 +22,7 @@ const QUICK_PROBES: u32 = 1_200;
 const HURRIED: Duration = Duration::from_millis(50);
 
 /// Stands in where no check is configured.
-const CONNECTING: Check = Check {
-    probe: Probe::Tcp,
-    interval_ms: 250,
-    timeout_ms: 1_000,
-    rise: 1,
-    fall: 2,
-};
+const CONNECTING: Check = Check { probe: Probe::Tcp, interval_ms: 250, timeout_ms: 1_000, rise: 1, fall: 2 };
 
 /// One check of one instance.
 #[derive(Debug)]
@@ -170,13 +164,7 @@ mod tests {
     }
 
     fn check() -> Check {
-        Check {
-            probe: Probe::Tcp,
-            interval_ms: 1_000,
-            timeout_ms: 500,
-            rise: 2,
-            fall: 2,
-        }
+        Check { probe: Probe::Tcp, interval_ms: 1_000, timeout_ms: 500, rise: 2, fall: 2 }
     }
 
     /// Runs probes of no duration every millisecond in which one is due; returns when they started.
@@ -198,10 +186,7 @@ mod tests {
         let started = run(&mut checking, 0, 2_000, &refused);
         assert_eq!(started[..4], [0, 20, 40, 60]);
         assert!(started.windows(2).all(|pair| pair[1] - pair[0] <= 100));
-        assert_eq!(
-            (checking.verdict(), checking.reason()),
-            (None, "connect: refused".to_owned())
-        );
+        assert_eq!((checking.verdict(), checking.reason()), (None, "connect: refused".to_owned()));
         let started = run(&mut checking, 2_000, 5_000, &Ok(()));
         let first = started[0];
         assert_eq!(started, [first, first + 235, first + 1_235, first + 2_235]);
@@ -242,10 +227,7 @@ mod tests {
         checking.hurry(ms(5_010));
         assert!(!checking.starts(ms(5_020)), "one at a time");
         checking.ended(Ok(()), ms(5_030));
-        assert!(
-            checking.starts(ms(5_050)),
-            "what was asked for meanwhile is not forgotten"
-        );
+        assert!(checking.starts(ms(5_050)), "what was asked for meanwhile is not forgotten");
     }
 
     #[test]

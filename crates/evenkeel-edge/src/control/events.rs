@@ -46,15 +46,7 @@ impl Events {
 
     /// Something that concerns a service or the edge itself.
     pub(super) fn of_service(&mut self, service: &str, what: EventKind, at: WallTime, now: Moment) {
-        self.push(
-            Event {
-                at,
-                instance: None,
-                service: service.to_owned(),
-                what,
-            },
-            now,
-        );
+        self.push(Event { at, instance: None, service: service.to_owned(), what }, now);
     }
 
     /// How many notes of data threads found no room so far: events that nobody saw.
@@ -83,9 +75,7 @@ impl Events {
 
     /// Whether something about this instance waits.
     pub(super) fn mentions(&self, instance: &InstanceId) -> bool {
-        self.waiting
-            .iter()
-            .any(|event| event.instance.as_ref() == Some(instance))
+        self.waiting.iter().any(|event| event.instance.as_ref() == Some(instance))
     }
 
     /// Sends what there is room for. Without a link everything waits for the next one.
@@ -102,10 +92,8 @@ impl Events {
         if self.waiting.is_empty() && self.dropped == 0 {
             return;
         }
-        let batch = ToNode::Events {
-            events: mem::take(&mut self.waiting).into(),
-            dropped: mem::take(&mut self.dropped),
-        };
+        let batch =
+            ToNode::Events { events: mem::take(&mut self.waiting).into(), dropped: mem::take(&mut self.dropped) };
         if let Err(ToNode::Events { events, dropped }) = link.send(batch) {
             self.waiting = events.into();
             self.dropped = dropped;

@@ -45,10 +45,7 @@ impl Fleet {
         let mut kept = HashSet::new();
         for service in &view.services {
             let name = &service.config.name;
-            let group = self
-                .groups
-                .entry(name.clone())
-                .or_insert_with(|| Group::new(&service.config));
+            let group = self.groups.entry(name.clone()).or_insert_with(|| Group::new(&service.config));
             group.retune(&service.config);
             for instance in &service.instances {
                 let pointer = Arc::as_ptr(&instance.shared);
@@ -71,11 +68,7 @@ impl Fleet {
     }
 
     fn forget_all_but(&mut self, kept: &HashSet<Key>, view: &View) {
-        let services: HashSet<&str> = view
-            .services
-            .iter()
-            .map(|service| service.config.name.as_str())
-            .collect();
+        let services: HashSet<&str> = view.services.iter().map(|service| service.config.name.as_str()).collect();
         self.groups.retain(|name, _| services.contains(name.as_str()));
         for group in self.groups.values_mut() {
             group.forget_all_but(kept);

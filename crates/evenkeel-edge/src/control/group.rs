@@ -105,15 +105,7 @@ impl Group {
             Which::Tight { number } => {
                 let cause = done.result.err().map(|failure| failure.to_string());
                 let result = cause.as_deref().map_or(Ok(()), Err);
-                self.on_silence(
-                    silence::Event::Probed {
-                        key: done.key,
-                        number,
-                        result,
-                    },
-                    hands,
-                    now,
-                );
+                self.on_silence(silence::Event::Probed { key: done.key, number, result }, hands, now);
             }
         }
     }
@@ -146,11 +138,7 @@ impl Group {
     /// A name was asked for.
     pub(super) fn resolved(&mut self, resolved: &Resolved, changed: bool, hands: &mut Hands, now: Moment) {
         let Resolved { address, answer } = resolved;
-        for member in self
-            .members
-            .values_mut()
-            .filter(|member| member.shared.address == *address)
-        {
+        for member in self.members.values_mut().filter(|member| member.shared.address == *address) {
             let former = member.shared.resolved();
             if let Some(new) = member.resolves(answer.as_deref().unwrap_or_default()) {
                 member.shared.set_resolved(new);
@@ -184,10 +172,7 @@ impl Group {
             if let Some(liveness) = member.liveness.as_ref()
                 && let Some(passing) = liveness.verdict()
             {
-                let what = EventKind::Liveness {
-                    passing,
-                    reason: liveness.reason(),
-                };
+                let what = EventKind::Liveness { passing, reason: liveness.reason() };
                 hands.report(&self.config.name, member.event(member.told.at, what), now);
             }
         }
@@ -203,10 +188,7 @@ impl Group {
             hands.report(&self.config.name, event, now);
         }
         let event = match member.duty {
-            Duty::Serve => ejection::Event::Member {
-                key,
-                well: member.is_well(),
-            },
+            Duty::Serve => ejection::Event::Member { key, well: member.is_well() },
             Duty::Drain => ejection::Event::Gone { key },
         };
         self.ejector.on(event, now);
@@ -216,12 +198,8 @@ impl Group {
         for (&key, member) in &mut self.members {
             let ended = member.traffic.look(&member.shared, self.config.ejection.count_5xx);
             if ended.ok > 0 || ended.failed > 0 {
-                let event = ejection::Event::Traffic {
-                    key,
-                    ok: ended.ok,
-                    failed: ended.failed,
-                    trailing: ended.trailing,
-                };
+                let event =
+                    ejection::Event::Traffic { key, ok: ended.ok, failed: ended.failed, trailing: ended.trailing };
                 self.ejector.on(event, now);
             }
         }
@@ -236,9 +214,7 @@ impl Group {
                     let Some(member) = self.members.get_mut(&key) else {
                         continue;
                     };
-                    let last = member
-                        .last_failure
-                        .map(|failure| format!("; the last one: {}", failure.as_str()));
+                    let last = member.last_failure.map(|failure| format!("; the last one: {}", failure.as_str()));
                     member.ejected = Some(reason + &last.unwrap_or_default());
                     self.judge(key, None, hands, now);
                 }
@@ -315,9 +291,7 @@ impl Group {
         };
         let answers = done.result.is_ok() && member.check.shows_answers();
         let is_mute = done.result.as_ref().is_err_and(|failure| !failure.is_answer());
-        let change = member
-            .check
-            .ended(done.result.map_err(|failure| failure.to_string()), now);
+        let change = member.check.ended(done.result.map_err(|failure| failure.to_string()), now);
         let gives_up = change == Some(false) && is_mute && is_quiet(&member.shared, &self.config, now);
         if let Some(event) = member.still_unknown(clock::wall(), now) {
             hands.report(&self.config.name, event, now);
@@ -329,15 +303,7 @@ impl Group {
             hands.tell(|| ToThread::Abandon(Arc::clone(&shared)));
         }
         if answers {
-            self.on_silence(
-                silence::Event::Probed {
-                    key: done.key,
-                    number: 0,
-                    result: Ok(()),
-                },
-                hands,
-                now,
-            );
+            self.on_silence(silence::Event::Probed { key: done.key, number: 0, result: Ok(()) }, hands, now);
         }
     }
 
@@ -347,10 +313,7 @@ impl Group {
         };
         let Some(liveness) = &mut member.liveness else { return };
         if let Some(passing) = liveness.ended(done.result.map_err(|failure| failure.to_string()), now) {
-            let what = EventKind::Liveness {
-                passing,
-                reason: liveness.reason(),
-            };
+            let what = EventKind::Liveness { passing, reason: liveness.reason() };
             let event = member.event(clock::wall(), what);
             hands.report(&self.config.name, event, now);
         }

@@ -46,10 +46,7 @@ impl Channel {
         rustix::io::ioctl_fionbio(&socket, true)?;
         // SAFETY: an `OwnedFd` names the same open descriptor for as long as it lives, and nothing here replaces it.
         let socket = unsafe { AsyncFd::register_with_interest(socket, Interest::READABLE) }?;
-        Ok(Self {
-            socket,
-            buffer: vec![0; MAX_PACKET_BYTES + 1],
-        })
+        Ok(Self { socket, buffer: vec![0; MAX_PACKET_BYTES + 1] })
     }
 
     /// The next notice with the descriptor that came with it; `None` once the guard is gone. Nothing is lost when
@@ -80,12 +77,7 @@ impl Channel {
 fn receive(socket: &OwnedFd, buffer: &mut [u8]) -> io::Result<(usize, ReturnFlags, Option<OwnedFd>)> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(DESCRIPTORS))];
     let mut control = RecvAncillaryBuffer::new(&mut space);
-    let received = recvmsg(
-        socket,
-        &mut [IoSliceMut::new(buffer)],
-        &mut control,
-        RecvFlags::CMSG_CLOEXEC,
-    )?;
+    let received = recvmsg(socket, &mut [IoSliceMut::new(buffer)], &mut control, RecvFlags::CMSG_CLOEXEC)?;
     let mut descriptors = control.drain().filter_map(|message| match message {
         RecvAncillaryMessage::ScmRights(descriptors) => Some(descriptors),
         _ => None,

@@ -64,12 +64,7 @@ pub(super) struct Hands {
 impl Hands {
     /// Nothing to act on yet. Ended probes arrive at the other end of `done`.
     pub(super) fn new(done: mpsc::UnboundedSender<Done>) -> Self {
-        Self {
-            events: Events::default(),
-            orders: Vec::new(),
-            done,
-            room: Arc::new(Semaphore::new(PROBES)),
-        }
+        Self { events: Events::default(), orders: Vec::new(), done, room: Arc::new(Semaphore::new(PROBES)) }
     }
 
     /// Sends an order to every data thread.
@@ -92,13 +87,7 @@ impl Hands {
             let started = clock::now();
             let result = target.probe().await;
             // Nobody listens any more only when the edge ends.
-            let _ = done.send(Done {
-                key,
-                which,
-                started,
-                target,
-                result,
-            });
+            let _ = done.send(Done { key, which, started, target, result });
         });
     }
 
@@ -111,12 +100,6 @@ impl Hands {
             EventKind::Moved { requests, reason } => tracing::info!(service, instance, requests, reason, "moved"),
             other => tracing::info!(service, instance, "{other:?}"),
         }
-        self.events.push(
-            Event {
-                service: service.to_owned(),
-                ..event
-            },
-            now,
-        );
+        self.events.push(Event { service: service.to_owned(), ..event }, now);
     }
 }

@@ -59,10 +59,7 @@ impl Link {
         let (read, write) = UnixStream::from_std(socket)?.into_split();
         let (outbox, to_write) = mpsc::channel(OUTBOX);
         let (to_read, inbox) = mpsc::channel(1);
-        let tasks = [
-            tokio::spawn(read_all(read, to_read)),
-            tokio::spawn(write_all(write, to_write)),
-        ];
+        let tasks = [tokio::spawn(read_all(read, to_read)), tokio::spawn(write_all(write, to_write))];
         Ok(Self { outbox, inbox, tasks })
     }
 
@@ -129,14 +126,8 @@ async fn write_all(mut socket: OwnedWriteHalf, mut from: mpsc::Receiver<ToNode>)
         let Ok(body) = serde_json::to_vec(&message) else {
             continue;
         };
-        let Some(length) = u32::try_from(body.len())
-            .ok()
-            .filter(|&length| length <= MAX_FRAME_BYTES)
-        else {
-            tracing::error!(
-                bytes = body.len(),
-                "a message to the node process is too large and was dropped"
-            );
+        let Some(length) = u32::try_from(body.len()).ok().filter(|&length| length <= MAX_FRAME_BYTES) else {
+            tracing::error!(bytes = body.len(), "a message to the node process is too large and was dropped");
             continue;
         };
         let mut frame = Vec::with_capacity(4 + body.len());

@@ -72,19 +72,11 @@ impl Member {
         let mut hasher = DefaultHasher::new();
         shared.id.hash(&mut hasher);
         let seed = hasher.finish();
-        let told = Told {
-            health: Health::Unknown,
-            reason: "not probed yet".to_owned(),
-            at,
-            when: now,
-        };
+        let told = Told { health: Health::Unknown, reason: "not probed yet".to_owned(), at, when: now };
         Self {
             duty: Duty::Serve,
             check: Checking::new(service.check.as_ref(), seed, now),
-            liveness: service
-                .liveness
-                .as_ref()
-                .map(|check| Checking::new(Some(&every_change(check)), seed, now)),
+            liveness: service.liveness.as_ref().map(|check| Checking::new(Some(&every_change(check)), seed, now)),
             silent: None,
             ejected: None,
             traffic: Traffic::new(&shared),
@@ -134,9 +126,7 @@ impl Member {
             return None;
         }
         self.shared.set_health(health);
-        let reason = because
-            .filter(|_| health == Health::Healthy)
-            .map_or(reason, str::to_owned);
+        let reason = because.filter(|_| health == Health::Healthy).map_or(reason, str::to_owned);
         Some(self.say(health, reason, at, now))
     }
 
@@ -158,34 +148,18 @@ impl Member {
     }
 
     fn say(&mut self, health: Health, reason: String, at: WallTime, now: Moment) -> Event {
-        self.told = Told {
-            health,
-            reason,
-            at,
-            when: now,
-        };
+        self.told = Told { health, reason, at, when: now };
         self.last_word()
     }
 
     /// What was said last, once more.
     pub(super) fn last_word(&self) -> Event {
-        self.event(
-            self.told.at,
-            EventKind::Health {
-                health: self.told.health,
-                reason: self.told.reason.clone(),
-            },
-        )
+        self.event(self.told.at, EventKind::Health { health: self.told.health, reason: self.told.reason.clone() })
     }
 
     /// An event about this instance; whoever sends it adds the service.
     pub(super) fn event(&self, at: WallTime, what: EventKind) -> Event {
-        Event {
-            at,
-            instance: Some(self.shared.id.clone()),
-            service: String::new(),
-            what,
-        }
+        Event { at, instance: Some(self.shared.id.clone()), service: String::new(), what }
     }
 
     /// The next probe of its check, or of its liveness check.
@@ -198,27 +172,14 @@ impl Member {
     pub(super) fn tight_target(&self, timeout: Duration) -> Target {
         let status = (100, 999);
         let probe = match &self.check.check().probe {
-            Probe::Http { path, host, .. } => Probe::Http {
-                path: path.clone(),
-                host: host.clone(),
-                status,
-            },
-            Probe::Tcp => Probe::Http {
-                path: "/".to_owned(),
-                host: None,
-                status,
-            },
+            Probe::Http { path, host, .. } => Probe::Http { path: path.clone(), host: host.clone(), status },
+            Probe::Tcp => Probe::Http { path: "/".to_owned(), host: None, status },
         };
         self.target_of(probe, timeout)
     }
 
     fn target_of(&self, probe: Probe, timeout: Duration) -> Target {
-        Target {
-            resolved: self.shared.resolved(),
-            address: self.shared.address.clone(),
-            probe,
-            timeout,
-        }
+        Target { resolved: self.shared.resolved(), address: self.shared.address.clone(), probe, timeout }
     }
 
     /// The address to use from now on, if these answers change it: the one in use stays while it is among them.
@@ -244,9 +205,5 @@ impl Member {
 
 /// How long liveness fails is for the node process to measure, so every change is reported.
 fn every_change(check: &Check) -> Check {
-    Check {
-        rise: 1,
-        fall: 1,
-        ..check.clone()
-    }
+    Check { rise: 1, fall: 1, ..check.clone() }
 }

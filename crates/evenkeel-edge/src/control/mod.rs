@@ -89,10 +89,7 @@ pub enum End {
 /// Serves until told to end, with this channel to the guard. Blocks the calling thread, which becomes the control
 /// thread; data threads are started with the first snapshot.
 pub fn serve(channel: OwnedFd) -> End {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .max_blocking_threads(8)
-        .build();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(8).build();
     match runtime {
         Ok(runtime) => {
             let end = runtime.block_on(async { Control::new(channel)?.run().await });
@@ -271,10 +268,7 @@ impl Control {
             }
         };
         // The queue is empty: there is room.
-        let _ = link.send(ToNode::Hello {
-            version: VERSION,
-            pid: std::process::id(),
-        });
+        let _ = link.send(ToNode::Hello { version: VERSION, pid: std::process::id() });
         self.link = Some(link);
         if let Some(version) = self.applying.served() {
             self.hands.events.answer(ToNode::Applied { version }, now);
@@ -301,33 +295,22 @@ impl Control {
             Notice::Failed { instance, failure } => self.fleet.failed(&instance, failure, hands, now),
             Notice::Moved { instance, requests } => self.fleet.moved(&instance, requests, hands, now),
             Notice::Rejected { status, reason } => {
-                let sampled = self
-                    .rejected_at
-                    .is_none_or(|last| now.since(last) >= Duration::from_secs(1));
+                let sampled = self.rejected_at.is_none_or(|last| now.since(last) >= Duration::from_secs(1));
                 if sampled {
                     self.rejected_at = Some(now);
-                    let what = EventKind::Rejected {
-                        status,
-                        reason: reason.to_owned(),
-                    };
+                    let what = EventKind::Rejected { status, reason: reason.to_owned() };
                     hands.events.of_service("", what, at, now);
                 }
             }
             Notice::HoldStarted { service, reason } => {
-                let what = EventKind::HoldStarted {
-                    reason: reason.to_owned(),
-                };
+                let what = EventKind::HoldStarted { reason: reason.to_owned() };
                 hands.events.of_service(&service.name, what, at, now);
             }
             Notice::HoldEnded { service, held, expired } => {
-                hands
-                    .events
-                    .of_service(&service.name, EventKind::HoldEnded { held, expired }, at, now);
+                hands.events.of_service(&service.name, EventKind::HoldEnded { held, expired }, at, now);
             }
             Notice::BudgetExhausted { service } => {
-                hands
-                    .events
-                    .of_service(&service.name, EventKind::BudgetExhausted, at, now);
+                hands.events.of_service(&service.name, EventKind::BudgetExhausted, at, now);
             }
         }
     }
@@ -337,19 +320,10 @@ impl Control {
         self.fleet.tick(self.applying.applied(), &mut self.hands, now);
         self.refuse_overdue(now)?;
         if let Some(threads) = &self.threads {
-            let lost = threads
-                .shared
-                .threads
-                .iter()
-                .map(|cell| cell.0.dropped_notices.get())
-                .sum();
+            let lost = threads.shared.threads.iter().map(|cell| cell.0.dropped_notices.get()).sum();
             self.hands.events.lost_in_threads(lost, now);
         }
-        let ended = self
-            .threads
-            .iter()
-            .flat_map(|threads| &threads.joins)
-            .any(std::thread::JoinHandle::is_finished);
+        let ended = self.threads.iter().flat_map(|threads| &threads.joins).any(std::thread::JoinHandle::is_finished);
         if ended && self.ends.is_none() {
             return Err(thread_ended("one of them ended by itself"));
         }
@@ -368,12 +342,7 @@ impl Control {
     fn terminate(&mut self, grace_ms: u64) {
         tracing::info!(grace_ms, "finishing requests");
         let grace = Duration::from_millis(grace_ms);
-        let ends = Instant::now()
-            + if self.threads.is_some() {
-                grace + LATE
-            } else {
-                Duration::ZERO
-            };
+        let ends = Instant::now() + if self.threads.is_some() { grace + LATE } else { Duration::ZERO };
         self.ends = Some(self.ends.map_or(ends, |earlier| earlier.min(ends)));
         if let Some(threads) = &self.threads {
             threads.shared.terminating.store(true, Relaxed);
@@ -402,10 +371,7 @@ impl Signals {
     fn new() -> io::Result<Self> {
         use tokio::signal::unix::{SignalKind, signal};
         let ignored = [signal(SignalKind::interrupt())?, signal(SignalKind::hangup())?];
-        Ok(Self {
-            term: signal(SignalKind::terminate())?,
-            _ignored: ignored,
-        })
+        Ok(Self { term: signal(SignalKind::terminate())?, _ignored: ignored })
     }
 
     async fn terminate(&mut self) {

@@ -45,10 +45,7 @@ struct Name {
 impl Resolver {
     /// Nothing to resolve yet. Answers arrive at the other end of `send`, at most one for each name at a time.
     pub(super) fn new(send: mpsc::UnboundedSender<Resolved>) -> Self {
-        Self {
-            names: HashMap::new(),
-            send,
-        }
+        Self { names: HashMap::new(), send }
     }
 
     /// Exactly these addresses are in use; literal ones need no answer.
@@ -56,9 +53,7 @@ impl Resolver {
         let mut former = std::mem::take(&mut self.names);
         for address in addresses.filter(|address| address.parse::<SocketAddr>().is_err()) {
             let name = former.remove(address);
-            self.names
-                .entry(address.to_owned())
-                .or_insert_with(|| name.unwrap_or_default());
+            self.names.entry(address.to_owned()).or_insert_with(|| name.unwrap_or_default());
         }
     }
 
@@ -92,13 +87,7 @@ async fn ask(address: String, send: mpsc::UnboundedSender<Resolved>) {
         Ok(Err(error)) => Err(words(&error)),
         Err(_) => Err("the resolver did not answer in time".to_owned()),
     };
-    let answer = answer.and_then(|found| {
-        if found.is_empty() {
-            Err("no address".to_owned())
-        } else {
-            Ok(found)
-        }
-    });
+    let answer = answer.and_then(|found| if found.is_empty() { Err("no address".to_owned()) } else { Ok(found) });
     // Nobody listens any more only when the edge ends.
     let _ = send.send(Resolved { address, answer });
 }

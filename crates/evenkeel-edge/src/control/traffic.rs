@@ -32,10 +32,7 @@ pub(super) struct Ended {
 impl Traffic {
     /// Starts with what is there now.
     pub(super) fn new(shared: &InstanceShared) -> Self {
-        let mut traffic = Self {
-            seen: vec![Seen::default(); shared.threads.len()].into(),
-            count_5xx: false,
-        };
+        let mut traffic = Self { seen: vec![Seen::default(); shared.threads.len()].into(), count_5xx: false };
         traffic.look(shared, false);
         traffic
     }
@@ -51,25 +48,15 @@ impl Traffic {
             let failed_total = cell.failed.get() + answered_5xx;
             let ok_total = cell.answered.get().saturating_sub(answered_5xx);
             if !comparable {
-                *seen = Seen {
-                    ok: ok_total,
-                    failed: failed_total,
-                };
+                *seen = Seen { ok: ok_total, failed: failed_total };
                 continue;
             }
             // A thread may be between its two stores: a sum that seems to go back is left for the next look.
             let ok_total = ok_total.max(seen.ok);
             let ok = short(ok_total - seen.ok);
             let failed = short(failed_total.saturating_sub(seen.failed));
-            let row = if ok == 0 {
-                failed
-            } else {
-                short(cell.failed_in_row.get()).min(failed)
-            };
-            *seen = Seen {
-                ok: ok_total,
-                failed: failed_total.max(seen.failed),
-            };
+            let row = if ok == 0 { failed } else { short(cell.failed_in_row.get()).min(failed) };
+            *seen = Seen { ok: ok_total, failed: failed_total.max(seen.failed) };
             sum.ok = sum.ok.saturating_add(ok);
             sum.failed = sum.failed.saturating_add(failed);
             sum.trailing = sum.trailing.max(row);
@@ -90,14 +77,7 @@ mod tests {
 
     #[test]
     fn differences_over_threads() {
-        let shared = InstanceShared::new(
-            InstanceId {
-                name: "a/1".into(),
-                generation: 1,
-            },
-            "127.0.0.1:1".into(),
-            2,
-        );
+        let shared = InstanceShared::new(InstanceId { name: "a/1".into(), generation: 1 }, "127.0.0.1:1".into(), 2);
         let (one, two) = (&shared.threads[0].0, &shared.threads[1].0);
         one.answered.add(5);
         let mut traffic = Traffic::new(&shared);
@@ -107,50 +87,21 @@ mod tests {
         one.failed_in_row.set(1);
         two.failed.add(4);
         two.failed_in_row.set(9);
-        assert_eq!(
-            traffic.look(&shared, false),
-            Ended {
-                ok: 3,
-                failed: 6,
-                trailing: 4
-            }
-        );
+        assert_eq!(traffic.look(&shared, false), Ended { ok: 3, failed: 6, trailing: 4 });
         assert_eq!(traffic.look(&shared, false), Ended::default());
     }
 
     #[test]
     fn server_errors_count_where_asked() {
-        let shared = InstanceShared::new(
-            InstanceId {
-                name: "a/1".into(),
-                generation: 1,
-            },
-            "127.0.0.1:1".into(),
-            1,
-        );
+        let shared = InstanceShared::new(InstanceId { name: "a/1".into(), generation: 1 }, "127.0.0.1:1".into(), 1);
         let cell = &shared.threads[0].0;
         let mut traffic = Traffic::new(&shared);
         assert_eq!(traffic.look(&shared, true), Ended::default());
         cell.answered.add(4);
         cell.answered_5xx.add(3);
-        assert_eq!(
-            traffic.look(&shared, true),
-            Ended {
-                ok: 1,
-                failed: 3,
-                trailing: 0
-            }
-        );
+        assert_eq!(traffic.look(&shared, true), Ended { ok: 1, failed: 3, trailing: 0 });
         cell.answered_5xx.add(1);
-        assert_eq!(
-            traffic.look(&shared, true),
-            Ended {
-                ok: 0,
-                failed: 1,
-                trailing: 1
-            },
-            "between two stores"
-        );
+        assert_eq!(traffic.look(&shared, true), Ended { ok: 0, failed: 1, trailing: 1 }, "between two stores");
         cell.answered.add(1);
         assert_eq!(traffic.look(&shared, true), Ended::default());
     }

@@ -30,16 +30,10 @@ pub(crate) async fn attempt(client: &mut Client, request: &mut Request, flight: 
         && (repeatable || failed.sent == Sent::Nothing)
     {
         // The instance closed an idle connection just when it was used: that says nothing about its health.
-        result = try_connection(client, request, flight, None)
-            .await
-            .map_err(|(fresh, reused)| {
-                let sent = if failed.sent == Sent::Nothing {
-                    fresh.sent
-                } else {
-                    Sent::Something
-                };
-                (Failed { sent, ..fresh }, reused)
-            });
+        result = try_connection(client, request, flight, None).await.map_err(|(fresh, reused)| {
+            let sent = if failed.sent == Sent::Nothing { fresh.sent } else { Sent::Something };
+            (Failed { sent, ..fresh }, reused)
+        });
     }
     client.slot.set_movable_from(std::ptr::null());
     result.map_err(|(failed, _)| failed)
@@ -57,17 +51,11 @@ async fn try_connection(
         Some(stream) => stream,
         None => connect(client, flight).await.map_err(|failed| (failed, false))?,
     };
-    converse(client, request, flight, stream)
-        .await
-        .map_err(|failed| (failed, reused))
+    converse(client, request, flight, stream).await.map_err(|failed| (failed, reused))
 }
 
 async fn connect(client: &Client, flight: &Flight) -> Result<TcpStream, Failed> {
-    let failed = |cause| Failed {
-        cause,
-        sent: Sent::Nothing,
-        received: false,
-    };
+    let failed = |cause| Failed { cause, sent: Sent::Nothing, received: false };
     let refused = failed(Cause::Instance(Failure::Connect));
     let address = flight.instance.shared.resolved().ok_or(refused)?;
     let bound_ms = flight.service.config().limits.connect_timeout_ms;
@@ -95,9 +83,7 @@ async fn converse(
     mut stream: TcpStream,
 ) -> Result<Received, Failed> {
     if !request.complete {
-        return Box::pin(relay::run(client, request, flight, stream, Input::default()))
-            .await
-            .map(Received::Relayed);
+        return Box::pin(relay::run(client, request, flight, stream, Input::default())).await.map(Received::Relayed);
     }
     send(client, request, flight, &mut stream).await?;
     let mut answer = Input::new(client.thread.buffers.take());
@@ -112,9 +98,7 @@ async fn converse(
         }
         Ok(None) => {
             client.slot.set_movable_from(std::ptr::null());
-            Box::pin(relay::run(client, request, flight, stream, answer))
-                .await
-                .map(Received::Relayed)
+            Box::pin(relay::run(client, request, flight, stream, answer)).await.map(Received::Relayed)
         }
         Err(failed) => {
             client.thread.buffers.give(answer.release());
@@ -127,10 +111,7 @@ async fn converse(
 pub(crate) fn keep(client: &Client, flight: &Flight, stream: TcpStream) {
     if flight.instance.shared.health() == Health::Healthy {
         let most = flight.service.config().limits.idle_connections;
-        flight
-            .instance
-            .pool
-            .give(stream, most, clock::millis(client.thread.now()));
+        flight.instance.pool.give(stream, most, clock::millis(client.thread.now()));
     }
 }
 
@@ -157,11 +138,7 @@ async fn send(client: &Client, request: &Request, flight: &Flight, stream: &mut 
         }
         client.thread.read_clock();
         client.arm(idle_ms);
-        match client
-            .slot
-            .until(mask, |cx| Pin::new(&mut *stream).poll_write(cx, rest))
-            .await
-        {
+        match client.slot.until(mask, |cx| Pin::new(&mut *stream).poll_write(cx, rest)).await {
             Ok(Ok(count)) if count > 0 => sent += count,
             Ok(_) => return Err(failed(Cause::Instance(Failure::CutOff), sent)),
             Err(Signal::Abandoned) => return Err(failed(Cause::Abandoned, sent)),

@@ -89,16 +89,7 @@ impl Client {
         cell.accepted.add(1);
         cell.connections.add(1);
         let (input, address_text) = (Input::default(), AddressText::new(address));
-        Some(Self {
-            thread,
-            slot,
-            stream,
-            input,
-            address,
-            address_text,
-            listener_name,
-            place,
-        })
+        Some(Self { thread, slot, stream, input, address, address_text, listener_name, place })
     }
 
     /// The limits of its listener.
@@ -153,9 +144,7 @@ impl Client {
         self.thread.read_clock();
         self.arm(idle_ms);
         let Self { slot, stream, .. } = self;
-        let written = slot
-            .until(Signal::Expired as u8, |cx| Pin::new(&mut *stream).poll_write(cx, bytes))
-            .await;
+        let written = slot.until(Signal::Expired as u8, |cx| Pin::new(&mut *stream).poll_write(cx, bytes)).await;
         match written {
             Ok(Ok(count @ 1..)) => Ok(count),
             _ => Err(Gone),
@@ -169,15 +158,7 @@ impl Client {
         let id = Id::fresh(self.thread.ids.next());
         let close = refusal.next.is_none() || self.thread.terminating.get();
         let (minor, to_head) = refusal.next.unwrap_or((1, false));
-        let answer = OwnAnswer {
-            status,
-            reason,
-            id: id.as_bytes(),
-            close,
-            minor,
-            to_head,
-            retry_after_s: None,
-        };
+        let answer = OwnAnswer { status, reason, id: id.as_bytes(), close, minor, to_head, retry_after_s: None };
         let mut out = self.thread.buffers.take();
         answer.write(&mut out);
         let written = self.write_all(&out).await;
@@ -198,9 +179,7 @@ impl Client {
         self.arm(LINGER_MS);
         let mut left = LINGER_BYTES;
         let mut shut = false;
-        let Self {
-            slot, stream, input, ..
-        } = self;
+        let Self { slot, stream, input, .. } = self;
         let drained = |cx: &mut Context<'_>| -> Poll<io::Result<()>> {
             if !shut {
                 ready!(Pin::new(&mut *stream).poll_shutdown(cx))?;
@@ -235,11 +214,7 @@ impl Place {
         let view = thread.view()?;
         let listener = Arc::clone(view.view.listener(listener)?);
         let trusted = listener.config.trusted.iter().any(|network| network.contains(client));
-        Some(Self {
-            view,
-            listener,
-            trusted,
-        })
+        Some(Self { view, listener, trusted })
     }
 }
 

@@ -117,11 +117,7 @@ impl<'a> Duplex<'a> {
         answer.make_room(RELAY_BYTES);
         answer.widen(RELAY_BYTES);
         // With an answer under way the whole request was sent before.
-        let up = if request.complete {
-            Up::Done
-        } else {
-            Up::First { sent: 0 }
-        };
+        let up = if request.complete { Up::Done } else { Up::First { sent: 0 } };
         Self {
             client,
             request,
@@ -143,20 +139,8 @@ impl<'a> Duplex<'a> {
     pub(crate) fn end(mut self) -> Ended {
         self.client.thread.buffers.give(self.answer.release());
         let up_done = self.up == Up::Done;
-        let Self {
-            committed,
-            sent_bytes,
-            any_sent,
-            received,
-            ..
-        } = self;
-        Ended {
-            committed,
-            sent_bytes,
-            any_sent,
-            received,
-            up_done,
-        }
+        let Self { committed, sent_bytes, any_sent, received, .. } = self;
+        Ended { committed, sent_bytes, any_sent, received, up_done }
     }
 
     /// Moves bytes until nothing can be moved.
@@ -218,11 +202,7 @@ impl<'a> Duplex<'a> {
                 };
                 self.any_sent = true;
                 let sent = sent + count;
-                self.up = if sent < self.request.out.len() {
-                    Up::First { sent }
-                } else {
-                    Up::Body { ready: 0 }
-                };
+                self.up = if sent < self.request.out.len() { Up::First { sent } } else { Up::Body { ready: 0 } };
                 Poll::Ready(Ok(()))
             }
             Up::Body { ready: 0 } if self.request.complete => {
@@ -254,9 +234,7 @@ impl<'a> Duplex<'a> {
 
     /// Reads more of the request's body.
     fn poll_body(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Stop>> {
-        let Client {
-            input, stream, thread, ..
-        } = &mut *self.client;
+        let Client { input, stream, thread, .. } = &mut *self.client;
         if input.is_empty() {
             if !input.has_buffer() {
                 *input = Input::new(thread.buffers.take());
@@ -269,10 +247,7 @@ impl<'a> Duplex<'a> {
             }
         }
         let mut content = 0;
-        let step = self
-            .request
-            .body
-            .advance_with(input.filled(), |part| content += part.len() as u64);
+        let step = self.request.body.advance_with(input.filled(), |part| content += part.len() as u64);
         let step = match step {
             Ok(step) => step,
             Err(bad) => return Poll::Ready(Err(Stop::Body(Gather::Bad(bad.0)))),
@@ -301,11 +276,7 @@ impl<'a> Duplex<'a> {
             return Poll::Ready(Err(Stop::Instance(Failure::Malformed)));
         }
         let count = ready!(self.answer.poll_fill(self.stream, cx));
-        self.flight
-            .instance
-            .cell()
-            .last_received_ms
-            .set(clock::millis(self.client.thread.read_clock()));
+        self.flight.instance.cell().last_received_ms.set(clock::millis(self.client.thread.read_clock()));
         match (count, &mut self.committed) {
             (Ok(1..), _) => {
                 self.received = true;
@@ -388,14 +359,7 @@ impl<'a> Duplex<'a> {
         let (id, length) = (id.as_bytes(), head.length);
         if head.is_interim() {
             if minor >= 1 {
-                head.write(
-                    &mut self.out,
-                    &Delivery {
-                        id,
-                        minor,
-                        close: false,
-                    },
-                );
+                head.write(&mut self.out, &Delivery { id, minor, close: false });
             }
             self.answer.consume(length);
             return Ok(true);

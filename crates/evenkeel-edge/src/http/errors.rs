@@ -90,9 +90,6 @@ mod tests {
         let (head, body) = text.split_once("\r\n\r\n").unwrap();
         assert_eq!(body, "nobody is there\nrequest 0123\n");
         assert!(head.contains(&format!("Content-Length: {}\r\n", body.len())), "{head}");
-        assert!(
-            head.contains("Retry-After: 3\r\n") && head.ends_with("Connection: close"),
-            "{head}"
-        );
+        assert!(head.contains("Retry-After: 3\r\n") && head.ends_with("Connection: close"), "{head}");
     }
 }

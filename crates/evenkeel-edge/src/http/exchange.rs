@@ -50,12 +50,7 @@ pub(crate) enum End {
 impl Outcome {
     /// The client went away.
     pub(crate) const fn cancelled(status: u16) -> Self {
-        Self {
-            status,
-            sent_bytes: 0,
-            end: End::Cancelled,
-            keep: false,
-        }
+        Self { status, sent_bytes: 0, end: End::Cancelled, keep: false }
     }
 }
 
@@ -83,11 +78,7 @@ pub(crate) enum Cause {
 /// An answer that is whole or was passed on.
 pub(crate) enum Received {
     /// It is in `Request::out`, ready to be written.
-    Whole {
-        status: u16,
-        body_bytes: usize,
-        close: bool,
-    },
+    Whole { status: u16, body_bytes: usize, close: bool },
     /// It was passed on while it came.
     Relayed(Outcome),
 }
@@ -113,21 +104,14 @@ pub(crate) async fn run(client: &mut Client, request: &mut Request) -> Outcome {
         };
         request.begin_try(&flight);
         match attempt(client, request, &flight).await {
-            Ok(Received::Whole {
-                status,
-                body_bytes,
-                close,
-            }) => {
+            Ok(Received::Whole { status, body_bytes, close }) => {
                 note_answer(client, &flight, status);
                 // The instance is free for others while a slow client takes its answer.
                 drop(flight);
                 return deliver(client, request, status, body_bytes, close).await;
             }
             Ok(Received::Relayed(outcome)) => return outcome,
-            Err(Failed {
-                cause: Cause::ClientGone,
-                ..
-            }) => return Outcome::cancelled(0),
+            Err(Failed { cause: Cause::ClientGone, .. }) => return Outcome::cancelled(0),
             Err(failed) => {
                 note_failure(client, &flight, failed.cause);
                 drop(flight);
@@ -164,10 +148,7 @@ async fn pause(client: &Client, request: &mut Request, failed: Failed) -> bool {
         return false;
     };
     client.thread.read_clock();
-    client
-        .thread
-        .slots
-        .arm(&client.slot, client.thread.deadline_ms(pause_ms));
+    client.thread.slots.arm(&client.slot, client.thread.deadline_ms(pause_ms));
     let never = |_: &mut Context<'_>| Poll::<Infallible>::Pending;
     let Err(_expired) = client.slot.until(Signal::Expired as u8, never).await;
     request.forget_try(pause_ms);
@@ -184,10 +165,7 @@ pub(crate) fn note_failure(client: &Client, flight: &Flight, cause: Cause) {
     let cell = flight.instance.cell();
     cell.failed.add(1);
     cell.failed_in_row.add(1);
-    client.thread.notify(Notice::Failed {
-        instance: Arc::clone(&flight.instance.shared),
-        failure,
-    });
+    client.thread.notify(Notice::Failed { instance: Arc::clone(&flight.instance.shared), failure });
 }
 
 /// Counts a whole answer of an instance.
@@ -199,24 +177,14 @@ pub(crate) fn note_answer(client: &Client, flight: &Flight, status: u16) {
         cell.answered_5xx.add(1);
         if flight.service.config().ejection.count_5xx {
             let instance = Arc::clone(&flight.instance.shared);
-            client.thread.notify(Notice::Failed {
-                instance,
-                failure: Failure::Status,
-            });
+            client.thread.notify(Notice::Failed { instance, failure: Failure::Status });
         }
     }
 }
 
 async fn unavailable(client: &mut Client, request: &mut Request) -> Outcome {
     let wait = std::time::Duration::from_millis(request.service.config().hold.max_ms);
-    answer(
-        client,
-        request,
-        503,
-        "no instance can take this request now",
-        Some(retry_after_s(wait)),
-    )
-    .await
+    answer(client, request, 503, "no instance can take this request now", Some(retry_after_s(wait))).await
 }
 
 async fn give_up(client: &mut Client, request: &mut Request, cause: Cause) -> Outcome {
@@ -258,10 +226,5 @@ async fn deliver(client: &mut Client, request: &Request, status: u16, body_bytes
     if let Err(Gone) = client.write_all(&request.out).await {
         return Outcome::cancelled(status);
     }
-    Outcome {
-        status,
-        sent_bytes: body_bytes as u64,
-        end: End::Answered,
-        keep: !close,
-    }
+    Outcome { status, sent_bytes: body_bytes as u64, end: End::Answered, keep: !close }
 }

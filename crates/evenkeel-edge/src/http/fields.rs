@@ -57,8 +57,7 @@ pub(crate) fn classify(name: &[u8]) -> Known {
 }
 
 fn starts_with(name: &[u8], prefix: &[u8]) -> bool {
-    name.get(..prefix.len())
-        .is_some_and(|start| start.eq_ignore_ascii_case(prefix))
+    name.get(..prefix.len()).is_some_and(|start| start.eq_ignore_ascii_case(prefix))
 }
 
 /// Whether all lines of the head end with CRLF. httparse also takes a
@@ -127,12 +126,8 @@ pub(crate) fn members(value: &[u8]) -> impl Iterator<Item = &[u8]> {
 
 /// Whether a `Connection` field names this field.
 pub(crate) fn is_listed(fields: &[Header<'_>], name: &[u8]) -> bool {
-    let connection = fields
-        .iter()
-        .filter(|field| classify(field.name.as_bytes()) == Known::Connection);
-    connection
-        .flat_map(|field| members(field.value))
-        .any(|member| member.eq_ignore_ascii_case(name))
+    let connection = fields.iter().filter(|field| classify(field.name.as_bytes()) == Known::Connection);
+    connection.flat_map(|field| members(field.value)).any(|member| member.eq_ignore_ascii_case(name))
 }
 
 /// What the fields say about framing and the connection's future.
@@ -206,11 +201,7 @@ fn content_length(value: &[u8]) -> Result<u64, BadFraming> {
     }
     let digits = std::str::from_utf8(value).map_err(|_| BadFraming::TooLong)?;
     // The top bit stays free, so that sums of lengths cannot overflow.
-    digits
-        .parse()
-        .ok()
-        .filter(|&length: &u64| length <= u64::MAX >> 1)
-        .ok_or(BadFraming::TooLong)
+    digits.parse().ok().filter(|&length: &u64| length <= u64::MAX >> 1).ok_or(BadFraming::TooLong)
 }
 
 /// Only exactly `chunked` is understood.
@@ -219,15 +210,12 @@ fn transfer_coding(value: &[u8]) -> Result<(), BadFraming> {
         return Ok(());
     }
     let is_token = |member: &[u8]| !member.is_empty() && member.iter().all(|&byte| is_token_byte(byte));
-    let chunked = members(value)
-        .filter(|member| member.to_ascii_lowercase().windows(7).any(|w| w == b"chunked"))
-        .count();
+    let chunked =
+        members(value).filter(|member| member.to_ascii_lowercase().windows(7).any(|w| w == b"chunked")).count();
     if !members(value).all(is_token) || chunked > 1 {
         return Err(BadFraming::Coding("malformed Transfer-Encoding"));
     }
-    let last_is_chunked = members(value)
-        .last()
-        .is_some_and(|member| member.eq_ignore_ascii_case(b"chunked"));
+    let last_is_chunked = members(value).last().is_some_and(|member| member.eq_ignore_ascii_case(b"chunked"));
     if chunked == 1 && !last_is_chunked {
         return Err(BadFraming::Coding("Transfer-Encoding does not end with chunked"));
     }
@@ -251,10 +239,7 @@ mod tests {
     fn lengths_are_digits_only() {
         assert_eq!(content_length(b"007"), Ok(7));
         for bad in ["", "+1", "-1", "1 ", "1,1", "0x1", "١"] {
-            assert!(
-                matches!(content_length(bad.as_bytes()), Err(BadFraming::Length(_))),
-                "{bad:?}"
-            );
+            assert!(matches!(content_length(bad.as_bytes()), Err(BadFraming::Length(_))), "{bad:?}");
         }
         assert_eq!(content_length(b"99999999999999999999999"), Err(BadFraming::TooLong));
         assert_eq!(content_length(b"9223372036854775808"), Err(BadFraming::TooLong));
@@ -264,22 +249,11 @@ mod tests {
     fn codings() {
         assert_eq!(transfer_coding(b"Chunked"), Ok(()));
         for unknown in ["gzip", "gzip, chunked", "identity"] {
-            assert_eq!(
-                transfer_coding(unknown.as_bytes()),
-                Err(BadFraming::UnknownCoding),
-                "{unknown}"
-            );
+            assert_eq!(transfer_coding(unknown.as_bytes()), Err(BadFraming::UnknownCoding), "{unknown}");
         }
-        for bad in [
-            "",
-            "chunked, chunked",
-            "chunked, gzip",
-            "xchunked",
-            "\x0bchunked",
-            "chunked;q=1",
-            "chun ked",
-            "chunked,",
-        ] {
+        for bad in
+            ["", "chunked, chunked", "chunked, gzip", "xchunked", "\x0bchunked", "chunked;q=1", "chun ked", "chunked,"]
+        {
             let result = transfer_coding(bad.as_bytes());
             assert!(matches!(result, Err(BadFraming::Coding(_))), "{bad:?}: {result:?}");
         }

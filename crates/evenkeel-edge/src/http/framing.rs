@@ -45,10 +45,7 @@ impl Body {
 
     /// Whether nothing is missing.
     pub const fn is_done(&self) -> bool {
-        matches!(
-            self,
-            Self::Empty | Self::Length(0) | Self::Chunked(Chunked { state: State::Done, .. })
-        )
+        matches!(self, Self::Empty | Self::Length(0) | Self::Chunked(Chunked { state: State::Done, .. }))
     }
 
     /// Walks over input.
@@ -64,18 +61,12 @@ impl Body {
                 let taken = usize::try_from(*left).unwrap_or(usize::MAX).min(input.len());
                 *left -= taken as u64;
                 content(&input[..taken]);
-                Ok(Step {
-                    taken,
-                    done: *left == 0,
-                })
+                Ok(Step { taken, done: *left == 0 })
             }
             Self::Chunked(chunked) => chunked.advance(input, content),
             Self::UntilClose => {
                 content(input);
-                Ok(Step {
-                    taken: input.len(),
-                    done: false,
-                })
+                Ok(Step { taken: input.len(), done: false })
             }
         }
     }
@@ -109,11 +100,7 @@ enum State {
 
 impl Default for Chunked {
     fn default() -> Self {
-        Self {
-            state: State::Size,
-            left: 0,
-            count: 0,
-        }
+        Self { state: State::Size, left: 0, count: 0 }
     }
 }
 
@@ -135,10 +122,7 @@ impl Chunked {
                 at += 1;
             }
         }
-        Ok(Step {
-            taken: at,
-            done: self.state == State::Done,
-        })
+        Ok(Step { taken: at, done: self.state == State::Done })
     }
 
     /// The state after one byte that is not data.
@@ -155,11 +139,7 @@ impl Chunked {
                 }
             }
             State::SizeLf => {
-                let next = if self.left == 0 {
-                    State::TrailerStart
-                } else {
-                    State::Data
-                };
+                let next = if self.left == 0 { State::TrailerStart } else { State::Data };
                 self.count = 0;
                 expect(byte, b'\n', next)
             }
@@ -212,11 +192,7 @@ impl Chunked {
 }
 
 fn expect(byte: u8, wanted: u8, next: State) -> Result<State, BadBody> {
-    if byte == wanted {
-        Ok(next)
-    } else {
-        Err(BadBody("chunk framing without CRLF"))
-    }
+    if byte == wanted { Ok(next) } else { Err(BadBody("chunk framing without CRLF")) }
 }
 
 /// A byte of a field value: visible, space, tab or obs-text (RFC 9110 section 5.5).
@@ -238,21 +214,14 @@ mod tests {
     fn chunked(input: &[u8]) -> Result<(Step, Vec<u8>), BadBody> {
         let mut content = Vec::new();
         let mut body = Body::Chunked(Chunked::default());
-        body.advance_with(input, |part| content.extend_from_slice(part))
-            .map(|step| (step, content))
+        body.advance_with(input, |part| content.extend_from_slice(part)).map(|step| (step, content))
     }
 
     #[test]
     fn chunks_extensions_and_trailers() {
         let input = b"5\r\nhello\r\n06;a=\"b\"\r\n world\r\n0\r\nX-Sum: 1 \r\nY:\r\n\r\nGET /";
         let (step, content) = chunked(input).unwrap();
-        assert_eq!(
-            step,
-            Step {
-                taken: input.len() - 5,
-                done: true
-            }
-        );
+        assert_eq!(step, Step { taken: input.len() - 5, done: true });
         assert_eq!(content, b"hello world");
     }
 

@@ -101,10 +101,7 @@ pub fn parse<'b, 'f>(
     let noted = note(fields, minor)?;
     let target = Target::parse(method, target)?;
     let authority = noted.authority(minor)?;
-    if target
-        .authority
-        .is_some_and(|named| !named.eq_ignore_ascii_case(authority))
-    {
+    if target.authority.is_some_and(|named| !named.eq_ignore_ascii_case(authority)) {
         return Err(Reject::new(400, "request target and Host differ"));
     }
     Ok(Some(RequestHead {
@@ -138,44 +135,26 @@ pub struct Forwarding<'a> {
 impl<'b> RequestHead<'b, '_> {
     /// The first field of this lower-case name.
     pub fn field(&self, name: &[u8]) -> Option<&'b [u8]> {
-        self.fields
-            .iter()
-            .find(|field| field.name.as_bytes().eq_ignore_ascii_case(name))
-            .map(|field| field.value)
+        self.fields.iter().find(|field| field.name.as_bytes().eq_ignore_ascii_case(name)).map(|field| field.value)
     }
 
     /// Whether some field of this name has exactly this value.
     pub fn field_is(&self, name: &[u8], value: &[u8]) -> bool {
-        self.fields
-            .iter()
-            .any(|f| f.value == value && f.name.as_bytes().eq_ignore_ascii_case(name))
+        self.fields.iter().any(|f| f.value == value && f.name.as_bytes().eq_ignore_ascii_case(name))
     }
 
     /// Host without port.
     pub fn host(&self) -> &'b [u8] {
         let authority = self.authority;
         if authority.starts_with(b"[") {
-            return authority
-                .iter()
-                .position(|&b| b == b']')
-                .map_or(authority, |end| &authority[..=end]);
+            return authority.iter().position(|&b| b == b']').map_or(authority, |end| &authority[..=end]);
         }
-        authority
-            .iter()
-            .position(|&b| b == b':')
-            .map_or(authority, |colon| &authority[..colon])
+        authority.iter().position(|&b| b == b':').map_or(authority, |colon| &authority[..colon])
     }
 
     /// Appends the head that the instance gets.
     pub fn write(&self, out: &mut Vec<u8>, forwarding: &Forwarding<'_>) {
-        for part in [
-            self.method,
-            b" ",
-            self.path,
-            b" HTTP/1.1\r\nHost: ",
-            self.authority,
-            b"\r\n",
-        ] {
+        for part in [self.method, b" ", self.path, b" HTTP/1.1\r\nHost: ", self.authority, b"\r\n"] {
             out.extend_from_slice(part);
         }
         let trusted = forwarding.trusted;
@@ -222,11 +201,7 @@ impl<'b> RequestHead<'b, '_> {
         out.extend_from_slice(b"X-Forwarded-For: ");
         if said.forwarded_for {
             // Several fields of a list mean the same as one with their values in order (RFC 9110 section 5.3).
-            for field in self
-                .fields
-                .iter()
-                .filter(|f| classify(f.name.as_bytes()) == Known::ForwardedFor)
-            {
+            for field in self.fields.iter().filter(|f| classify(f.name.as_bytes()) == Known::ForwardedFor) {
                 if !field.value.is_empty() {
                     out.extend_from_slice(field.value);
                     out.extend_from_slice(b", ");
@@ -270,21 +245,14 @@ fn skip_empty_lines(input: &[u8]) -> Result<(usize, &[u8]), Reject> {
 fn incomplete(input: &[u8], limits: &ClientLimits) -> Result<(), Reject> {
     let line_ended = input.contains(&b'\n');
     // Method, version and two spaces fit into 64 bytes beside the target.
-    if !line_ended
-        && input.len()
-            > usize::try_from(limits.target_bytes)
-                .unwrap_or(usize::MAX)
-                .saturating_add(64)
-    {
+    if !line_ended && input.len() > usize::try_from(limits.target_bytes).unwrap_or(usize::MAX).saturating_add(64) {
         return Err(Reject::new(414, "request target too long"));
     }
     Ok(())
 }
 
 fn too_large(input: &[u8], limits: &ClientLimits) -> Reject {
-    incomplete(input, limits)
-        .err()
-        .unwrap_or(Reject::new(431, "request head too large"))
+    incomplete(input, limits).err().unwrap_or(Reject::new(431, "request head too large"))
 }
 
 fn malformed(error: Error, input: &[u8]) -> Reject {

@@ -75,16 +75,7 @@ pub fn parse<'b, 'f>(
     }
     let body = body(framing, status, minor, to_head)?;
     let keep_alive = framing.persists(minor) && body != Body::UntilClose;
-    Ok(Some(ResponseHead {
-        head,
-        fields,
-        framing,
-        reason,
-        length,
-        status,
-        body,
-        keep_alive,
-    }))
+    Ok(Some(ResponseHead { head, fields, framing, reason, length, status, body, keep_alive }))
 }
 
 /// RFC 9112 section 6.3 without its leniences.
@@ -103,9 +94,7 @@ fn body(framing: Framing, status: u16, minor: u8, to_head: bool) -> Result<Body,
 }
 
 fn status_line_ends_with_crlf(head: &[u8]) -> bool {
-    head.iter()
-        .position(|&byte| byte == b'\n')
-        .is_some_and(|end| end > 0 && head[end - 1] == b'\r')
+    head.iter().position(|&byte| byte == b'\n').is_some_and(|end| end > 0 && head[end - 1] == b'\r')
 }
 
 /// How the answer goes to the client.

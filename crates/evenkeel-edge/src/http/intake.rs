@@ -68,11 +68,8 @@ impl Client {
 
     /// Reads once within the deadline.
     async fn fill(&mut self) -> Result<io::Result<usize>, Signal> {
-        let Self {
-            slot, input, stream, ..
-        } = self;
-        slot.until(Signal::Expired as u8, |cx| input.poll_fill(stream, cx))
-            .await
+        let Self { slot, input, stream, .. } = self;
+        slot.until(Signal::Expired as u8, |cx| input.poll_fill(stream, cx)).await
     }
 
     /// Waits without a buffer until something arrives, and reads it. `false`: the connection has been idle for too
@@ -84,17 +81,9 @@ impl Client {
         self.thread.buffers.give(self.input.release());
         self.arm(self.limits().keep_alive_ms);
         self.slot.set_idle(true);
-        let Self {
-            slot,
-            input,
-            stream,
-            thread,
-            ..
-        } = self;
+        let Self { slot, input, stream, thread, .. } = self;
         let mask = Signal::Expired as u8 | Signal::Close as u8;
-        let arrived = slot
-            .until(mask, |cx| poll_first(stream, input, &thread.buffers, cx))
-            .await;
+        let arrived = slot.until(mask, |cx| poll_first(stream, input, &thread.buffers, cx)).await;
         slot.set_idle(false);
         matches!(arrived, Ok(Ok(1..)))
     }
@@ -120,27 +109,15 @@ impl Client {
         let used = head.length + step.taken;
         let to_head = head.method == b"HEAD";
         let path = if head.path == b"*" { b"/" } else { head.path };
-        let Some(route) = self
-            .place
-            .listener
-            .routes
-            .find(head.host(), path, |n, v| head.field_is(n, v))
-        else {
+        let Some(route) = self.place.listener.routes.find(head.host(), path, |n, v| head.field_is(n, v)) else {
             let next = (step.done && head.keep_alive).then_some((head.minor, to_head));
             self.input.consume(used);
-            return Err(Refusal {
-                reject: Reject::new(404, "no route leads anywhere from here"),
-                next,
-            });
+            return Err(Refusal { reject: Reject::new(404, "no route leads anywhere from here"), next });
         };
         let id = self.identify(&head);
         let expect = head.expects_continue && !step.done;
-        let forwarding = Forwarding {
-            client: self.address_text(),
-            trusted: self.place.trusted,
-            id: id.as_bytes(),
-            expect,
-        };
+        let forwarding =
+            Forwarding { client: self.address_text(), trusted: self.place.trusted, id: id.as_bytes(), expect };
         let mut out = self.thread.buffers.take();
         head.write(&mut out, &forwarding);
         out.extend_from_slice(&input[head.length..used]);
@@ -169,11 +146,7 @@ impl Client {
     }
 
     fn identify(&self, head: &RequestHead<'_, '_>) -> Id {
-        let given = if self.place.trusted {
-            head.field(b"x-request-id").and_then(Id::new)
-        } else {
-            None
-        };
+        let given = if self.place.trusted { head.field(b"x-request-id").and_then(Id::new) } else { None };
         given.unwrap_or_else(|| Id::fresh(self.thread.ids.next()))
     }
 
@@ -188,10 +161,7 @@ impl Client {
         }
         loop {
             if !self.input.is_empty() {
-                let step = request
-                    .body
-                    .advance(self.input.filled())
-                    .map_err(|bad| Gather::Bad(bad.0))?;
+                let step = request.body.advance(self.input.filled()).map_err(|bad| Gather::Bad(bad.0))?;
                 request.out.extend_from_slice(&self.input.filled()[..step.taken]);
                 request.content_bytes += step.taken as u64;
                 self.input.consume(step.taken);

@@ -40,13 +40,7 @@ pub(crate) async fn receive(
         let mask = Signal::Expired as u8 | Signal::Abandoned as u8;
         let read = client.slot.until(mask, |cx| answer.poll_fill(stream, cx)).await;
         received |= matches!(read, Ok(Ok(1..)));
-        let failed = |cause| {
-            Err(Failed {
-                cause,
-                sent: Sent::Something,
-                received,
-            })
-        };
+        let failed = |cause| Err(Failed { cause, sent: Sent::Something, received });
         match read {
             Ok(Ok(1..)) => {}
             Ok(_) => return failed(Cause::Instance(Failure::CutOff)),
@@ -135,14 +129,7 @@ fn look(client: &Client, request: &mut Request, flight: &Flight, answer: &mut In
             let mut interim = Vec::new();
             // A 100 answers an expectation; the request came whole, so nobody waits for it.
             if minor >= 1 && head.status != 100 {
-                head.write(
-                    &mut interim,
-                    &Delivery {
-                        id: request.id.as_bytes(),
-                        minor,
-                        close: false,
-                    },
-                );
+                head.write(&mut interim, &Delivery { id: request.id.as_bytes(), minor, close: false });
             }
             let length = head.length;
             answer.consume(length);
@@ -162,33 +149,16 @@ fn look(client: &Client, request: &mut Request, flight: &Flight, answer: &mut In
         if step.done && !(minor == 0 && head.declared().is_none()) {
             let close = !request.keep_alive || client.thread.terminating.get();
             request.out.clear();
-            head.write(
-                &mut request.out,
-                &Delivery {
-                    id: request.id.as_bytes(),
-                    minor,
-                    close,
-                },
-            );
-            request
-                .out
-                .extend_from_slice(&input[head.length..head.length + step.taken]);
+            head.write(&mut request.out, &Delivery { id: request.id.as_bytes(), minor, close });
+            request.out.extend_from_slice(&input[head.length..head.length + step.taken]);
             // Bytes behind the answer belong to nothing; such a connection is not used again.
             let reusable = head.keep_alive && head.length + step.taken == input.len();
-            let whole = Received::Whole {
-                status: head.status,
-                body_bytes: content,
-                close,
-            };
+            let whole = Received::Whole { status: head.status, body_bytes: content, close };
             return Ok(Look::Whole(whole, reusable));
         }
-        let small = head
-            .declared()
-            .filter(|&length| length <= u64::from(limits.whole_bytes));
+        let small = head.declared().filter(|&length| length <= u64::from(limits.whole_bytes));
         return Ok(match small.and_then(|length| usize::try_from(length).ok()) {
-            Some(length) if request.is_safe() => Look::More {
-                bytes: head.length + length,
-            },
+            Some(length) if request.is_safe() => Look::More { bytes: head.length + length },
             _ => Look::Relay,
         });
     }

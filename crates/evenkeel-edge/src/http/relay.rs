@@ -39,11 +39,7 @@ pub(crate) async fn run(
 
 /// Nothing of the answer has reached the client.
 async fn uncommitted(client: &mut Client, stop: Stop, ended: &Ended) -> Result<Outcome, Failed> {
-    let failed = |cause, sent| Failed {
-        cause,
-        sent,
-        received: ended.received,
-    };
+    let failed = |cause, sent| Failed { cause, sent, received: ended.received };
     match stop {
         Stop::Instance(failure) => {
             let sent = if ended.any_sent { Sent::Something } else { Sent::Nothing };
@@ -88,12 +84,7 @@ async fn committed(
             (End::Aborted, false)
         }
     };
-    Outcome {
-        status,
-        sent_bytes,
-        end,
-        keep: keep_client,
-    }
+    Outcome { status, sent_bytes, end, keep: keep_client }
 }
 
 async fn refuse(client: &mut Client, refusal: Option<Refusal>) -> Outcome {
@@ -102,10 +93,5 @@ async fn refuse(client: &mut Client, refusal: Option<Refusal>) -> Outcome {
     };
     let status = refusal.status();
     client.refuse(refusal).await;
-    Outcome {
-        status,
-        sent_bytes: 0,
-        end: End::Answered,
-        keep: false,
-    }
+    Outcome { status, sent_bytes: 0, end: End::Answered, keep: false }
 }

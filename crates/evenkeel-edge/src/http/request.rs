@@ -29,10 +29,7 @@ impl Id {
         let mut bytes = [0; LONGEST_ID];
         bytes.get_mut(..text.len())?.copy_from_slice(text);
         let fits = !text.is_empty() && text.iter().all(u8::is_ascii_graphic);
-        fits.then_some(Self {
-            bytes,
-            length: u8::try_from(text.len()).ok()?,
-        })
+        fits.then_some(Self { bytes, length: u8::try_from(text.len()).ok()? })
     }
 
     /// A fresh one.

@@ -21,14 +21,8 @@ impl<'b> Target<'b> {
             return Err(Reject::new(400, "a byte of the request target is not allowed there"));
         }
         match target {
-            [b'/', ..] => Ok(Self {
-                path: target,
-                authority: None,
-            }),
-            b"*" if method == b"OPTIONS" => Ok(Self {
-                path: target,
-                authority: None,
-            }),
+            [b'/', ..] => Ok(Self { path: target, authority: None }),
+            b"*" if method == b"OPTIONS" => Ok(Self { path: target, authority: None }),
             _ => Self::absolute(method, target),
         }
     }
@@ -39,10 +33,7 @@ impl<'b> Target<'b> {
         if !scheme.eq_ignore_ascii_case(b"http://") {
             return Err(bad);
         }
-        let end = rest
-            .iter()
-            .position(|&byte| matches!(byte, b'/' | b'?'))
-            .unwrap_or(rest.len());
+        let end = rest.iter().position(|&byte| matches!(byte, b'/' | b'?')).unwrap_or(rest.len());
         let (authority, path) = rest.split_at(end);
         if !is_authority(authority) {
             return Err(bad);
@@ -54,10 +45,7 @@ impl<'b> Target<'b> {
             [b'?', ..] => return Err(bad),
             _ => path,
         };
-        Ok(Self {
-            path,
-            authority: Some(authority),
-        })
+        Ok(Self { path, authority: Some(authority) })
     }
 }
 
@@ -70,27 +58,16 @@ pub(crate) fn is_authority(authority: &[u8]) -> bool {
                 return false;
             };
             let address = &rest[..end];
-            if address.is_empty()
-                || !address
-                    .iter()
-                    .all(|b| b.is_ascii_hexdigit() || matches!(b, b':' | b'.'))
-            {
+            if address.is_empty() || !address.iter().all(|b| b.is_ascii_hexdigit() || matches!(b, b':' | b'.')) {
                 return false;
             }
             (address, &rest[end + 1..])
         }
-        _ => authority.split_at(
-            authority
-                .iter()
-                .position(|&byte| byte == b':')
-                .unwrap_or(authority.len()),
-        ),
+        _ => authority.split_at(authority.iter().position(|&byte| byte == b':').unwrap_or(authority.len())),
     };
     let in_brackets = authority.first() == Some(&b'[');
-    let host_ok = in_brackets
-        || host
-            .iter()
-            .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_' | b'~' | b'%'));
+    let host_ok =
+        in_brackets || host.iter().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_' | b'~' | b'%'));
     let port_ok = match port {
         [] => true,
         [b':', digits @ ..] => digits.len() <= 5 && digits.iter().all(u8::is_ascii_digit),
@@ -107,12 +84,7 @@ mod tests {
     fn forms() {
         let parse = |method: &str, target: &'static str| {
             let target = Target::parse(method.as_bytes(), target.as_bytes());
-            target.map(|t| {
-                (
-                    std::str::from_utf8(t.path).unwrap(),
-                    t.authority.map(|a| std::str::from_utf8(a).unwrap()),
-                )
-            })
+            target.map(|t| (std::str::from_utf8(t.path).unwrap(), t.authority.map(|a| std::str::from_utf8(a).unwrap())))
         };
         assert_eq!(parse("GET", "/a?b"), Ok(("/a?b", None)));
         assert_eq!(parse("GET", "http://a.example:80/x"), Ok(("/x", Some("a.example:80"))));
@@ -139,21 +111,12 @@ mod tests {
 
     #[test]
     fn authorities() {
-        for good in [
-            "a",
-            "a.example",
-            "A-b_c.example:8080",
-            "127.0.0.1:80",
-            "[::1]",
-            "[::1]:80",
-            "a:",
-            "xn--e1a",
-        ] {
+        for good in ["a", "a.example", "A-b_c.example:8080", "127.0.0.1:80", "[::1]", "[::1]:80", "a:", "xn--e1a"] {
             assert!(is_authority(good.as_bytes()), "{good}");
         }
-        for bad in [
-            "", ":80", "a b", "a,b", "a/b", "a@b", "a:b", "a:1:2", "[]", "[::1", "[::1]x", "a:123456", "a\"", "[a b]",
-        ] {
+        for bad in
+            ["", ":80", "a b", "a,b", "a/b", "a@b", "a:b", "a:1:2", "[]", "[::1", "[::1]x", "a:123456", "a\"", "[a b]"]
+        {
             assert!(!is_authority(bad.as_bytes()), "{bad}");
         }
     }

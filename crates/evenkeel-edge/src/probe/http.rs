@@ -33,11 +33,7 @@ pub(super) async fn probe(address: SocketAddr, host: &str, path: &str, passes: (
         // What the instance still sends does not matter any more, nor does an error while it sends.
         let _ = tokio::io::copy(&mut stream.take(MAX_BODY_BYTES), &mut tokio::io::sink()).await;
     }));
-    if (passes.0..=passes.1).contains(&status) {
-        Ok(())
-    } else {
-        Err(Failure::Status(status))
-    }
+    if (passes.0..=passes.1).contains(&status) { Ok(()) } else { Err(Failure::Status(status)) }
 }
 
 /// Reads up to the status line of the final answer.
@@ -55,11 +51,7 @@ async fn status(stream: &mut TcpStream) -> Result<u16, Failure> {
         }
         let read = stream.read_buf(&mut head).await.map_err(Failure::Broken)?;
         if read == 0 {
-            return Err(if head.is_empty() {
-                Failure::Closed
-            } else {
-                Failure::NotHttp
-            });
+            return Err(if head.is_empty() { Failure::Closed } else { Failure::NotHttp });
         }
     }
 }
@@ -76,17 +68,10 @@ fn find(head: &[u8]) -> Result<Found, Failure> {
         return Ok(Found::Nothing);
     };
     let line = std::str::from_utf8(&head[..line_end.min(64)]).map_err(|_| Failure::NotHttp)?;
-    let code = line
-        .strip_prefix("HTTP/1.0 ")
-        .or_else(|| line.strip_prefix("HTTP/1.1 "))
-        .ok_or(Failure::NotHttp)?;
+    let code = line.strip_prefix("HTTP/1.0 ").or_else(|| line.strip_prefix("HTTP/1.1 ")).ok_or(Failure::NotHttp)?;
     let code = code.trim_end_matches('\r').split(' ').next().unwrap_or_default();
     let valid = code.len() == 3 && code.bytes().all(|byte| byte.is_ascii_digit());
-    let status: u16 = code
-        .parse()
-        .ok()
-        .filter(|status| valid && *status >= 100)
-        .ok_or(Failure::NotHttp)?;
+    let status: u16 = code.parse().ok().filter(|status| valid && *status >= 100).ok_or(Failure::NotHttp)?;
     if status >= 200 || status == 101 {
         return Ok(Found::Status(status));
     }

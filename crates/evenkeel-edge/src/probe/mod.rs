@@ -71,9 +71,7 @@ impl Target {
                 Probe::Tcp => tcp::probe(resolved).await,
             }
         };
-        tokio::time::timeout(self.timeout, attempt)
-            .await
-            .unwrap_or(Err(Failure::Timeout(self.timeout)))
+        tokio::time::timeout(self.timeout, attempt).await.unwrap_or(Err(Failure::Timeout(self.timeout)))
     }
 }
 
@@ -92,11 +90,7 @@ fn cause(error: &io::Error) -> String {
 /// A duration as people say it.
 fn words(duration: Duration) -> String {
     let ms = duration.as_millis();
-    if ms.is_multiple_of(1_000) {
-        format!("{} s", ms / 1_000)
-    } else {
-        format!("{ms} ms")
-    }
+    if ms.is_multiple_of(1_000) { format!("{} s", ms / 1_000) } else { format!("{ms} ms") }
 }
 
 #[cfg(test)]

@@ -1,3 +1,5 @@
+//! Probes against servers that are well, wrong, slow and mute.
+
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpListener,
@@ -7,23 +9,12 @@ use tokio::{
 use super::*;
 
 fn http(range: (u16, u16)) -> Probe {
-    Probe::Http {
-        path: "/healthz?x=1".to_owned(),
-        host: None,
-        status: range,
-    }
+    Probe::Http { path: "/healthz?x=1".to_owned(), host: None, status: range }
 }
 
 async fn probe(address: SocketAddr, probe: Probe, timeout_ms: u64) -> Result<(), Failure> {
     let timeout = Duration::from_millis(timeout_ms);
-    Target {
-        resolved: Some(address),
-        address: "shop.test:81".to_owned(),
-        probe,
-        timeout,
-    }
-    .probe()
-    .await
+    Target { resolved: Some(address), address: "shop.test:81".to_owned(), probe, timeout }.probe().await
 }
 
 /// Accepts once, reads the request's head, sends `answer` in pieces and closes. Returns what was asked.
@@ -61,11 +52,8 @@ async fn asks_and_passes() {
 
 #[tokio::test]
 async fn passes_over_interim_answers() {
-    let (address, _asked) = answers(&[
-        b"HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\nHTTP/1.1 2",
-        b"00 OK\r\n\r\n",
-    ])
-    .await;
+    let (address, _asked) =
+        answers(&[b"HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\nHTTP/1.1 2", b"00 OK\r\n\r\n"]).await;
     probe(address, http((200, 200)), 5_000).await.unwrap();
 }
 
@@ -109,15 +97,8 @@ async fn silence_times_out_and_a_closed_port_refuses() {
     drop(listener);
     let failure = probe(address, Probe::Tcp, 5_000).await.unwrap_err();
     assert_eq!(failure.to_string(), "connect: refused");
-    let target = Target {
-        resolved: None,
-        address: "a:1".to_owned(),
-        probe: Probe::Tcp,
-        timeout: Duration::from_secs(1),
-    };
-    assert_eq!(
-        target.probe().await.unwrap_err().to_string(),
-        "the host name does not resolve"
-    );
+    let target =
+        Target { resolved: None, address: "a:1".to_owned(), probe: Probe::Tcp, timeout: Duration::from_secs(1) };
+    assert_eq!(target.probe().await.unwrap_err().to_string(), "the host name does not resolve");
     assert_eq!(words(Duration::from_secs(2)), "2 s");
 }

@@ -62,10 +62,7 @@ pub fn snapshot(instances: &[SocketAddr]) -> Snapshot {
 
 pub fn service(name: &str, instances: &[SocketAddr]) -> Service {
     let instances = instances.iter().enumerate().map(|(n, address)| Instance {
-        id: InstanceId {
-            name: format!("{name}/{}", n + 1),
-            generation: 1,
-        },
+        id: InstanceId { name: format!("{name}/{}", n + 1), generation: 1 },
         address: address.to_string(),
         weight: 1,
         duty: Duty::Serve,
@@ -85,16 +82,8 @@ pub fn service(name: &str, instances: &[SocketAddr]) -> Service {
             max_percent: 50,
             count_5xx: false,
         },
-        retry: Retry {
-            max: 2,
-            budget_percent: 20,
-            budget_min_per_s: 100,
-            try_timeout_ms: 0,
-        },
-        hold: Hold {
-            max_ms: 10_000,
-            max_requests: 100,
-        },
+        retry: Retry { max: 2, budget_percent: 20, budget_min_per_s: 100, try_timeout_ms: 0 },
+        hold: Hold { max_ms: 10_000, max_requests: 100 },
         limits: ServiceLimits {
             connect_timeout_ms: 2000,
             response_timeout_ms: 10_000,
@@ -140,20 +129,9 @@ impl Edge {
         let view = registry.compile(&snapshot).unwrap();
         for orders in &threads.orders {
             let socket = listener.try_clone().unwrap().into();
-            orders
-                .send(ToThread::Open {
-                    name: "web".into(),
-                    socket,
-                })
-                .unwrap();
+            orders.send(ToThread::Open { name: "web".into(), socket }).unwrap();
         }
-        let mut edge = Self {
-            threads,
-            address,
-            view,
-            registry,
-            snapshot,
-        };
+        let mut edge = Self { threads, address, view, registry, snapshot };
         edge.send_view();
         edge
     }
@@ -169,10 +147,7 @@ impl Edge {
         self.threads.tell(|| ToThread::View(Arc::clone(&view)));
         for _ in 0..self.threads.orders.len() {
             let ack = self.threads.acks.blocking_recv().unwrap();
-            assert!(
-                matches!(ack, Ack::Serving { version, .. } if version == view.version),
-                "{ack:?}"
-            );
+            assert!(matches!(ack, Ack::Serving { version, .. } if version == view.version), "{ack:?}");
         }
     }
 
@@ -251,10 +226,7 @@ impl Message {
 
     pub fn fields(&self, name: &str) -> Vec<&str> {
         let lines = self.head.lines().skip(1).filter_map(|line| line.split_once(':'));
-        lines
-            .filter(|(n, _)| n.eq_ignore_ascii_case(name))
-            .map(|(_, value)| value.trim())
-            .collect()
+        lines.filter(|(n, _)| n.eq_ignore_ascii_case(name)).map(|(_, value)| value.trim()).collect()
     }
 }
 
@@ -273,10 +245,7 @@ impl Client {
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         stream.set_write_timeout(Some(PATIENCE)).unwrap();
         stream.set_nodelay(true).unwrap();
-        Self {
-            stream,
-            buffer: Vec::new(),
-        }
+        Self { stream, buffer: Vec::new() }
     }
 
     pub fn send(&mut self, bytes: &[u8]) {
@@ -289,21 +258,13 @@ impl Client {
 
     pub fn answer_to_head(&mut self) -> Answer {
         let head = self.head().expect("a head");
-        Message {
-            head,
-            raw: Vec::new(),
-            body: Vec::new(),
-        }
+        Message { head, raw: Vec::new(), body: Vec::new() }
     }
 
     /// `None` if the connection ended within or before the message.
     pub fn message(&mut self, is_request: bool) -> Option<Message> {
         let head = self.head()?;
-        let mut message = Message {
-            head,
-            raw: Vec::new(),
-            body: Vec::new(),
-        };
+        let mut message = Message { head, raw: Vec::new(), body: Vec::new() };
         let bodiless = !is_request && (message.status() < 200 || matches!(message.status(), 204 | 304));
         if message.field("transfer-encoding").is_some() {
             self.chunks(&mut message)?;
@@ -378,16 +339,8 @@ impl Client {
                 self.buffer.extend_from_slice(&part[..count]);
                 true
             }
-            Err(error)
-                if matches!(
-                    error.kind(),
-                    std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut
-                ) =>
-            {
-                panic!(
-                    "nothing came for {PATIENCE:?}; so far: {:?}",
-                    String::from_utf8_lossy(&self.buffer)
-                )
+            Err(error) if matches!(error.kind(), std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut) => {
+                panic!("nothing came for {PATIENCE:?}; so far: {:?}", String::from_utf8_lossy(&self.buffer))
             }
             Err(_) => false,
         }
@@ -450,10 +403,7 @@ impl Server {
             for stream in listener.incoming().map_while(Result::ok) {
                 let (script, seen) = (Arc::clone(&script), Arc::clone(&noted));
                 std::thread::spawn(move || {
-                    script(Script {
-                        client: Client::new(stream),
-                        seen,
-                    });
+                    script(Script { client: Client::new(stream), seen });
                 });
             }
         });
@@ -464,10 +414,7 @@ impl Server {
     pub fn named(name: &'static str) -> Self {
         Self::start(move |mut script| {
             while script.request().is_some() {
-                script.send(format!(
-                    "HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{name}",
-                    name.len()
-                ));
+                script.send(format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{name}", name.len()));
             }
         })
     }

@@ -50,10 +50,7 @@ impl Server {
             thawed: Condvar::new(),
             state: Mutex::default(),
         });
-        let server = Self {
-            address: listener.local_addr().unwrap(),
-            inner,
-        };
+        let server = Self { address: listener.local_addr().unwrap(), inner };
         let accepting = server.clone();
         thread::spawn(move || {
             for stream in listener.incoming() {

@@ -35,11 +35,7 @@ impl Load {
                 worst
             })
         };
-        Self {
-            clients: (0..clients).map(client).collect(),
-            stop,
-            answers,
-        }
+        Self { clients: (0..clients).map(client).collect(), stop, answers }
     }
 
     /// The worst latency that any client saw.

@@ -62,13 +62,7 @@ impl Edge {
         listener.set_nonblocking(true).unwrap();
         let address = listener.local_addr().unwrap();
         let thread = thread::spawn(move || serve(theirs));
-        Self {
-            channel: Some(ours),
-            thread: Some(thread),
-            address,
-            listener,
-            threads,
-        }
+        Self { channel: Some(ours), thread: Some(thread), address, listener, threads }
     }
 
     /// An edge that has its listener and a link, and the node's side of that.
@@ -87,12 +81,7 @@ impl Edge {
     /// Every thread gets the same socket: which of them accepts does not matter here.
     pub(crate) fn hand_over_listener(&self) {
         for thread in 0..self.threads {
-            self.say(
-                &EdgeNotice::Held {
-                    key: format!("listener/web/{thread}"),
-                },
-                Some(self.listener.as_fd()),
-            );
+            self.say(&EdgeNotice::Held { key: format!("listener/web/{thread}") }, Some(self.listener.as_fd()));
         }
     }
 
@@ -163,19 +152,12 @@ impl Node {
     pub(crate) fn new(socket: OwnedFd) -> Self {
         let stream = UnixStream::from(socket);
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        Self {
-            stream,
-            past: Vec::new(),
-            looked: HashMap::new(),
-            applied: Vec::new(),
-        }
+        Self { stream, past: Vec::new(), looked: HashMap::new(), applied: Vec::new() }
     }
 
     pub(crate) fn send(&mut self, snapshot: Snapshot) {
         let body = serde_json::to_vec(&ToEdge::Snapshot(Box::new(snapshot))).unwrap();
-        self.stream
-            .write_all(&u32::try_from(body.len()).unwrap().to_be_bytes())
-            .unwrap();
+        self.stream.write_all(&u32::try_from(body.len()).unwrap().to_be_bytes()).unwrap();
         self.stream.write_all(&body).unwrap();
     }
 
@@ -186,9 +168,7 @@ impl Node {
     /// The next message; panics when none comes in time or the link ended.
     pub(crate) fn next(&mut self) -> ToNode {
         let mut header = [0; 4];
-        self.stream
-            .read_exact(&mut header)
-            .expect("a message of the edge in time");
+        self.stream.read_exact(&mut header).expect("a message of the edge in time");
         let mut body = vec![0; usize::try_from(u32::from_be_bytes(header)).unwrap()];
         self.stream.read_exact(&mut body).unwrap();
         let message = serde_json::from_slice(&body).unwrap();
@@ -216,11 +196,7 @@ impl Node {
     pub(crate) fn applied(&mut self, version: u64) {
         let until = Instant::now() + PATIENCE;
         while !self.applied.contains(&version) {
-            assert!(
-                Instant::now() < until,
-                "version {version} is not applied: {:?}",
-                self.applied
-            );
+            assert!(Instant::now() < until, "version {version} is not applied: {:?}", self.applied);
             self.next();
         }
     }
@@ -279,9 +255,7 @@ pub(crate) fn get(address: SocketAddr, path: &str) -> (u16, String) {
     write!(stream, "GET {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n").unwrap();
     let mut answer = String::new();
     stream.read_to_string(&mut answer).unwrap();
-    let (head, body) = answer
-        .split_once("\r\n\r\n")
-        .unwrap_or_else(|| panic!("no whole answer: {answer:?}"));
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap_or_else(|| panic!("no whole answer: {answer:?}"));
     (head.split(' ').nth(1).unwrap().parse().unwrap(), body.to_owned())
 }
 
@@ -317,12 +291,7 @@ pub(crate) fn listener(name: &str, bind: SocketAddr) -> Listener {
         keep_alive_ms: 60_000,
         connections: 1_000,
     };
-    Listener {
-        name: name.to_owned(),
-        bind,
-        trusted: Vec::new(),
-        limits,
-    }
+    Listener { name: name.to_owned(), bind, trusted: Vec::new(), limits }
 }
 
 pub(crate) fn route(service: &str) -> Route {
@@ -337,31 +306,13 @@ pub(crate) fn route(service: &str) -> Route {
 }
 
 pub(crate) fn check() -> Check {
-    let probe = Probe::Http {
-        path: "/healthz".to_owned(),
-        host: None,
-        status: (200, 299),
-    };
-    Check {
-        probe,
-        interval_ms: 1_000,
-        timeout_ms: 1_000,
-        rise: 2,
-        fall: 3,
-    }
+    let probe = Probe::Http { path: "/healthz".to_owned(), host: None, status: (200, 299) };
+    Check { probe, interval_ms: 1_000, timeout_ms: 1_000, rise: 2, fall: 3 }
 }
 
 pub(crate) fn member(name: &str, address: impl Display) -> Instance {
-    let id = InstanceId {
-        name: name.to_owned(),
-        generation: 1,
-    };
-    Instance {
-        id,
-        address: address.to_string(),
-        weight: 1,
-        duty: Duty::Serve,
-    }
+    let id = InstanceId { name: name.to_owned(), generation: 1 };
+    Instance { id, address: address.to_string(), weight: 1, duty: Duty::Serve }
 }
 
 /// A service with the defaults that the tests want.
@@ -381,16 +332,8 @@ pub(crate) fn service(instances: Vec<Instance>) -> Service {
             max_percent: 50,
             count_5xx: false,
         },
-        retry: Retry {
-            max: 3,
-            budget_percent: 100,
-            budget_min_per_s: 100,
-            try_timeout_ms: 0,
-        },
-        hold: Hold {
-            max_ms: 10_000,
-            max_requests: 1_000,
-        },
+        retry: Retry { max: 3, budget_percent: 100, budget_min_per_s: 100, try_timeout_ms: 0 },
+        hold: Hold { max_ms: 10_000, max_requests: 1_000 },
         limits: ServiceLimits {
             connect_timeout_ms: 1_000,
             response_timeout_ms: 30_000,

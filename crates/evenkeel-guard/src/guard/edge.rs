@@ -103,10 +103,7 @@ impl Guard {
         let mut restart_in_ms = u64::MAX;
         if !self.edge.told_to_end {
             let delay = self.edge.backoff.ended(now.since(child.since));
-            log::line(format_args!(
-                "the edge ended ({status}); starting it again in {} ms",
-                delay.as_millis()
-            ));
+            log::line(format_args!("the edge ended ({status}); starting it again in {} ms", delay.as_millis()));
             self.edge.start_at = Some(now + delay);
             restart_in_ms = u64::try_from(delay.as_millis()).unwrap_or(u64::MAX);
         }
@@ -120,13 +117,7 @@ impl Guard {
         let (for_edge, for_node) = channel::link().ok()?;
         child.peer.tell(&EdgeNotice::Link, Some(Rc::new(for_edge)));
         let pid = child.pid.as_raw_pid().cast_unsigned();
-        Some((
-            Notice::EdgeStarted {
-                pid,
-                starts: self.edge.starts.saturating_sub(1),
-            },
-            Rc::new(for_node),
-        ))
+        Some((Notice::EdgeStarted { pid, starts: self.edge.starts.saturating_sub(1) }, Rc::new(for_node)))
     }
 
     fn start_edge(&self, now: Moment) -> io::Result<Child> {
@@ -136,26 +127,17 @@ impl Guard {
             confined: true,
             user: self.config.edge_user.filter(|_| geteuid().is_root()),
             bare: false,
-            open_files: Rlimit {
-                current: self.open_files.maximum,
-                maximum: self.open_files.maximum,
-            },
+            open_files: Rlimit { current: self.open_files.maximum, maximum: self.open_files.maximum },
         };
         let pid = launch(&self.config.edge, theirs, shape)?;
-        Ok(Child {
-            pid,
-            peer: Peer::new(ours),
-            since: now,
-        })
+        Ok(Child { pid, peer: Peer::new(ours), since: now })
     }
 
     fn tell_edge_everything(&mut self) {
         let Some(child) = &mut self.edge.child else { return };
         child.peer.inventory_begins();
         for (key, descriptor) in &self.held {
-            child
-                .peer
-                .tell(&EdgeNotice::Held { key: key.clone() }, Some(Rc::clone(descriptor)));
+            child.peer.tell(&EdgeNotice::Held { key: key.clone() }, Some(Rc::clone(descriptor)));
         }
         child.peer.tell(&EdgeNotice::Complete, None);
         child.peer.inventory_ends();

@@ -67,9 +67,7 @@ impl Guard {
     pub(super) fn terminate(&mut self, now: Moment) {
         match self.ending {
             Ending::No => {
-                self.ending = Ending::Terminating {
-                    by: now + self.config.finish_within,
-                };
+                self.ending = Ending::Terminating { by: now + self.config.finish_within };
                 self.end_edge();
                 self.node.tell(&Notice::Terminate, None);
             }
@@ -85,10 +83,7 @@ impl Guard {
     pub(super) fn finish(&mut self, code: u8, now: Moment) {
         if matches!(self.ending, Ending::No | Ending::Terminating { .. }) {
             self.end_edge();
-            self.ending = Ending::Finishing {
-                code,
-                by: now + self.config.edge_grace + LAST_WORDS,
-            };
+            self.ending = Ending::Finishing { code, by: now + self.config.edge_grace + LAST_WORDS };
         }
     }
 
@@ -98,9 +93,7 @@ impl Guard {
             Ending::No => return None,
             Ending::Terminating { by } => {
                 if by <= now {
-                    log::line(format_args!(
-                        "the node process did not finish in time: killing everything"
-                    ));
+                    log::line(format_args!("the node process did not finish in time: killing everything"));
                     self.kill_everything(KILLED, now);
                 }
             }
@@ -117,9 +110,7 @@ impl Guard {
         let children = self.node.child.is_some() || self.edge.child.is_some() || self.sweep_at.is_some();
         let over = !children && self.processes.values().all(Process::is_over);
         if !over && by <= now {
-            log::line(format_args!(
-                "something that was killed does not die; leaving it to the system"
-            ));
+            log::line(format_args!("something that was killed does not die; leaving it to the system"));
         }
         (over || by <= now).then_some(code)
     }

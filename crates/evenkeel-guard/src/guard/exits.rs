@@ -117,22 +117,13 @@ impl Guard {
 
     fn own_children(&self) -> HashSet<Pid> {
         let stubs = self.processes.values().filter_map(|process| process.stub.as_ref());
-        let children = stubs
-            .chain(&self.node.child)
-            .chain(&self.edge.child)
-            .map(|child| child.pid);
-        children
-            .chain(self.retired.iter().copied())
-            .chain(self.strangers.iter().copied())
-            .collect()
+        let children = stubs.chain(&self.node.child).chain(&self.edge.child).map(|child| child.pid);
+        children.chain(self.retired.iter().copied()).chain(self.strangers.iter().copied()).collect()
     }
 
     fn key_of_stub(&self, pid: Pid) -> Option<Key> {
         let of_pid = |child: &Child| child.pid == pid;
-        self.processes
-            .iter()
-            .find(|(_, process)| process.stub.as_ref().is_some_and(of_pid))
-            .map(|(key, _)| key.clone())
+        self.processes.iter().find(|(_, process)| process.stub.as_ref().is_some_and(of_pid)).map(|(key, _)| key.clone())
     }
 
     fn stub_said(&mut self, key: &Key, notice: Notice, descriptor: Option<std::os::fd::OwnedFd>) {
@@ -143,26 +134,12 @@ impl Guard {
             Notice::Started { pid, started_ms, .. } => {
                 process.started(pid, started_ms, descriptor);
                 let output = std::rc::Rc::clone(&process.output);
-                self.node.tell(
-                    &Notice::Started {
-                        key: key.clone(),
-                        pid,
-                        started_ms,
-                    },
-                    Some(output),
-                );
+                self.node.tell(&Notice::Started { key: key.clone(), pid, started_ms }, Some(output));
             }
             Notice::NotStarted { reason, .. } => self.not_started(key, &reason),
             Notice::Exited { status, leftovers, .. } => {
                 process.exited(status);
-                self.node.tell(
-                    &Notice::Exited {
-                        key: key.clone(),
-                        status,
-                        leftovers,
-                    },
-                    None,
-                );
+                self.node.tell(&Notice::Exited { key: key.clone(), status, leftovers }, None);
             }
             _ => {}
         }
@@ -175,9 +152,7 @@ impl Guard {
         };
         process.stub = None;
         if process.is_live() {
-            log::line(format_args!(
-                "the stub of `{key}` ended too early; killing what it left"
-            ));
+            log::line(format_args!("the stub of `{key}` ended too early; killing what it left"));
             process.group.kill();
             self.sweep_at = Some(clock::now());
         }
@@ -193,12 +168,8 @@ impl Guard {
     }
 
     fn orphaned_are_over(&mut self) {
-        let keys: Vec<Key> = self
-            .processes
-            .iter()
-            .filter(|(_, process)| process.is_orphaned())
-            .map(|(key, _)| key.clone())
-            .collect();
+        let keys: Vec<Key> =
+            self.processes.iter().filter(|(_, process)| process.is_orphaned()).map(|(key, _)| key.clone()).collect();
         for key in keys {
             let Some(process) = self.processes.get_mut(&key) else {
                 continue;
@@ -211,26 +182,13 @@ impl Guard {
             // What is not known is what we did.
             let status = process.last_status.unwrap_or(ExitStatus::Signal(Signal::KILL.as_raw()));
             process.exited(status);
-            self.node.tell(
-                &Notice::Exited {
-                    key,
-                    status,
-                    leftovers: 0,
-                },
-                None,
-            );
+            self.node.tell(&Notice::Exited { key, status, leftovers: 0 }, None);
         }
     }
 
     fn not_started(&mut self, key: &Key, reason: &str) {
         let reason = reason.chars().take(1000).collect();
         self.remove_process(key);
-        self.node.tell(
-            &Notice::NotStarted {
-                key: key.clone(),
-                reason,
-            },
-            None,
-        );
+        self.node.tell(&Notice::NotStarted { key: key.clone(), reason }, None);
     }
 }

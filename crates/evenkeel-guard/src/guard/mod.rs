@@ -49,7 +49,7 @@ pub struct GuardConfig {
     pub node: Vec<OsString>,
     /// Program and arguments of the edge.
     pub edge: Vec<OsString>,
-    /// Program and arguments of a stub; it calls [`stub`](crate::stub).
+    /// Program and arguments of a stub; it calls [`stub()`](crate::stub()).
     pub stub: Vec<OsString>,
     /// User and group of the edge, without any further groups; heeded only where the guard is root. `None`: as the
     /// guard.
@@ -64,14 +64,7 @@ impl GuardConfig {
     /// With the usual bounds: 10 s for the edge to finish its requests, 60 s for the whole end.
     pub const fn new(node: Vec<OsString>, edge: Vec<OsString>, stub: Vec<OsString>) -> Self {
         let edge_grace = Duration::from_secs(10);
-        Self {
-            node,
-            edge,
-            stub,
-            edge_user: None,
-            edge_grace,
-            finish_within: Duration::new(60, 0),
-        }
+        Self { node, edge, stub, edge_user: None, edge_grace, finish_within: Duration::new(60, 0) }
     }
 }
 
@@ -185,12 +178,7 @@ impl Guard {
     /// The earliest moment at which something is due.
     fn next_deadline(&self) -> Option<Moment> {
         let processes = self.processes.values().filter_map(Process::due_at);
-        let others = [
-            self.node.due_at(),
-            self.edge.due_at(),
-            self.ending.due_at(),
-            self.sweep_at,
-        ];
+        let others = [self.node.due_at(), self.edge.due_at(), self.ending.due_at(), self.sweep_at];
         processes.chain(others.into_iter().flatten()).min()
     }
 

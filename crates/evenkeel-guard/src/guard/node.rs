@@ -30,12 +30,7 @@ pub(super) struct Node {
 impl Node {
     /// To be started now.
     pub(super) const fn new(now: Moment) -> Self {
-        Self {
-            child: None,
-            starts: 0,
-            start_at: Some(now),
-            backoff: Backoff::new(LONG_LIFE),
-        }
+        Self { child: None, starts: 0, start_at: Some(now), backoff: Backoff::new(LONG_LIFE) }
     }
 
     pub(super) const fn due_at(&self) -> Option<Moment> {
@@ -82,28 +77,15 @@ impl Guard {
             return;
         }
         let delay = self.node.backoff.ended(now.since(child.since));
-        log::line(format_args!(
-            "the node process ended ({status}); starting it again in {} ms",
-            delay.as_millis()
-        ));
+        log::line(format_args!("the node process ended ({status}); starting it again in {} ms", delay.as_millis()));
         self.node.start_at = Some(now + delay);
     }
 
     fn start_node(&self, now: Moment) -> io::Result<Child> {
         let (ours, theirs) = channel::pair()?;
-        let shape = Shape {
-            dies_with_us: true,
-            confined: false,
-            user: None,
-            bare: false,
-            open_files: self.open_files,
-        };
+        let shape = Shape { dies_with_us: true, confined: false, user: None, bare: false, open_files: self.open_files };
         let pid = launch(&self.config.node, theirs, shape)?;
-        Ok(Child {
-            pid,
-            peer: Peer::new(ours),
-            since: now,
-        })
+        Ok(Child { pid, peer: Peer::new(ours), since: now })
     }
 
     /// Everything that a node process must know before anything else.
@@ -121,9 +103,7 @@ impl Guard {
             None,
         );
         for (key, descriptor) in &self.held {
-            child
-                .peer
-                .tell(&Notice::Held { key: key.clone() }, Some(Rc::clone(descriptor)));
+            child.peer.tell(&Notice::Held { key: key.clone() }, Some(Rc::clone(descriptor)));
         }
         for (key, process) in &self.processes {
             if let Some(notice) = process.inventory(key) {

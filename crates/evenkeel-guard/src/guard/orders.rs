@@ -43,9 +43,7 @@ impl Guard {
             Order::Hold { key } => match descriptor {
                 Some(descriptor) => self.hold(key, Rc::new(descriptor)),
                 // Also where the guard has no descriptor left to receive it with.
-                None => log::line(format_args!(
-                    "`{key}` cannot be held: no descriptor came with the order"
-                )),
+                None => log::line(format_args!("`{key}` cannot be held: no descriptor came with the order")),
             },
             Order::Release { key } => {
                 if self.held.remove(&key).is_some() {
@@ -77,8 +75,7 @@ impl Guard {
     }
 
     fn hold(&mut self, key: Key, descriptor: Rc<OwnedFd>) {
-        self.edge
-            .tell(&EdgeNotice::Held { key: key.clone() }, Some(Rc::clone(&descriptor)));
+        self.edge.tell(&EdgeNotice::Held { key: key.clone() }, Some(Rc::clone(&descriptor)));
         self.held.insert(key, descriptor);
     }
 }

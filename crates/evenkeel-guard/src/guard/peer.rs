@@ -34,13 +34,7 @@ pub(super) struct Peer {
 
 impl Peer {
     pub(super) const fn new(socket: OwnedFd) -> Self {
-        Self {
-            socket,
-            queue: VecDeque::new(),
-            limit: QUEUE_PACKETS,
-            broken: false,
-            deaf: false,
-        }
+        Self { socket, queue: VecDeque::new(), limit: QUEUE_PACKETS, broken: false, deaf: false }
     }
 
     /// Queues a message and sends what can be sent.
@@ -67,11 +61,7 @@ impl Peer {
         while !self.lost()
             && let Some(packet) = self.queue.front()
         {
-            match channel::send(
-                &self.socket,
-                &packet.bytes,
-                packet.descriptor.as_ref().map(|fd| fd.as_fd()),
-            ) {
+            match channel::send(&self.socket, &packet.bytes, packet.descriptor.as_ref().map(|fd| fd.as_fd())) {
                 Ok(Sent::Yes) => _ = self.queue.pop_front(),
                 Ok(Sent::Full) => return,
                 // It has closed its end, most likely by ending. What it said before that can still be read.
@@ -100,11 +90,7 @@ impl Peer {
 
     /// What to wait for: room, where something is queued.
     pub(super) fn interest(&self) -> PollFlags {
-        if self.queue.is_empty() || self.lost() {
-            PollFlags::empty()
-        } else {
-            PollFlags::OUT
-        }
+        if self.queue.is_empty() || self.lost() { PollFlags::empty() } else { PollFlags::OUT }
     }
 }
 

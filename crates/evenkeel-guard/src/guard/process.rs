@@ -56,17 +56,9 @@ pub(super) enum State {
     /// Its stub is starting it.
     Starting,
     /// It runs, or ended so lately that nobody said so.
-    Running {
-        pid: u32,
-        started_ms: u64,
-        pidfd: Option<OwnedFd>,
-    },
+    Running { pid: u32, started_ms: u64, pidfd: Option<OwnedFd> },
     /// It ended, and so did all that it started.
-    Exited {
-        pid: u32,
-        started_ms: u64,
-        status: ExitStatus,
-    },
+    Exited { pid: u32, started_ms: u64, status: ExitStatus },
 }
 
 impl Process {
@@ -92,9 +84,7 @@ impl Process {
         if let Some(stub) = process.stub.as_ref().filter(|stub| stub.peer.broken()) {
             // Where the system's bound on socket buffers is below the largest packet.
             stub.kill();
-            return Err(io::Error::other(
-                "its command and environment are too large for the system's socket buffers",
-            ));
+            return Err(io::Error::other("its command and environment are too large for the system's socket buffers"));
         }
         Ok(process)
     }
@@ -130,22 +120,10 @@ impl Process {
         let key = key.clone();
         match self.state {
             State::Starting => None,
-            State::Running { pid, started_ms, .. } => Some(Notice::Process {
-                key,
-                pid,
-                started_ms,
-                exit: None,
-            }),
-            State::Exited {
-                pid,
-                started_ms,
-                status,
-            } => Some(Notice::Process {
-                key,
-                pid,
-                started_ms,
-                exit: Some(status),
-            }),
+            State::Running { pid, started_ms, .. } => Some(Notice::Process { key, pid, started_ms, exit: None }),
+            State::Exited { pid, started_ms, status } => {
+                Some(Notice::Process { key, pid, started_ms, exit: Some(status) })
+            }
         }
     }
 
@@ -158,11 +136,7 @@ impl Process {
 
     pub(super) fn exited(&mut self, status: ExitStatus) {
         if let State::Running { pid, started_ms, .. } = self.state {
-            self.state = State::Exited {
-                pid,
-                started_ms,
-                status,
-            };
+            self.state = State::Exited { pid, started_ms, status };
         }
     }
 
@@ -204,14 +178,7 @@ impl Process {
             State::Running { pidfd: Some(pidfd), .. } => _ = pidfd_send_signal(pidfd.as_fd(), signal),
             // The guard had no descriptor left to receive one; the stub can do it as well.
             State::Running { pidfd: None, .. } => {
-                self.tell_stub(
-                    &Order::Stop {
-                        key: Key::new(),
-                        signal: signal.as_raw(),
-                        grace_ms: 0,
-                    },
-                    None,
-                );
+                self.tell_stub(&Order::Stop { key: Key::new(), signal: signal.as_raw(), grace_ms: 0 }, None);
             }
             State::Exited { .. } => {}
         }
@@ -226,11 +193,7 @@ impl Process {
 
 impl Guard {
     pub(super) fn kill_processes_if_due(&mut self, now: Moment) {
-        for process in self
-            .processes
-            .values_mut()
-            .filter(|process| process.due_at().is_some_and(|at| at <= now))
-        {
+        for process in self.processes.values_mut().filter(|process| process.due_at().is_some_and(|at| at <= now)) {
             process.kill(now);
         }
     }
@@ -238,17 +201,7 @@ impl Guard {
 
 fn start_stub(argv: &[std::ffi::OsString], open_files: Rlimit) -> io::Result<Child> {
     let (ours, theirs) = channel::pair()?;
-    let shape = Shape {
-        dies_with_us: false,
-        confined: false,
-        user: None,
-        bare: true,
-        open_files,
-    };
+    let shape = Shape { dies_with_us: false, confined: false, user: None, bare: true, open_files };
     let pid: Pid = launch(argv, theirs, shape)?;
-    Ok(Child {
-        pid,
-        peer: Peer::new(ours),
-        since: clock::now(),
-    })
+    Ok(Child { pid, peer: Peer::new(ours), since: clock::now() })
 }

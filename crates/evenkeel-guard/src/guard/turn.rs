@@ -62,34 +62,20 @@ impl Guard {
     /// Waits for the first event; everything that is ready then.
     fn wait(&self) -> io::Result<Vec<(Source, PollFlags)>> {
         let mut sources = vec![Source::Signals, Source::Timer];
-        let mut descriptors = vec![
-            PollFd::new(&self.signals, PollFlags::IN),
-            PollFd::new(&self.timer, PollFlags::IN),
-        ];
+        let mut descriptors = vec![PollFd::new(&self.signals, PollFlags::IN), PollFd::new(&self.timer, PollFlags::IN)];
         if let Some(child) = self.node.child.as_ref().filter(|child| !child.peer.broken()) {
             sources.push(Source::Node);
-            descriptors.push(PollFd::from_borrowed_fd(
-                child.peer.as_fd(),
-                PollFlags::IN | child.peer.interest(),
-            ));
+            descriptors.push(PollFd::from_borrowed_fd(child.peer.as_fd(), PollFlags::IN | child.peer.interest()));
         }
         // What the edge might send is nobody's concern, and its end is seen as a child's.
-        if let Some(child) = self
-            .edge
-            .child
-            .as_ref()
-            .filter(|child| !child.peer.interest().is_empty())
-        {
+        if let Some(child) = self.edge.child.as_ref().filter(|child| !child.peer.interest().is_empty()) {
             sources.push(Source::Edge);
             descriptors.push(PollFd::from_borrowed_fd(child.peer.as_fd(), PollFlags::OUT));
         }
         for (key, process) in &self.processes {
             if let Some(stub) = process.stub.as_ref().filter(|stub| !stub.peer.broken()) {
                 sources.push(Source::Stub(key.clone()));
-                descriptors.push(PollFd::from_borrowed_fd(
-                    stub.peer.as_fd(),
-                    PollFlags::IN | stub.peer.interest(),
-                ));
+                descriptors.push(PollFd::from_borrowed_fd(stub.peer.as_fd(), PollFlags::IN | stub.peer.interest()));
             }
         }
         match poll(&mut descriptors, None) {

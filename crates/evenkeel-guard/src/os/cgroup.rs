@@ -98,11 +98,7 @@ impl Group {
             self.memory = None;
             return self;
         };
-        if self
-            .unified
-            .as_ref()
-            .is_some_and(|path| write(&path.join("memory.max"), &bytes.to_string()))
-        {
+        if self.unified.as_ref().is_some_and(|path| write(&path.join("memory.max"), &bytes.to_string())) {
             self.memory = None;
         } else {
             self.memory = self.memory.filter(|path| fs::create_dir(path).is_ok());
@@ -119,10 +115,7 @@ impl Group {
             let path = path.as_ref()?.join("cgroup.procs");
             OpenOptions::new().write(true).open(path).ok()
         };
-        Entrances {
-            unified: open(&self.unified),
-            memory: open(&self.memory),
-        }
+        Entrances { unified: open(&self.unified), memory: open(&self.memory) }
     }
 
     /// Kills everything in it at once, where that can be done.
@@ -166,10 +159,7 @@ fn mounted_group(line: &str, own: &str) -> Option<(PathBuf, Kind)> {
         controllers.split(',').any(|each| each == controller).then_some(path)
     })?;
     // In a container the mount may show only a part of the hierarchy, while our group is named from its top.
-    let below = Path::new(path)
-        .strip_prefix(root)
-        .or_else(|_| Path::new(path).strip_prefix("/"))
-        .ok()?;
+    let below = Path::new(path).strip_prefix(root).or_else(|_| Path::new(path).strip_prefix("/")).ok()?;
     Some((Path::new(point).join(below), kind))
 }
 
@@ -193,10 +183,7 @@ fn delegate_memory(base: &Path) {
 fn remove_stale(base: &Path) {
     let Ok(entries) = fs::read_dir(base) else { return };
     for entry in entries.filter_map(Result::ok) {
-        let stub = entry
-            .file_name()
-            .to_str()
-            .and_then(|name| name.strip_prefix(PREFIX)?.parse::<u32>().ok());
+        let stub = entry.file_name().to_str().and_then(|name| name.strip_prefix(PREFIX)?.parse::<u32>().ok());
         if stub.is_some_and(|stub| !Path::new(&format!("/proc/{stub}")).exists()) {
             // Fails where something still lives in it, and then it is somebody else's.
             let _ = fs::remove_dir(entry.path());
@@ -205,11 +192,7 @@ fn remove_stale(base: &Path) {
 }
 
 fn write(path: &Path, text: &str) -> bool {
-    OpenOptions::new()
-        .write(true)
-        .open(path)
-        .and_then(|mut file| file.write_all(text.as_bytes()))
-        .is_ok()
+    OpenOptions::new().write(true).open(path).and_then(|mut file| file.write_all(text.as_bytes())).is_ok()
 }
 
 #[cfg(test)]
@@ -237,10 +220,7 @@ mod tests {
     #[test]
     fn a_mount_that_shows_only_our_part() {
         let mount = V2.replace("0:26 / ", "0:26 /docker/abc ");
-        assert_eq!(
-            Base::parse(&mount, "0::/docker/abc/x\n").unified,
-            Some("/sys/fs/cgroup/x".into())
-        );
+        assert_eq!(Base::parse(&mount, "0::/docker/abc/x\n").unified, Some("/sys/fs/cgroup/x".into()));
     }
 
     #[test]
@@ -251,10 +231,7 @@ mod tests {
 
     #[test]
     fn nothing_mounted_nothing_assumed() {
-        assert_eq!(
-            Base::parse("22 1 0:2 / /proc rw - proc proc rw", "0::/\n"),
-            Base::default()
-        );
+        assert_eq!(Base::parse("22 1 0:2 / /proc rw - proc proc rw", "0::/\n"), Base::default());
         assert!(Base::default().group(7).create(Some(1)).remove());
     }
 }

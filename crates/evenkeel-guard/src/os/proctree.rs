@@ -27,21 +27,12 @@ pub(crate) fn scan() -> Vec<Entry> {
     let Ok(directory) = fs::read_dir("/proc") else {
         return Vec::new();
     };
-    directory
-        .filter_map(|entry| read(entry.ok()?.file_name().to_str()?.parse().ok()?))
-        .collect()
+    directory.filter_map(|entry| read(entry.ok()?.file_name().to_str()?.parse().ok()?)).collect()
 }
 
 /// All descendants of those processes in `entries` that `is_root` names, without these.
 pub(crate) fn descendants(entries: &[Entry], is_root: impl Fn(&Entry) -> bool) -> Vec<Entry> {
-    below(
-        entries,
-        entries
-            .iter()
-            .filter(|entry| is_root(entry))
-            .map(|entry| entry.pid)
-            .collect(),
-    )
+    below(entries, entries.iter().filter(|entry| is_root(entry)).map(|entry| entry.pid).collect())
 }
 
 /// Kills these processes and their process groups, except the group `spared` and our own. A group is killed at once,
@@ -95,13 +86,7 @@ fn parse(pid: i32, stat: &str) -> Option<Entry> {
     let parent = fields.next()?.parse().ok()?;
     let group = fields.next()?.parse().ok()?;
     let ticks = fields.nth(16)?.parse().ok()?;
-    Some(Entry {
-        pid,
-        parent,
-        group,
-        zombie: matches!(state, "Z" | "X" | "x"),
-        start: ticks,
-    })
+    Some(Entry { pid, parent, group, zombie: matches!(state, "Z" | "X" | "x"), start: ticks })
 }
 
 #[cfg(test)]
@@ -111,34 +96,16 @@ mod tests {
     #[test]
     fn a_name_with_parentheses_does_not_confuse() {
         let stat = "7 (a) R (b)) S 3 5 5 0 -1 4 0 0 0 0 1 2 0 0 20 0 1 0 4242 99 0";
-        assert_eq!(
-            parse(7, stat),
-            Some(Entry {
-                pid: 7,
-                parent: 3,
-                group: 5,
-                zombie: false,
-                start: 4242
-            })
-        );
+        assert_eq!(parse(7, stat), Some(Entry { pid: 7, parent: 3, group: 5, zombie: false, start: 4242 }));
         assert_eq!(parse(7, "7 (x"), None);
         assert_eq!(parse(7, "7 (x) Z 1"), None);
     }
 
     #[test]
     fn descendants_are_found_in_any_order() {
-        let entry = |pid, parent| Entry {
-            pid,
-            parent,
-            group: pid,
-            zombie: false,
-            start: 0,
-        };
+        let entry = |pid, parent| Entry { pid, parent, group: pid, zombie: false, start: 0 };
         let entries = [entry(9, 8), entry(1, 0), entry(8, 5), entry(5, 1), entry(6, 1)];
-        let found: HashSet<i32> = descendants(&entries, |entry| entry.pid == 5)
-            .iter()
-            .map(|entry| entry.pid)
-            .collect();
+        let found: HashSet<i32> = descendants(&entries, |entry| entry.pid == 5).iter().map(|entry| entry.pid).collect();
         assert_eq!(found, HashSet::from([8, 9]));
     }
 

@@ -53,13 +53,7 @@ pub(crate) fn reserve_channel_descriptor() -> io::Result<()> {
 /// Raises the soft limit of open files to the hard one and returns what it was, for those who are started.
 pub(crate) fn raise_open_files() -> Rlimit {
     let former = getrlimit(Resource::Nofile);
-    let _ = setrlimit(
-        Resource::Nofile,
-        Rlimit {
-            current: former.maximum,
-            maximum: former.maximum,
-        },
-    );
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: former.maximum, maximum: former.maximum });
     former
 }
 
@@ -71,10 +65,6 @@ pub(crate) fn raise_open_files() -> Rlimit {
 pub(crate) fn lock_memory() -> bool {
     let unbounded = capabilities(None).is_ok_and(|sets| sets.effective.contains(CapabilitySet::IPC_LOCK))
         || getrlimit(Resource::Memlock).current.is_none();
-    let later = if unbounded {
-        MlockAllFlags::FUTURE
-    } else {
-        MlockAllFlags::empty()
-    };
+    let later = if unbounded { MlockAllFlags::FUTURE } else { MlockAllFlags::empty() };
     mlockall(MlockAllFlags::CURRENT | MlockAllFlags::ONFAULT | later).is_ok()
 }

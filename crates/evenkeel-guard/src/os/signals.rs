@@ -70,9 +70,7 @@ impl Signals {
             return Err(io::Error::last_os_error());
         }
         // SAFETY: signalfd(2) returned a new descriptor that nobody else owns.
-        Ok(Self {
-            descriptor: unsafe { OwnedFd::from_raw_fd(raw) },
-        })
+        Ok(Self { descriptor: unsafe { OwnedFd::from_raw_fd(raw) } })
     }
 
     /// The next signal that arrived, if any.

@@ -21,10 +21,7 @@ pub(crate) struct Timer {
 impl Timer {
     pub(crate) fn new() -> io::Result<Self> {
         let flags = TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK;
-        Ok(Self {
-            descriptor: timerfd_create(TimerfdClockId::Boottime, flags)?,
-            armed: None,
-        })
+        Ok(Self { descriptor: timerfd_create(TimerfdClockId::Boottime, flags)?, armed: None })
     }
 
     /// Sets it to `at`, or to never.
@@ -39,10 +36,7 @@ impl Timer {
             tv_nsec: i64::try_from(nanos % 1_000_000_000).unwrap_or(0),
         };
         let never = Timespec { tv_sec: 0, tv_nsec: 0 };
-        let setting = Itimerspec {
-            it_interval: never,
-            it_value: value,
-        };
+        let setting = Itimerspec { it_interval: never, it_value: value };
         timerfd_settime(&self.descriptor, TimerfdTimerFlags::ABSTIME, &setting)?;
         self.armed = at;
         Ok(())

@@ -62,11 +62,7 @@ pub(super) fn launch(spec: &ProcessSpec, output: OwnedFd, group: &Group) -> Resu
         marks,
         entrances: group.entrances(),
         user: wanted_user(spec.user),
-        groups: spec
-            .groups
-            .iter()
-            .map(|group| Gid::from_raw_unchecked(*group))
-            .collect(),
+        groups: spec.groups.iter().map(|group| Gid::from_raw_unchecked(*group)).collect(),
         cwd: CString::new(spec.cwd.as_str()).map_err(|_| "the working directory's name contains a NUL")?,
     };
     // SAFETY: `prepare` makes system calls only; it neither allocates nor takes locks.

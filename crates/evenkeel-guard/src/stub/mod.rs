@@ -66,11 +66,7 @@ pub fn stub() -> u8 {
     let pidfd = pidfd_open(main, PidfdFlags::empty()).ok();
     say(
         &channel,
-        &Notice::Started {
-            key: key.clone(),
-            pid: main.as_raw_pid().cast_unsigned(),
-            started_ms,
-        },
+        &Notice::Started { key: key.clone(), pid: main.as_raw_pid().cast_unsigned(), started_ms },
         pidfd.as_ref().map(AsFd::as_fd),
     );
     let (status, leftovers) = watch(&channel, &signals, Reaper::new(main), &group);
@@ -125,10 +121,8 @@ fn watch(channel: &OwnedFd, signals: &Signals, mut reaper: Reaper, group: &Group
 
 /// Waits until one of these is readable, or for that long.
 fn wait(descriptors: &[BorrowedFd<'_>], timeout: Option<Duration>) {
-    let mut descriptors: Vec<_> = descriptors
-        .iter()
-        .map(|descriptor| PollFd::from_borrowed_fd(*descriptor, PollFlags::IN))
-        .collect();
+    let mut descriptors: Vec<_> =
+        descriptors.iter().map(|descriptor| PollFd::from_borrowed_fd(*descriptor, PollFlags::IN)).collect();
     let timeout = timeout.and_then(|timeout| Timespec::try_from(timeout).ok());
     let _ = poll(&mut descriptors, timeout.as_ref());
 }

@@ -27,11 +27,7 @@ pub(super) struct Reaper {
 
 impl Reaper {
     pub(super) const fn new(main: Pid) -> Self {
-        Self {
-            main,
-            ended: None,
-            childless: false,
-        }
+        Self { main, ended: None, childless: false }
     }
 
     pub(super) const fn main(&self) -> Pid {
@@ -67,9 +63,7 @@ impl Reaper {
             let rest = proctree::descendants(&proctree::scan(), |entry| entry.pid == own);
             let main = self.main.as_raw_pid();
             leftovers.extend(
-                rest.iter()
-                    .filter(|entry| !entry.zombie && entry.pid != main)
-                    .map(|entry| (entry.pid, entry.start)),
+                rest.iter().filter(|entry| !entry.zombie && entry.pid != main).map(|entry| (entry.pid, entry.start)),
             );
             group.kill();
             proctree::kill(&rest, None);

@@ -36,9 +36,7 @@ pub(crate) fn play(role: &str, arguments: &[String]) -> ExitCode {
 
 /// Arguments: the test's address, the edge's role, milliseconds to finish within.
 fn guard(arguments: &[String]) -> ExitCode {
-    let [address, edge, finish_within] = arguments else {
-        panic!("three arguments")
-    };
+    let [address, edge, finish_within] = arguments else { panic!("three arguments") };
     let argv =
         |role: &str| -> Vec<OsString> { vec!["/proc/self/exe".into(), format!("role={role}").into(), address.into()] };
     let mut config = GuardConfig::new(argv("node"), argv(edge), argv("stub"));
@@ -68,10 +66,7 @@ fn connect_to(address: &str) -> OwnedFd {
 }
 
 fn rustix_send(socket: &OwnedFd, bytes: &[u8], descriptor: &OwnedFd) {
-    assert_eq!(
-        channel::send(socket, bytes, Some(descriptor.as_fd())).expect("the test reads"),
-        channel::Sent::Yes
-    );
+    assert_eq!(channel::send(socket, bytes, Some(descriptor.as_fd())).expect("the test reads"), channel::Sent::Yes);
 }
 
 /// Uses that much memory.
@@ -87,17 +82,11 @@ fn breed(generations: u32) -> ExitCode {
     println!("{}", std::process::id());
     let _ = std::io::stdout().flush();
     for _ in 0..3 {
-        Command::new("sh")
-            .args(["-c", "trap '' TERM; while :; do sleep 100; done"])
-            .spawn()
-            .expect("sh runs");
+        Command::new("sh").args(["-c", "trap '' TERM; while :; do sleep 100; done"]).spawn().expect("sh runs");
     }
     if generations > 0 {
         let arguments = ["role=breeder".to_owned(), (generations - 1).to_string()];
-        Command::new("/proc/self/exe")
-            .args(arguments)
-            .spawn()
-            .expect("we run again");
+        Command::new("/proc/self/exe").args(arguments).spawn().expect("we run again");
     }
     ExitCode::SUCCESS
 }

@@ -42,19 +42,10 @@ fn start(identity: Identity) {
     assert!(matches!(&told[..], [(EdgeNotice::Held { key }, Some(_))] if key == "snapshot"));
     assert!(matches!(edge.next(), (EdgeNotice::Link, Some(_))));
     let (notice, link) = node.next::<Notice>();
-    assert_eq!(
-        notice,
-        Notice::EdgeStarted {
-            pid: edge.pid.cast_unsigned(),
-            starts: 0
-        }
-    );
+    assert_eq!(notice, Notice::EdgeStarted { pid: edge.pid.cast_unsigned(), starts: 0 });
     assert!(link.is_some());
     // The second order started nothing: this one is answered next.
-    node.order(&Order::Spawn {
-        key: "a".into(),
-        spec: crate::world::command(&[]),
-    });
+    node.order(&Order::Spawn { key: "a".into(), spec: crate::world::command(&[]) });
     assert!(matches!(node.next::<Notice>().0, Notice::NotStarted { .. }));
 }
 
@@ -64,9 +55,7 @@ fn hold_later(identity: Identity) {
     let key = || "listener/web/0".to_owned();
     node.order_with(&Order::Hold { key: key() }, Some(&writer));
     assert!(matches!(edge.next(), (EdgeNotice::Held { key: held }, Some(_)) if held == key()));
-    node.order(&Order::Release {
-        key: "never/held".into(),
-    });
+    node.order(&Order::Release { key: "never/held".into() });
     node.order(&Order::Release { key: key() });
     assert!(matches!(edge.next(), (EdgeNotice::Released { key: held }, None) if held == key()));
     // Without a descriptor there is nothing to hold.
@@ -79,12 +68,7 @@ fn no_refusal(identity: Identity) {
     let (mut world, node, mut edge) = with_edge(identity);
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
-    node.order_with(
-        &Order::Hold {
-            key: "listener/web/0".into(),
-        },
-        Some(&OwnedFd::from(listener)),
-    );
+    node.order_with(&Order::Hold { key: "listener/web/0".into() }, Some(&OwnedFd::from(listener)));
     let mut listener = match edge.next() {
         (EdgeNotice::Held { .. }, Some(listener)) => TcpListener::from(listener),
         other => panic!("{other:?}"),
@@ -109,11 +93,7 @@ fn no_refusal(identity: Identity) {
         edge.kill();
         edge = world.edge();
         let told = edge.edge_inventory();
-        listener = told
-            .into_iter()
-            .find_map(|(_, descriptor)| descriptor)
-            .expect("the listener is held")
-            .into();
+        listener = told.into_iter().find_map(|(_, descriptor)| descriptor).expect("the listener is held").into();
     }
     accept_one(&listener);
     done.store(true, Ordering::Relaxed);
@@ -142,16 +122,7 @@ fn links(identity: Identity) {
     exchange(&link_of_edge(&edge), &last.1.unwrap());
     edge.kill();
     let exited = node.next::<Notice>().0;
-    assert!(
-        matches!(
-            exited,
-            Notice::EdgeExited {
-                status: ExitStatus::Signal(9),
-                ..
-            }
-        ),
-        "{exited:?}"
-    );
+    assert!(matches!(exited, Notice::EdgeExited { status: ExitStatus::Signal(9), .. }), "{exited:?}");
     let edge = world.edge();
     edge.edge_inventory();
     exchange(&link_of_edge(&edge), &link_of_node(&node, 1));
@@ -206,14 +177,7 @@ fn confined(identity: Identity) {
     let (_world, _node, edge) = with_edge(identity);
     // The kernel shows the user once the process has changed to it; it introduced itself afterwards.
     let status = fs::read_to_string(format!("/proc/{}/status", edge.pid)).unwrap();
-    let field = |name: &str| {
-        status
-            .lines()
-            .find_map(|line| line.strip_prefix(name))
-            .unwrap()
-            .trim()
-            .to_owned()
-    };
+    let field = |name: &str| status.lines().find_map(|line| line.strip_prefix(name)).unwrap().trim().to_owned();
     assert_eq!(field("NoNewPrivs:"), "1");
     if identity.is_root() {
         assert_eq!(field("Uid:"), "65534\t65534\t65534\t65534");
@@ -224,11 +188,7 @@ fn confined(identity: Identity) {
     let files = limits.lines().find(|line| line.starts_with("Max open files")).unwrap();
     let bounds: Vec<&str> = files.split_whitespace().skip(3).take(2).collect();
     assert_eq!(bounds[0], bounds[1], "the soft limit is the hard one");
-    assert_eq!(
-        fields(edge.pid).unwrap()[3],
-        edge.pid.to_string(),
-        "it has a session of its own"
-    );
+    assert_eq!(fields(edge.pid).unwrap()[3], edge.pid.to_string(), "it has a session of its own");
 }
 
 fn with_edge(identity: Identity) -> (World, Actor, Actor) {

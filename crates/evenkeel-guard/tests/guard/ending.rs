@@ -32,21 +32,8 @@ fn terminate(identity: Identity) {
     assert_eq!(edge.next::<EdgeNotice>().0, EdgeNotice::Terminate { grace_ms: 5000 });
     edge.end(0);
     let exited = node.next::<Notice>().0;
-    assert!(
-        matches!(
-            exited,
-            Notice::EdgeExited {
-                restart_in_ms: u64::MAX,
-                ..
-            }
-        ),
-        "{exited:?}"
-    );
-    node.order(&Order::Stop {
-        key: "a".into(),
-        signal: 15,
-        grace_ms: 10_000,
-    });
+    assert!(matches!(exited, Notice::EdgeExited { restart_in_ms: u64::MAX, .. }), "{exited:?}");
+    node.order(&Order::Stop { key: "a".into(), signal: 15, grace_ms: 10_000 });
     node.exited();
     assert!(!alive(pid));
     node.order(&Order::Finish { code: 42 });
@@ -110,10 +97,8 @@ fn guard_killed(identity: Identity) {
     edge.edge_inventory();
     node.next::<Notice>();
     let (kind, _output) = node.spawn("kind", sh("exec sleep 1000"));
-    let (stubborn, mut output) = node.spawn(
-        "stubborn",
-        sh("trap '' TERM; setsid sleep 1000 & echo $!; while :; do sleep 1000; done"),
-    );
+    let (stubborn, mut output) =
+        node.spawn("stubborn", sh("trap '' TERM; setsid sleep 1000 & echo $!; while :; do sleep 1000; done"));
     let child: i32 = line(&mut output).parse().unwrap();
     let stubs = [kind, stubborn].map(crate::world::parent);
     world.signal(Signal::KILL);

@@ -33,13 +33,7 @@ fn nonsense(identity: Identity) {
         vec![1; MAX_PACKET_BYTES + 100],
         Order::Kill { key: "x".repeat(5000) }.encode().unwrap(),
         Order::Kill { key: String::new() }.encode().unwrap(),
-        Order::Stop {
-            key: "a".into(),
-            signal: 4711,
-            grace_ms: 1,
-        }
-        .encode()
-        .unwrap(),
+        Order::Stop { key: "a".into(), signal: 4711, grace_ms: 1 }.encode().unwrap(),
     ];
     for packet in packets {
         let former = node.pid;
@@ -56,12 +50,7 @@ fn nonsense(identity: Identity) {
 fn flood(identity: Identity) {
     let (mut world, node) = World::with_node(identity);
     let (pid, _output) = node.spawn("a", sh("exec sleep 1000"));
-    let again = Order::Spawn {
-        key: "a".into(),
-        spec: sh("true"),
-    }
-    .encode()
-    .unwrap();
+    let again = Order::Spawn { key: "a".into(), spec: sh("true") }.encode().unwrap();
     // Each is refused with a notice that nobody reads.
     let mut taken = 0_u32;
     while taken < 200_000 && node.try_send(&again) {
@@ -89,10 +78,7 @@ fn edge_noise(identity: Identity) {
 
 fn stub_killed(identity: Identity) {
     let (_world, node) = World::with_node(identity);
-    let (pid, mut output) = node.spawn(
-        "a",
-        sh("setsid sh -c 'trap \"\" TERM; echo $$; sleep 1000 & wait' & wait"),
-    );
+    let (pid, mut output) = node.spawn("a", sh("setsid sh -c 'trap \"\" TERM; echo $$; sleep 1000 & wait' & wait"));
     let (bystander, _output) = node.spawn("b", sh("exec sleep 1000"));
     let child: i32 = line(&mut output).parse().unwrap();
     kill(parent(pid), Signal::KILL);

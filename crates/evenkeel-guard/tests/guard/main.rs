@@ -38,27 +38,16 @@ fn main() -> ExitCode {
         return actors::play(role, &arguments[1..]);
     }
     let filters: Vec<&String> = arguments.iter().filter(|argument| !argument.starts_with('-')).collect();
-    let identities: &[Identity] = if rustix::process::geteuid().is_root() {
-        &[Identity::Own, Identity::Nobody]
-    } else {
-        &[Identity::Own]
-    };
-    let tests: Vec<_> = [
-        processes::TESTS,
-        node::TESTS,
-        edge::TESTS,
-        ending::TESTS,
-        hostile::TESTS,
-    ]
-    .concat()
-    .into_iter()
-    .flat_map(|(name, test)| {
-        identities
-            .iter()
-            .map(move |identity| (format!("{name} ({identity:?})"), test, *identity))
-    })
-    .filter(|(name, ..)| filters.is_empty() || filters.iter().any(|filter| name.contains(*filter)))
-    .collect();
+    let identities: &[Identity] =
+        if rustix::process::geteuid().is_root() { &[Identity::Own, Identity::Nobody] } else { &[Identity::Own] };
+    let tests: Vec<_> = [processes::TESTS, node::TESTS, edge::TESTS, ending::TESTS, hostile::TESTS]
+        .concat()
+        .into_iter()
+        .flat_map(|(name, test)| {
+            identities.iter().map(move |identity| (format!("{name} ({identity:?})"), test, *identity))
+        })
+        .filter(|(name, ..)| filters.is_empty() || filters.iter().any(|filter| name.contains(*filter)))
+        .collect();
     let (next, failed) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
     thread::scope(|scope| {
         for _ in 0..THREADS {
@@ -74,14 +63,6 @@ fn main() -> ExitCode {
         }
     });
     let failed = failed.into_inner().expect("no test panics here");
-    println!(
-        "\n{} passed; {} failed: {failed:?}",
-        tests.len() - failed.len(),
-        failed.len()
-    );
-    if failed.is_empty() {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    }
+    println!("\n{} passed; {} failed: {failed:?}", tests.len() - failed.len(), failed.len());
+    if failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }

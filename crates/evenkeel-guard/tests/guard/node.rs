@@ -17,10 +17,7 @@ pub(crate) const TESTS: &[Test] = &[
     ("a new node process is told everything", inventory),
     ("no output is lost while there is no node process", output_survives),
     ("deadlines hold while there is no node process", deadline_survives),
-    (
-        "what a dead node process had started itself is killed",
-        orphans_of_the_node,
-    ),
+    ("what a dead node process had started itself is killed", orphans_of_the_node),
     ("a node process that exits at once is started ever again", restarts),
     ("SIGHUP reaches it", reload),
 ];
@@ -37,9 +34,7 @@ fn inventory(identity: Identity) {
     node.exited();
     node.spawn("forgotten", sh("exit 0"));
     node.exited();
-    node.order(&Order::Forget {
-        key: "forgotten".into(),
-    });
+    node.order(&Order::Forget { key: "forgotten".into() });
     node.order(&Order::StartEdge);
     let edge = world.edge();
     edge.edge_inventory();
@@ -51,9 +46,9 @@ fn inventory(identity: Identity) {
     let notices: Vec<String> = told
         .iter()
         .map(|(notice, descriptor)| match notice {
-            Notice::Hello {
-                node_starts, guard_pid, ..
-            } => format!("hello {node_starts} {}", *guard_pid == world.guard.id()),
+            Notice::Hello { node_starts, guard_pid, .. } => {
+                format!("hello {node_starts} {}", *guard_pid == world.guard.id())
+            }
             Notice::Process { key, pid, exit, .. } => format!("{key} {pid} {exit:?} {}", descriptor.is_some()),
             Notice::EdgeStarted { pid, starts } => format!("edge {pid} {starts} {}", descriptor.is_some()),
             other => format!("{other:?} {}", descriptor.is_some()),
@@ -70,12 +65,7 @@ fn inventory(identity: Identity) {
         ]
     );
     assert!(alive(runs) && alive(edge.pid));
-    let held = told
-        .into_iter()
-        .find(|(notice, _)| matches!(notice, Notice::Held { .. }))
-        .unwrap()
-        .1
-        .unwrap();
+    let held = told.into_iter().find(|(notice, _)| matches!(notice, Notice::Held { .. })).unwrap().1.unwrap();
     File::from(held).write_all(b"x").unwrap();
     let mut byte = [0];
     File::from(reader).read_exact(&mut byte).unwrap();
@@ -111,11 +101,7 @@ fn deadline_survives(identity: Identity) {
     let (mut world, node) = World::with_node(identity);
     let (pid, mut output) = node.spawn("a", sh("trap '' TERM; echo ready; while :; do sleep 1000; done"));
     assert_eq!(line(&mut output), "ready");
-    node.order(&Order::Stop {
-        key: "a".into(),
-        signal: 15,
-        grace_ms: 300,
-    });
+    node.order(&Order::Stop { key: "a".into(), signal: 15, grace_ms: 300 });
     // A frozen node process is no node process either.
     kill(node.pid, Signal::STOP);
     eventually("it is frozen", || state(node.pid) == "T");
@@ -143,10 +129,7 @@ fn orphans_of_the_node(identity: Identity) {
     assert!(!alive(pid) && !alive(child));
     node.order(&Order::Forget { key: "a".into() });
     node.kill();
-    assert!(matches!(
-        world.node().inventory()[..],
-        [(Notice::Hello { node_starts: 1, .. }, None)]
-    ));
+    assert!(matches!(world.node().inventory()[..], [(Notice::Hello { node_starts: 1, .. }, None)]));
 }
 
 fn restarts(identity: Identity) {

@@ -53,17 +53,11 @@ fn output_and_environment(identity: Identity) {
     let (pid, mut output) = node.spawn("a", spec);
     let text = rest(&mut output);
     let lines: Vec<&str> = text.lines().collect();
-    assert!(
-        lines.contains(&"TOKEN=t0k3n") && lines.contains(&"/usr") && lines.contains(&"err"),
-        "{text}"
-    );
+    assert!(lines.contains(&"TOKEN=t0k3n") && lines.contains(&"/usr") && lines.contains(&"err"), "{text}");
     assert!(!text.contains("CARGO"), "nothing of our own environment: {text}");
     // `ls` itself has one more open, for the directory.
     assert!(!lines.contains(&"4"), "no descriptor of ours: {text}");
-    assert!(
-        lines.contains(&format!("{pid} {pid}").as_str()),
-        "a group and session of its own: {text}"
-    );
+    assert!(lines.contains(&format!("{pid} {pid}").as_str()), "a group and session of its own: {text}");
     assert_eq!(node.exited(), ("a".into(), ExitStatus::Code(0), 0));
 }
 
@@ -98,33 +92,18 @@ fn refusals(identity: Identity) {
     let mut elsewhere = sh("true");
     elsewhere.cwd = "/nowhere".into();
     for (spec, reason) in [
-        (
-            command(&["nod", "server.js"]),
-            "cannot run `nod`: no such file or directory".to_owned(),
-        ),
+        (command(&["nod", "server.js"]), "cannot run `nod`: no such file or directory".to_owned()),
         (command(&[&plain]), format!("cannot run `{plain}`: permission denied")),
         (
             command(&[&dangling]),
             format!("cannot run `{dangling}`: the interpreter that it names in its first line does not exist"),
         ),
-        (
-            elsewhere,
-            "cannot enter directory `/nowhere`: no such file or directory".to_owned(),
-        ),
+        (elsewhere, "cannot enter directory `/nowhere`: no such file or directory".to_owned()),
         (command(&[]), "the command is empty".to_owned()),
-        (
-            command(&["sh\0"]),
-            "cannot run `sh\0`: nul byte found in provided data".to_owned(),
-        ),
+        (command(&["sh\0"]), "cannot run `sh\0`: nul byte found in provided data".to_owned()),
     ] {
         node.order(&Order::Spawn { key: "a".into(), spec });
-        assert_eq!(
-            node.next::<Notice>().0,
-            Notice::NotStarted {
-                key: "a".into(),
-                reason
-            }
-        );
+        assert_eq!(node.next::<Notice>().0, Notice::NotStarted { key: "a".into(), reason });
     }
     node.spawn("a", sh("exit 0"));
 }
@@ -132,26 +111,13 @@ fn refusals(identity: Identity) {
 fn keys(identity: Identity) {
     let (_world, node) = World::with_node(identity);
     let (pid, _output) = node.spawn("a", sh("exec sleep 1000"));
-    node.order(&Order::Spawn {
-        key: "a".into(),
-        spec: sh("true"),
-    });
+    node.order(&Order::Spawn { key: "a".into(), spec: sh("true") });
     let reason = "`a` is already running".into();
-    assert_eq!(
-        node.next::<Notice>().0,
-        Notice::NotStarted {
-            key: "a".into(),
-            reason
-        }
-    );
+    assert_eq!(node.next::<Notice>().0, Notice::NotStarted { key: "a".into(), reason });
     // A live process cannot be forgotten, and what is not known needs no answer.
     node.order(&Order::Forget { key: "a".into() });
     node.order(&Order::Kill { key: "b".into() });
-    node.order(&Order::Stop {
-        key: "b".into(),
-        signal: 15,
-        grace_ms: 0,
-    });
+    node.order(&Order::Stop { key: "b".into(), signal: 15, grace_ms: 0 });
     assert!(alive(pid));
     node.order(&Order::Kill { key: "a".into() });
     assert_eq!(node.exited(), ("a".into(), ExitStatus::Signal(9), 0));
@@ -178,25 +144,15 @@ fn descendants(identity: Identity) {
 
 fn stop(identity: Identity) {
     let (_world, node) = World::with_node(identity);
-    let (_pid, mut output) = node.spawn(
-        "a",
-        sh("trap 'echo bye; exit 5' TERM; echo ready; while :; do sleep 0.02; done"),
-    );
+    let (_pid, mut output) =
+        node.spawn("a", sh("trap 'echo bye; exit 5' TERM; echo ready; while :; do sleep 0.02; done"));
     assert_eq!(line(&mut output), "ready");
-    node.order(&Order::Stop {
-        key: "a".into(),
-        signal: 15,
-        grace_ms: 60_000,
-    });
+    node.order(&Order::Stop { key: "a".into(), signal: 15, grace_ms: 60_000 });
     let (key, status, _) = node.exited();
     assert_eq!((key.as_str(), status), ("a", ExitStatus::Code(5)));
     assert_eq!(rest(&mut output), "bye\n");
     node.spawn("b", command(&["sleep", "1000"]));
-    node.order(&Order::Stop {
-        key: "b".into(),
-        signal: 15,
-        grace_ms: 3_600_000,
-    });
+    node.order(&Order::Stop { key: "b".into(), signal: 15, grace_ms: 3_600_000 });
     assert_eq!(node.exited(), ("b".into(), ExitStatus::Signal(15), 0));
 }
 
@@ -205,29 +161,14 @@ fn deadline(identity: Identity) {
     let (pid, _output) = node.spawn("a", sh("exec sleep 1000"));
     kill(pid, Signal::STOP);
     eventually("it is stopped", || state(pid) == "T");
-    node.order(&Order::Stop {
-        key: "a".into(),
-        signal: 15,
-        grace_ms: 200,
-    });
+    node.order(&Order::Stop { key: "a".into(), signal: 15, grace_ms: 200 });
     assert_eq!(node.exited(), ("a".into(), ExitStatus::Signal(9), 0));
     // Another order before the deadline renews it.
-    let (_pid, mut output) = node.spawn(
-        "b",
-        sh("trap 'echo again' TERM; echo ready; while :; do sleep 0.02; done"),
-    );
+    let (_pid, mut output) = node.spawn("b", sh("trap 'echo again' TERM; echo ready; while :; do sleep 0.02; done"));
     assert_eq!(line(&mut output), "ready");
-    node.order(&Order::Stop {
-        key: "b".into(),
-        signal: 15,
-        grace_ms: 3_600_000,
-    });
+    node.order(&Order::Stop { key: "b".into(), signal: 15, grace_ms: 3_600_000 });
     assert_eq!(line(&mut output), "again");
-    node.order(&Order::Stop {
-        key: "b".into(),
-        signal: 15,
-        grace_ms: 50,
-    });
+    node.order(&Order::Stop { key: "b".into(), signal: 15, grace_ms: 50 });
     assert_eq!(node.exited().1, ExitStatus::Signal(9));
 }
 
@@ -235,27 +176,10 @@ fn early_kill(identity: Identity) {
     let (_world, node) = World::with_node(identity);
     for (key, order) in [
         ("a", Order::Kill { key: "a".into() }),
-        (
-            "b",
-            Order::Stop {
-                key: "b".into(),
-                signal: 9,
-                grace_ms: 60_000,
-            },
-        ),
-        (
-            "c",
-            Order::Stop {
-                key: "c".into(),
-                signal: 15,
-                grace_ms: 0,
-            },
-        ),
+        ("b", Order::Stop { key: "b".into(), signal: 9, grace_ms: 60_000 }),
+        ("c", Order::Stop { key: "c".into(), signal: 15, grace_ms: 0 }),
     ] {
-        node.order(&Order::Spawn {
-            key: key.into(),
-            spec: command(&["sleep", "1000"]),
-        });
+        node.order(&Order::Spawn { key: key.into(), spec: command(&["sleep", "1000"]) });
         node.order(&order);
         assert!(matches!(node.next::<Notice>().0, Notice::Started { .. }));
         let (exited, status, _) = node.exited();
@@ -291,20 +215,10 @@ fn users(identity: Identity) {
     } else {
         node.order(&Order::Spawn { key: "a".into(), spec });
         let reason = "cannot become user 65533 and group 65532: operation not permitted".into();
-        assert_eq!(
-            node.next::<Notice>().0,
-            Notice::NotStarted {
-                key: "a".into(),
-                reason
-            }
-        );
+        assert_eq!(node.next::<Notice>().0, Notice::NotStarted { key: "a".into(), reason });
     }
     // Who one is already, one may be in any case.
-    let own = if identity == Identity::Nobody {
-        (65534, 65534)
-    } else {
-        own_ids()
-    };
+    let own = if identity == Identity::Nobody { (65534, 65534) } else { own_ids() };
     let mut spec = sh("exit 0");
     spec.user = Some(own);
     node.spawn("own", spec);
@@ -327,14 +241,7 @@ fn memory(identity: Identity) {
     let mut spec = actor("eater", "300000000");
     spec.memory_bytes = Some(64 << 20);
     node.spawn("b", spec);
-    assert_eq!(
-        node.exited().1,
-        if bounded {
-            ExitStatus::Signal(9)
-        } else {
-            ExitStatus::Code(0)
-        }
-    );
+    assert_eq!(node.exited().1, if bounded { ExitStatus::Signal(9) } else { ExitStatus::Code(0) });
 }
 
 fn cgroup(identity: Identity) {
@@ -343,17 +250,11 @@ fn cgroup(identity: Identity) {
     let child: i32 = line(&mut output).parse().unwrap();
     assert_eq!(groups(pid), groups(child));
     let own = format!("/keel-{}", parent(pid));
-    let path = groups(pid)
-        .into_iter()
-        .find(|(_, path)| path.ends_with(&own))
-        .map(|(_, path)| path);
+    let path = groups(pid).into_iter().find(|(_, path)| path.ends_with(&own)).map(|(_, path)| path);
     node.order(&Order::Kill { key: "a".into() });
     node.exited();
     if let Some(path) = path {
-        assert!(
-            MOUNTS.iter().all(|mount| !Path::new(mount).join(&path[1..]).exists()),
-            "{path} is left"
-        );
+        assert!(MOUNTS.iter().all(|mount| !Path::new(mount).join(&path[1..]).exists()), "{path} is left");
     }
 }
 
@@ -364,31 +265,20 @@ const UNIFIED: &str = MOUNTS[0];
 /// The cgroups of a process: controllers and path.
 fn groups(pid: i32) -> Vec<(String, String)> {
     let text = fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap();
-    let fields = text
-        .lines()
-        .map(|line| line.split_once(':').unwrap().1.split_once(':').unwrap());
-    fields
-        .map(|(controllers, path)| (controllers.to_owned(), path.to_owned()))
-        .collect()
+    let fields = text.lines().map(|line| line.split_once(':').unwrap().1.split_once(':').unwrap());
+    fields.map(|(controllers, path)| (controllers.to_owned(), path.to_owned())).collect()
 }
 
 fn many(identity: Identity) {
     let (_world, node) = World::with_node(identity);
     for number in 0..60 {
-        node.order(&Order::Spawn {
-            key: format!("a/{number}"),
-            spec: sh(&format!("sleep 1000 & exit {number}")),
-        });
+        node.order(&Order::Spawn { key: format!("a/{number}"), spec: sh(&format!("sleep 1000 & exit {number}")) });
     }
     let (mut started, mut exited) = (0, 0);
     while exited < 60 {
         match node.next::<Notice>().0 {
             Notice::Started { .. } => started += 1,
-            Notice::Exited {
-                key,
-                status,
-                leftovers: 0..=1,
-            } => {
+            Notice::Exited { key, status, leftovers: 0..=1 } => {
                 let number = key.trim_start_matches("a/").parse().unwrap();
                 assert_eq!(status, ExitStatus::Code(number));
                 exited += 1;

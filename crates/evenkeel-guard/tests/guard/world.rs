@@ -78,31 +78,19 @@ impl World {
         listen(&listener, 16).unwrap();
         fs::set_permissions(&address, Permissions::from_mode(0o777)).unwrap();
         let mut command = Command::new("/proc/self/exe");
-        command
-            .arg("role=guard")
-            .arg(&address)
-            .arg(edge)
-            .arg(finish_within.as_millis().to_string());
+        command.arg("role=guard").arg(&address).arg(edge).arg(finish_within.as_millis().to_string());
         if identity == Identity::Nobody {
             command.gid(65534).uid(65534);
         }
         let guard = command.spawn().unwrap();
-        Self {
-            guard,
-            listener,
-            waiting: Vec::new(),
-            _directory: directory,
-        }
+        Self { guard, listener, waiting: Vec::new(), _directory: directory }
     }
 
     /// A guard, and its node process with the inventory read.
     pub(crate) fn with_node(identity: Identity) -> (Self, Actor) {
         let mut world = Self::start(identity);
         let node = world.node();
-        assert!(matches!(
-            node.inventory()[..],
-            [(Notice::Hello { node_starts: 0, .. }, None)]
-        ));
+        assert!(matches!(node.inventory()[..], [(Notice::Hello { node_starts: 0, .. }, None)]));
         (world, node)
     }
 
@@ -291,12 +279,7 @@ pub(crate) fn parent(pid: i32) -> i32 {
 /// What follows a process's name in proc(5)'s `stat`.
 pub(crate) fn fields(pid: i32) -> Option<Vec<String>> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    Some(
-        stat[stat.rfind(')')? + 1..]
-            .split_whitespace()
-            .map(str::to_owned)
-            .collect(),
-    )
+    Some(stat[stat.rfind(')')? + 1..].split_whitespace().map(str::to_owned).collect())
 }
 
 /// Waits until it is so.
@@ -352,19 +335,12 @@ fn introduced(control: OwnedFd) -> Option<Actor> {
     let mut space = [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut ancillary = RecvAncillaryBuffer::new(&mut space);
     let slices = &mut [std::io::IoSliceMut::new(&mut bytes)];
-    let length = recvmsg(&control, slices, &mut ancillary, RecvFlags::CMSG_CLOEXEC)
-        .ok()?
-        .bytes;
+    let length = recvmsg(&control, slices, &mut ancillary, RecvFlags::CMSG_CLOEXEC).ok()?.bytes;
     let channel = ancillary.drain().find_map(|message| match message {
         RecvAncillaryMessage::ScmRights(mut descriptors) => descriptors.next(),
         _ => None,
     })?;
     let text = std::str::from_utf8(&bytes[..length]).unwrap();
     let (role, pid) = text.split_once(' ')?;
-    Some(Actor {
-        role: role.to_owned(),
-        pid: pid.parse().unwrap(),
-        channel,
-        control,
-    })
+    Some(Actor { role: role.to_owned(), pid: pid.parse().unwrap(), channel, control })
 }

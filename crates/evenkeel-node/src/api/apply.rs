@@ -24,13 +24,8 @@ pub(super) async fn apply(
     wanted: Result<Json<Wanted>, JsonRejection>,
 ) -> Result<Json<Applied>, ApiError> {
     let Json(Wanted { text, file }) = wanted?;
-    let dir: Option<PathBuf> = Some(Path::new(&file))
-        .filter(|path| path.is_absolute())
-        .and_then(Path::parent)
-        .map(Path::to_owned);
-    let applied = api
-        .commands
-        .ask(|reply| Command::Apply { text, file, dir, reply })
-        .await;
+    let dir: Option<PathBuf> =
+        Some(Path::new(&file)).filter(|path| path.is_absolute()).and_then(Path::parent).map(Path::to_owned);
+    let applied = api.commands.ask(|reply| Command::Apply { text, file, dir, reply }).await;
     Ok(Json(applied.ok_or_else(ApiError::ending)??))
 }

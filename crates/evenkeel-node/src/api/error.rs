@@ -32,14 +32,7 @@ struct Body {
 impl ApiError {
     pub(super) fn new(status: u16, error: impl Into<String>, hint: impl Into<String>) -> Self {
         let status = StatusCode::from_u16(status).expect("statuses are written in the code");
-        Self {
-            status,
-            body: Body {
-                error: error.into(),
-                hint: hint.into(),
-                diagnostics: None,
-            },
-        }
+        Self { status, body: Body { error: error.into(), hint: hint.into(), diagnostics: None } }
     }
 
     /// The process is about to end.
@@ -55,13 +48,7 @@ impl IntoResponse for ApiError {
 }
 
 impl From<UnknownSubject> for ApiError {
-    fn from(
-        UnknownSubject {
-            subject,
-            nearest,
-            known,
-        }: UnknownSubject,
-    ) -> Self {
+    fn from(UnknownSubject { subject, nearest, known }: UnknownSubject) -> Self {
         let hint = match nearest {
             Some(near) => format!("Did you mean `{near}`?"),
             None => format!("There are: {}.", known.join(", ")),

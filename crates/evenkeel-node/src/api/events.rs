@@ -92,7 +92,6 @@ pub(super) async fn record(
     if told.subject.is_empty() || told.kind.is_empty() || told.message.is_empty() {
         return Err(ApiError::new(400, "subject, kind and message must not be empty", ""));
     }
-    api.journal
-        .note(told.level, &told.subject, &told.kind, told.message, told.reasons);
+    api.journal.note(told.level, &told.subject, &told.kind, told.message, told.reasons);
     Ok((StatusCode::CREATED, Json(serde_json::json!({}))))
 }

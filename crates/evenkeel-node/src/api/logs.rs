@@ -66,9 +66,7 @@ async fn stream_output(api: Api, subject: String, search: Search, follow: bool, 
     // Subscribed before the search, so that no line falls between the two.
     let mut follower = follow.then(|| api.logs.follow());
     let (logs, wanted) = (api.logs.clone(), search.clone());
-    let found = tokio::task::spawn_blocking(move || logs.search(&wanted))
-        .await
-        .unwrap_or_default();
+    let found = tokio::task::spawn_blocking(move || logs.search(&wanted)).await.unwrap_or_default();
     let last = found.last().map(|line| line.at);
     if !send(&mut to, &found).await {
         return;
@@ -78,10 +76,7 @@ async fn stream_output(api: Api, subject: String, search: Search, follow: bool, 
         let Some(line) = next(follower, &mut to).await else {
             return;
         };
-        let of_service = line
-            .instance
-            .strip_prefix(subject.as_str())
-            .is_some_and(|rest| rest.starts_with('/'));
+        let of_service = line.instance.strip_prefix(subject.as_str()).is_some_and(|rest| rest.starts_with('/'));
         let wanted = subject.is_empty() || *line.instance == *subject || of_service;
         let matching = search.grep.as_ref().is_none_or(|text| line.text.contains(text));
         // What the search found already is not said twice.
@@ -100,16 +95,7 @@ async fn next(follower: &mut Receiver<Line>, to: &mut Sender<Bytes>) -> Option<L
             Err(RecvError::Closed) => return None,
             Err(RecvError::Lagged(n)) => {
                 let text = format!("({n} lines were left out: this follower was too slow)");
-                if !send(
-                    to,
-                    &[Line {
-                        at: wall_now(),
-                        instance: "node".into(),
-                        text,
-                    }],
-                )
-                .await
-                {
+                if !send(to, &[Line { at: wall_now(), instance: "node".into(), text }]).await {
                     return None;
                 }
             }
@@ -120,19 +106,11 @@ async fn next(follower: &mut Receiver<Line>, to: &mut Sender<Bytes>) -> Option<L
 async fn stream_journal(api: Api, subject: String, search: Search, follow: bool, mut to: Sender<Bytes>) {
     let mut newest = api.journal.newest();
     let limit = u32::try_from(search.lines).unwrap_or(u32::MAX);
-    let mut query = journal::Query {
-        after: None,
-        limit,
-        subject: Some(subject),
-    };
+    let mut query = journal::Query { after: None, limit, subject: Some(subject) };
     loop {
         newest.borrow_and_update();
         let entries = api.journal.read(query.clone()).await;
-        query.after = Some(
-            entries
-                .last()
-                .map_or_else(|| query.after.unwrap_or(0), |entry| entry.id),
-        );
+        query.after = Some(entries.last().map_or_else(|| query.after.unwrap_or(0), |entry| entry.id));
         query.limit = 1000;
         let lines: Vec<Line> = entries.iter().map(as_line).collect();
         let matching = |line: &Line| search.grep.as_ref().is_none_or(|text| line.text.contains(text));
@@ -145,11 +123,7 @@ async fn stream_journal(api: Api, subject: String, search: Search, follow: bool,
 
 fn as_line(entry: &Entry) -> Line {
     let text = format!("{} {}: {}", entry.level, entry.kind, entry.message);
-    Line {
-        at: entry.at,
-        instance: entry.subject.as_str().into(),
-        text,
-    }
+    Line { at: entry.at, instance: entry.subject.as_str().into(), text }
 }
 
 /// Sends lines; `false` when nobody reads any more.

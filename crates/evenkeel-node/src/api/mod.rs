@@ -47,11 +47,7 @@ pub(crate) struct Api {
 
 impl Api {
     pub(crate) fn new(commands: Commands, journal: Journal, logs: Logs) -> Self {
-        Self {
-            commands,
-            journal,
-            logs,
-        }
+        Self { commands, journal, logs }
     }
 }
 
@@ -79,10 +75,7 @@ pub(crate) fn serve_control(path: &Path, api: Api) -> io::Result<()> {
 pub(crate) async fn serve_metrics(address: SocketAddr, api: Api) -> io::Result<()> {
     let listener = TcpListener::bind(address).await?;
     let routes = Router::new().route("/metrics", get(scrape)).route("/", get(page));
-    let routes = routes
-        .fallback(not_found)
-        .method_not_allowed_fallback(not_allowed)
-        .with_state(api);
+    let routes = routes.fallback(not_found).method_not_allowed_fallback(not_allowed).with_state(api);
     tokio::spawn(async move {
         if let Err(error) = axum::serve(listener, routes).await {
             tracing::error!(%error, "metrics are not served any more");
@@ -108,11 +101,7 @@ fn control_routes(api: Api) -> Router {
 }
 
 async fn status(State(api): State<Api>) -> Result<Json<Status>, ApiError> {
-    api.commands
-        .ask(Command::Status)
-        .await
-        .map(Json)
-        .ok_or_else(ApiError::ending)
+    api.commands.ask(Command::Status).await.map(Json).ok_or_else(ApiError::ending)
 }
 
 /// The stack file in force.
@@ -157,22 +146,10 @@ async fn why(
     subject: Result<Query<Subject>, axum::extract::rejection::QueryRejection>,
 ) -> Result<Json<Why>, ApiError> {
     let Query(Subject { subject }) = subject?;
-    let subject = if subject.is_empty() {
-        "stack".to_owned()
-    } else {
-        subject
-    };
+    let subject = if subject.is_empty() { "stack".to_owned() } else { subject };
     let asked = subject.clone();
-    let now = api
-        .commands
-        .ask(|reply| Command::Now { subject: asked, reply })
-        .await
-        .ok_or_else(ApiError::ending)?;
-    let query = journal::Query {
-        after: None,
-        limit: WHY_ENTRIES,
-        subject: Some(subject.clone()),
-    };
+    let now = api.commands.ask(|reply| Command::Now { subject: asked, reply }).await.ok_or_else(ApiError::ending)?;
+    let query = journal::Query { after: None, limit: WHY_ENTRIES, subject: Some(subject.clone()) };
     let mut entries = api.journal.read(query).await;
     entries.reverse();
     let now = match now {

@@ -70,27 +70,14 @@ impl Journal {
         thread::Builder::new()
             .name("keel-journal".to_owned())
             .spawn(move || serve(store, &inbox, &newest_in, &count))?;
-        Ok(Self {
-            requests,
-            dropped,
-            newest,
-            problem: Arc::new(problem),
-        })
+        Ok(Self { requests, dropped, newest, problem: Arc::new(problem) })
     }
 
     /// Writes a plain observation or decision.
     pub(crate) fn note(&self, level: Level, subject: &str, kind: &str, message: String, reasons: Vec<Reason>) {
         tracing::debug!(subject, kind, message);
         let (subject, kind) = (subject.to_owned(), kind.to_owned());
-        let entry = Entry {
-            id: 0,
-            at: wall_now(),
-            level,
-            subject,
-            kind,
-            message,
-            reasons,
-        };
+        let entry = Entry { id: 0, at: wall_now(), level, subject, kind, message, reasons };
         if self.requests.try_send(Request::Append(entry)).is_err() {
             self.dropped.fetch_add(1, Ordering::Relaxed);
         }
@@ -98,12 +85,7 @@ impl Journal {
 
     /// Writes a decision of the core.
     pub(crate) fn decision(&self, subject: &str, decision: Decision) {
-        let Decision {
-            level,
-            kind,
-            message,
-            reasons,
-        } = decision;
+        let Decision { level, kind, message, reasons } = decision;
         self.note(level, subject, kind, message, reasons);
     }
 
@@ -176,12 +158,7 @@ mod tests {
     }
 
     async fn messages(journal: &Journal, query: Query) -> Vec<String> {
-        journal
-            .read(query)
-            .await
-            .into_iter()
-            .map(|entry| entry.message)
-            .collect()
+        journal.read(query).await.into_iter().map(|entry| entry.message).collect()
     }
 
     #[tokio::test]
@@ -192,19 +169,10 @@ mod tests {
         note(&journal, "shop/1", "one");
         note(&journal, "shop", "two");
         note(&journal, "shopping", "three");
-        let all = journal
-            .read(Query {
-                limit: 10,
-                ..Query::default()
-            })
-            .await;
+        let all = journal.read(Query { limit: 10, ..Query::default() }).await;
         assert_eq!(all.iter().map(|e| e.id).collect::<Vec<_>>(), [1, 2, 3]);
         assert_eq!(all[0].reasons.len(), 2);
-        let shop = Query {
-            limit: 10,
-            subject: Some("shop".to_owned()),
-            after: None,
-        };
+        let shop = Query { limit: 10, subject: Some("shop".to_owned()), after: None };
         assert_eq!(messages(&journal, shop).await, ["one", "two"]);
         drop(journal);
 
@@ -214,22 +182,8 @@ mod tests {
         note(&journal, "node", "four");
         newest.changed().await.unwrap();
         assert_eq!(*newest.borrow(), 4);
-        assert_eq!(
-            messages(
-                &journal,
-                Query {
-                    limit: 2,
-                    ..Query::default()
-                }
-            )
-            .await,
-            ["three", "four"]
-        );
-        let later = Query {
-            limit: 1,
-            after: Some(1),
-            subject: None,
-        };
+        assert_eq!(messages(&journal, Query { limit: 2, ..Query::default() }).await, ["three", "four"]);
+        let later = Query { limit: 1, after: Some(1), subject: None };
         assert_eq!(messages(&journal, later).await, ["two"]);
         assert_eq!((journal.dropped(), journal.problem()), (0, None));
     }
@@ -245,12 +199,7 @@ mod tests {
                 journal.read(Query::default()).await;
             }
         }
-        let kept = journal
-            .read(Query {
-                limit: 1000,
-                ..Query::default()
-            })
-            .await;
+        let kept = journal.read(Query { limit: 1000, ..Query::default() }).await;
         assert!(kept.len() >= 50 && kept.len() <= 150, "{}", kept.len());
         assert_eq!(kept.last().unwrap().id, 400);
     }
@@ -261,37 +210,13 @@ mod tests {
         let path = temp.path().join("journal.db");
         std::fs::write(&path, vec![7_u8; 8192]).unwrap();
         let journal = Journal::open(&path, 50).unwrap();
-        assert!(
-            journal.problem().unwrap().contains("set aside"),
-            "{:?}",
-            journal.problem()
-        );
+        assert!(journal.problem().unwrap().contains("set aside"), "{:?}", journal.problem());
         note(&journal, "node", "kept");
-        assert_eq!(
-            messages(
-                &journal,
-                Query {
-                    limit: 5,
-                    ..Query::default()
-                }
-            )
-            .await,
-            ["kept"]
-        );
+        assert_eq!(messages(&journal, Query { limit: 5, ..Query::default() }).await, ["kept"]);
 
         let journal = Journal::open(&temp.path().join("no/such/journal.db"), 50).unwrap();
         assert!(journal.problem().unwrap().contains("memory"));
         note(&journal, "node", "in memory");
-        assert_eq!(
-            messages(
-                &journal,
-                Query {
-                    limit: 5,
-                    ..Query::default()
-                }
-            )
-            .await,
-            ["in memory"]
-        );
+        assert_eq!(messages(&journal, Query { limit: 5, ..Query::default() }).await, ["in memory"]);
     }
 }

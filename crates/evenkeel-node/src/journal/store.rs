@@ -53,37 +53,20 @@ impl Store {
             && fs::rename(path, &aside).is_ok()
             && let Ok(store) = Self::at(Connection::open(path), kept)
         {
-            let problem = format!(
-                "the journal was damaged ({first}); it was set aside as {}",
-                aside.display()
-            );
+            let problem = format!("the journal was damaged ({first}); it was set aside as {}", aside.display());
             return (store, Some(problem));
         }
         let store = Self::at(Connection::open_in_memory(), kept).expect("a database in memory needs nothing");
-        (
-            store,
-            Some(format!(
-                "the journal is kept in memory only: {} cannot be used: {first}",
-                path.display()
-            )),
-        )
+        (store, Some(format!("the journal is kept in memory only: {} cannot be used: {first}", path.display())))
     }
 
     fn at(db: rusqlite::Result<Connection>, kept: u64) -> rusqlite::Result<Self> {
         let db = db?;
         db.execute_batch(SCHEMA)?;
-        let newest: Option<i64> = db.query_row(
-            "SELECT max(seq) FROM sqlite_sequence WHERE name = 'entries'",
-            [],
-            |row| row.get(0),
-        )?;
+        let newest: Option<i64> =
+            db.query_row("SELECT max(seq) FROM sqlite_sequence WHERE name = 'entries'", [], |row| row.get(0))?;
         let newest = from_sql(newest.unwrap_or(0));
-        Ok(Self {
-            db,
-            kept,
-            newest,
-            tidy_at: newest,
-        })
+        Ok(Self { db, kept, newest, tidy_at: newest })
     }
 
     pub(super) fn newest(&self) -> u64 {

@@ -28,20 +28,14 @@ pub(super) fn of(address: SocketAddr) -> Option<Holder> {
     processes
         .filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok())
         .find(|pid| holds(*pid, &inodes))
-        .map(|pid| Holder {
-            pid,
-            command: command(pid),
-        })
+        .map(|pid| Holder { pid, command: command(pid) })
 }
 
 /// Inodes of sockets in state `LISTEN` on `port`.
 fn listening(table: &str, port: u16) -> Vec<String> {
     const LISTEN: &str = "0A";
     let suffix = format!(":{port:04X}");
-    let lines = table
-        .lines()
-        .skip(1)
-        .map(|line| line.split_whitespace().collect::<Vec<_>>());
+    let lines = table.lines().skip(1).map(|line| line.split_whitespace().collect::<Vec<_>>());
     lines
         .filter(|fields| fields.len() > 9 && fields[1].ends_with(&suffix) && fields[3] == LISTEN)
         .map(|fields| format!("socket:[{}]", fields[9]))
@@ -59,9 +53,5 @@ fn holds(pid: u32, inodes: &[String]) -> bool {
 
 fn command(pid: u32) -> String {
     let name = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
-    if name.trim().is_empty() {
-        "a process".to_owned()
-    } else {
-        name.trim().to_owned()
-    }
+    if name.trim().is_empty() { "a process".to_owned() } else { name.trim().to_owned() }
 }

@@ -56,11 +56,7 @@ pub(super) struct Files {
 
 #[derive(Debug)]
 enum Job {
-    Line {
-        instance: Arc<str>,
-        at: WallTime,
-        raw: Vec<u8>,
-    },
+    Line { instance: Arc<str>, at: WallTime, raw: Vec<u8> },
     Limits(Limits),
     Settle(mpsc::Sender<()>),
 }
@@ -70,15 +66,8 @@ impl Files {
         let (jobs, inbox) = mpsc::channel();
         let counts = Arc::new(Counts::default());
         let theirs = Arc::clone(&counts);
-        let writer = Writer {
-            folder,
-            limits,
-            open: HashMap::new(),
-            counts: theirs,
-        };
-        thread::Builder::new()
-            .name("keel-logs".to_owned())
-            .spawn(move || writer.serve(&inbox))?;
+        let writer = Writer { folder, limits, open: HashMap::new(), counts: theirs };
+        thread::Builder::new().name("keel-logs".to_owned()).spawn(move || writer.serve(&inbox))?;
         Ok(Self { jobs, counts })
     }
 
@@ -99,11 +88,7 @@ impl Files {
             return;
         }
         self.counts.waiting_bytes.fetch_add(cost, Ordering::Relaxed);
-        let _ = self.jobs.send(Job::Line {
-            instance: Arc::clone(instance),
-            at,
-            raw: raw.to_vec(),
-        });
+        let _ = self.jobs.send(Job::Line { instance: Arc::clone(instance), at, raw: raw.to_vec() });
     }
 
     /// Waits until everything queued before has been written.
@@ -142,9 +127,7 @@ impl Writer {
     fn job(&mut self, job: Job) {
         match job {
             Job::Line { instance, at, raw } => {
-                self.counts
-                    .waiting_bytes
-                    .fetch_sub(raw.len() + size_of::<Job>(), Ordering::Relaxed);
+                self.counts.waiting_bytes.fetch_sub(raw.len() + size_of::<Job>(), Ordering::Relaxed);
                 if let Err(error) = self.line(&instance, at, &raw) {
                     self.failed(instance, &error);
                 }
@@ -214,10 +197,7 @@ impl Writer {
 fn open(path: &Path) -> io::Result<Log> {
     let file = OpenOptions::new().create(true).append(true).mode(0o600).open(path)?;
     let size = file.metadata()?.len();
-    Ok(Log::Open {
-        file: BufWriter::with_capacity(64 * 1024, file),
-        size,
-    })
+    Ok(Log::Open { file: BufWriter::with_capacity(64 * 1024, file), size })
 }
 
 /// The name of the `n`th former file; 0 is the current one.
@@ -250,37 +230,20 @@ mod tests {
     #[test]
     fn files_rotate_within_their_bound() {
         let temp = tempfile::tempdir().unwrap();
-        let files = Files::start(
-            temp.path().to_owned(),
-            Limits {
-                size_bytes: 200,
-                files: 3,
-            },
-        )
-        .unwrap();
+        let files = Files::start(temp.path().to_owned(), Limits { size_bytes: 200, files: 3 }).unwrap();
         let instance: Arc<str> = "shop/1".into();
         for i in 0..40 {
-            files.write(
-                &instance,
-                WallTime::from_millis(i),
-                format!("line number {i}").as_bytes(),
-            );
+            files.write(&instance, WallTime::from_millis(i), format!("line number {i}").as_bytes());
         }
         files.settle();
-        let mut names: Vec<_> = fs::read_dir(temp.path())
-            .unwrap()
-            .map(|entry| entry.unwrap().file_name())
-            .collect();
+        let mut names: Vec<_> = fs::read_dir(temp.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
         names.sort();
         assert_eq!(names, ["shop-1.log", "shop-1.log.1", "shop-1.log.2"]);
         for name in &names {
             assert!(fs::metadata(temp.path().join(name)).unwrap().len() <= 200);
         }
         let newest = fs::read_to_string(temp.path().join("shop-1.log")).unwrap();
-        assert!(
-            newest.ends_with("1970-01-01T00:00:00.039Z line number 39\n"),
-            "{newest}"
-        );
+        assert!(newest.ends_with("1970-01-01T00:00:00.039Z line number 39\n"), "{newest}");
         assert_eq!(files.counts().dropped.load(Ordering::Relaxed), 0);
     }
 }

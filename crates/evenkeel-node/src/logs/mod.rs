@@ -61,12 +61,7 @@ impl Logs {
     /// Keeps logs below `folder`.
     pub(crate) fn open(folder: PathBuf, limits: Limits) -> io::Result<Self> {
         let files = Files::start(folder.clone(), limits)?;
-        Ok(Self {
-            folder,
-            files,
-            followers: broadcast::channel(FOLLOWERS).0,
-            recent: Arc::default(),
-        })
+        Ok(Self { folder, files, followers: broadcast::channel(FOLLOWERS).0, recent: Arc::default() })
     }
 
     /// Changes the bounds of all files.
@@ -90,11 +85,7 @@ impl Logs {
     pub(crate) fn last(&self, instance: &str, n: usize) -> Vec<String> {
         let recent = self.recent_of(&instance.into());
         let lines = recent.lock().unwrap_or_else(PoisonError::into_inner);
-        lines
-            .iter()
-            .skip(lines.len().saturating_sub(n))
-            .map(|line| line.text.clone())
-            .collect()
+        lines.iter().skip(lines.len().saturating_sub(n)).map(|line| line.text.clone()).collect()
     }
 
     /// Lines from now on, of all instances.
@@ -138,11 +129,7 @@ impl Logs {
 
     fn keep(&self, instance: &Arc<str>, recent: &Recent, at: WallTime, raw: &[u8]) {
         self.files.write(instance, at, raw);
-        let line = Line {
-            at,
-            instance: Arc::clone(instance),
-            text: String::from_utf8_lossy(raw).into_owned(),
-        };
+        let line = Line { at, instance: Arc::clone(instance), text: String::from_utf8_lossy(raw).into_owned() };
         let mut lines = recent.lock().unwrap_or_else(PoisonError::into_inner);
         if lines.len() == RECENT {
             lines.pop_front();
@@ -168,10 +155,7 @@ mod tests {
     #[tokio::test]
     async fn output_is_kept_followed_and_found_again() {
         let temp = tempfile::tempdir().unwrap();
-        let limits = Limits {
-            size_bytes: 1 << 20,
-            files: 2,
-        };
+        let limits = Limits { size_bytes: 1 << 20, files: 2 };
         let logs = Logs::open(temp.path().to_owned(), limits).unwrap();
         let mut follower = logs.follow();
         let (read_end, write_end) = rustix::pipe::pipe().unwrap();
@@ -186,20 +170,10 @@ mod tests {
         assert_eq!(seen, ["first", "second \u{fffd} line", "last without end"]);
         assert_eq!(logs.last("shop/1", 2), seen[1..]);
 
-        let all = Search {
-            instances: vec!["shop/1".to_owned()],
-            lines: 10,
-            grep: None,
-        };
+        let all = Search { instances: vec!["shop/1".to_owned()], lines: 10, grep: None };
         let found = logs.search(&all);
-        assert_eq!(
-            found.iter().map(|line| &line.text).collect::<Vec<_>>(),
-            seen.iter().collect::<Vec<_>>()
-        );
-        let one = Search {
-            grep: Some("second".to_owned()),
-            ..all
-        };
+        assert_eq!(found.iter().map(|line| &line.text).collect::<Vec<_>>(), seen.iter().collect::<Vec<_>>());
+        let one = Search { grep: Some("second".to_owned()), ..all };
         assert_eq!(logs.search(&one).len(), 1);
 
         // A successor knows the last lines from the file.
@@ -211,14 +185,7 @@ mod tests {
     #[tokio::test]
     async fn an_unwritable_folder_costs_lines_on_disk_only() {
         let temp = tempfile::tempdir().unwrap();
-        let logs = Logs::open(
-            temp.path().join("missing"),
-            Limits {
-                size_bytes: 1000,
-                files: 2,
-            },
-        )
-        .unwrap();
+        let logs = Logs::open(temp.path().join("missing"), Limits { size_bytes: 1000, files: 2 }).unwrap();
         let mut follower = logs.follow();
         let (read_end, write_end) = rustix::pipe::pipe().unwrap();
         logs.attach("shop/1", read_end);
@@ -232,11 +199,7 @@ mod tests {
         while logs.last("shop/1", 100).len() < 100 {
             tokio::task::yield_now().await;
         }
-        logs.search(&Search {
-            instances: Vec::new(),
-            lines: 1,
-            grep: None,
-        });
+        logs.search(&Search { instances: Vec::new(), lines: 1, grep: None });
         assert!(logs.dropped() > 0);
         while !writer.is_finished() {
             tokio::task::yield_now().await;

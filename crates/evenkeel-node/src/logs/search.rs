@@ -29,11 +29,7 @@ pub(crate) struct Search {
 impl Search {
     /// The lines found, oldest first.
     pub(super) fn run(&self, folder: &Path) -> Vec<Line> {
-        let mut found: Vec<Line> = self
-            .instances
-            .iter()
-            .flat_map(|instance| self.one(folder, instance))
-            .collect();
+        let mut found: Vec<Line> = self.instances.iter().flat_map(|instance| self.one(folder, instance)).collect();
         found.sort_by_key(|line| line.at);
         found.split_off(found.len().saturating_sub(self.lines))
     }
@@ -47,10 +43,7 @@ impl Search {
             let Ok(bytes) = std::fs::read(former(&path, n)) else {
                 break;
             };
-            let lines = bytes
-                .split(|byte| *byte == b'\n')
-                .rev()
-                .filter_map(|raw| parse(&name, raw));
+            let lines = bytes.split(|byte| *byte == b'\n').rev().filter_map(|raw| parse(&name, raw));
             let matching = lines.filter(|line| self.grep.as_ref().is_none_or(|text| line.text.contains(text)));
             found.extend(matching.take(self.lines - found.len()));
             if found.len() == self.lines {
@@ -75,11 +68,7 @@ pub(super) fn tail(folder: &Path, instance: &str, n: usize) -> VecDeque<Line> {
     };
     let name: Arc<str> = instance.into();
     let bytes = read().unwrap_or_default();
-    let lines = bytes
-        .split(|byte| *byte == b'\n')
-        .rev()
-        .filter_map(|raw| parse(&name, raw))
-        .take(n);
+    let lines = bytes.split(|byte| *byte == b'\n').rev().filter_map(|raw| parse(&name, raw)).take(n);
     let mut newest_first: VecDeque<Line> = lines.collect();
     newest_first.make_contiguous().reverse();
     newest_first
@@ -89,11 +78,7 @@ pub(super) fn tail(folder: &Path, instance: &str, n: usize) -> VecDeque<Line> {
 fn parse(instance: &Arc<str>, raw: &[u8]) -> Option<Line> {
     let (stamp, line) = (raw.get(..24)?, raw.get(25..)?);
     let text = String::from_utf8_lossy(line).into_owned();
-    Some(Line {
-        at: parse_stamp(stamp)?,
-        instance: Arc::clone(instance),
-        text,
-    })
+    Some(Line { at: parse_stamp(stamp)?, instance: Arc::clone(instance), text })
 }
 
 /// The inverse of [`crate::clock::rfc3339`].
@@ -102,11 +87,7 @@ fn parse_stamp(stamp: &[u8]) -> Option<WallTime> {
     let (year, month, day) = (number(0..4)?, number(5..7)?, number(8..10)?);
     let (hour, minute, second, milli) = (number(11..13)?, number(14..16)?, number(17..19)?, number(20..23)?);
     // Days from 0000-03-01, with years that begin in March.
-    let (year, month) = if month > 2 {
-        (year, month - 3)
-    } else {
-        (year.checked_sub(1)?, month + 9)
-    };
+    let (year, month) = if month > 2 { (year, month - 3) } else { (year.checked_sub(1)?, month + 9) };
     let days = 365 * year + year / 4 - year / 100 + year / 400 + (153 * month + 2) / 5 + day.checked_sub(1)?;
     let seconds = (days.checked_sub(719_468)? * 24 + hour) * 3600 + minute * 60 + second;
     Some(WallTime::from_millis(seconds * 1000 + milli))
@@ -119,13 +100,7 @@ mod tests {
 
     #[test]
     fn stamps_read_back() {
-        for ms in [
-            0,
-            951_782_399_999,
-            951_827_696_007,
-            1_735_689_600_000,
-            4_107_542_400_000,
-        ] {
+        for ms in [0, 951_782_399_999, 951_827_696_007, 1_735_689_600_000, 4_107_542_400_000] {
             let at = WallTime::from_millis(ms);
             assert_eq!(parse_stamp(rfc3339(at).as_bytes()), Some(at));
         }
@@ -145,12 +120,7 @@ mod tests {
         write("shop-2.log", &[3, 6]);
         let search = |lines, grep: Option<&str>| {
             let instances = vec!["shop/1".to_owned(), "shop/2".to_owned(), "shop/3".to_owned()];
-            let found = Search {
-                instances,
-                lines,
-                grep: grep.map(str::to_owned),
-            }
-            .run(temp.path());
+            let found = Search { instances, lines, grep: grep.map(str::to_owned) }.run(temp.path());
             found.into_iter().map(|line| line.text).collect::<Vec<_>>()
         };
         assert_eq!(search(100, None), ["l1", "l2", "l3", "l5", "l6", "l8"]);

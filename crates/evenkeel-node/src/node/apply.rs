@@ -54,31 +54,20 @@ impl Node {
         let dir = dir.unwrap_or_else(|| self.revision.dir.clone());
         if text == self.revision.text && dir == self.revision.dir {
             self.try_again("the same revision was applied again");
-            return Ok(Applied {
-                revision: self.revision.number,
-                changes: Vec::new(),
-            });
+            return Ok(Applied { revision: self.revision.number, changes: Vec::new() });
         }
         check_users(&stack).map_err(Refused::Machine)?;
         let bound = self.bind_missing(&stack).map_err(Refused::Machine)?;
         let number = self.revision.number + 1;
-        let revision = Revision {
-            number,
-            text: text.to_owned(),
-            file: file.to_owned(),
-            dir,
-            stack,
-        };
-        self.dir
-            .save_revision(&revision, wall_now().as_millis())
-            .map_err(|source| {
-                Refused::Machine(NodeError::StateDir {
-                    what: "the revision cannot be kept",
-                    path: self.dir.path("revisions"),
-                    source,
-                    fix: "Make room on the disk or check its mode, and apply again; nothing was changed.",
-                })
-            })?;
+        let revision = Revision { number, text: text.to_owned(), file: file.to_owned(), dir, stack };
+        self.dir.save_revision(&revision, wall_now().as_millis()).map_err(|source| {
+            Refused::Machine(NodeError::StateDir {
+                what: "the revision cannot be kept",
+                path: self.dir.path("revisions"),
+                source,
+                fix: "Make room on the disk or check its mode, and apply again; nothing was changed.",
+            })
+        })?;
         Ok(self.put_in_force(revision, bound, why))
     }
 
@@ -87,11 +76,7 @@ impl Node {
         let stack = self.revision.stack.clone();
         let changes = changes::between(&former, &self.revision);
         self.hold_listeners(bound);
-        let gone = former
-            .stack
-            .listeners
-            .keys()
-            .filter(|name| !stack.listeners.contains_key(*name));
+        let gone = former.stack.listeners.keys().filter(|name| !stack.listeners.contains_key(*name));
         for name in gone {
             self.listeners.remove(name);
         }
@@ -105,39 +90,20 @@ impl Node {
         let number = self.revision.number;
         let mut reasons = vec![Reason::seen(why)];
         reasons.extend(changes.iter().map(Reason::seen));
-        self.note(
-            Level::Info,
-            "stack",
-            "applied",
-            format!("revision {number} is in force"),
-            reasons,
-        );
+        self.note(Level::Info, "stack", "applied", format!("revision {number} is in force"), reasons);
         self.try_again(&format!("revision {number} was applied"));
         // The snapshot without them goes first, so that the edge closes its side in order.
         self.publish();
-        for name in former
-            .stack
-            .listeners
-            .keys()
-            .filter(|name| !stack.listeners.contains_key(*name))
-        {
+        for name in former.stack.listeners.keys().filter(|name| !stack.listeners.contains_key(*name)) {
             self.release_listener(name);
         }
-        Applied {
-            revision: number,
-            changes,
-        }
+        Applied { revision: number, changes }
     }
 
     /// Starts instances again that gave up, unless the rollout is about to replace them.
     fn try_again(&mut self, reason: &str) {
         for place in self.slots.keys().cloned().collect::<Vec<_>>() {
-            self.feed(
-                &place,
-                Event::TryAgain {
-                    reason: reason.to_owned(),
-                },
-            );
+            self.feed(&place, Event::TryAgain { reason: reason.to_owned() });
         }
     }
 
@@ -164,11 +130,7 @@ impl Node {
             Err(Refused::Stopping) => return,
         };
         eprintln!("{error}");
-        let message = format!(
-            "{} was not applied; revision {} stays",
-            path.display(),
-            self.revision.number
-        );
+        let message = format!("{} was not applied; revision {} stays", path.display(), self.revision.number);
         self.note(Level::Error, "stack", "refused", message, vec![Reason::seen(error)]);
     }
 
@@ -177,12 +139,7 @@ impl Node {
         let mut bound = Bound::new();
         let mut ours: BTreeMap<String, SocketAddr> = self.listeners.clone();
         for (name, listener) in &stack.listeners {
-            let unchanged = self
-                .revision
-                .stack
-                .listeners
-                .get(name)
-                .is_some_and(|was| was.bind == listener.bind);
+            let unchanged = self.revision.stack.listeners.get(name).is_some_and(|was| was.bind == listener.bind);
             if unchanged && self.listeners.contains_key(name) {
                 continue;
             }
@@ -197,21 +154,11 @@ impl Node {
     pub(super) fn hold_listeners(&mut self, bound: Bound) {
         for (name, address, sockets) in bound {
             for (thread, socket) in (0..).zip(sockets) {
-                let order = Order::Hold {
-                    key: listeners::key(&name, thread),
-                };
-                self.orders
-                    .give_with(&order, socket)
-                    .expect("a short order fits into a packet");
+                let order = Order::Hold { key: listeners::key(&name, thread) };
+                self.orders.give_with(&order, socket).expect("a short order fits into a packet");
             }
             let subject = format!("listeners.{name}");
-            self.note(
-                Level::Info,
-                &subject,
-                "bound",
-                format!("listening on {address}"),
-                Vec::new(),
-            );
+            self.note(Level::Info, &subject, "bound", format!("listening on {address}"), Vec::new());
             self.listeners.insert(name, address);
         }
     }
@@ -219,16 +166,8 @@ impl Node {
     /// Has the guard close a listener's sockets.
     pub(super) fn release_listener(&self, name: &str) {
         for thread in 0..self.threads {
-            self.give(&Order::Release {
-                key: listeners::key(name, thread),
-            });
+            self.give(&Order::Release { key: listeners::key(name, thread) });
         }
-        self.note(
-            Level::Info,
-            &format!("listeners.{name}"),
-            "released",
-            "not listening any more",
-            Vec::new(),
-        );
+        self.note(Level::Info, &format!("listeners.{name}"), "released", "not listening any more", Vec::new());
     }
 }

@@ -22,16 +22,11 @@ pub(super) fn between(former: &Revision, next: &Revision) -> Vec<String> {
         }
     }
     for name in a.services.keys().filter(|name| !b.services.contains_key(*name)) {
-        changes.push(format!(
-            "services.{name}: removed; its instances are drained and stopped"
-        ));
+        changes.push(format!("services.{name}: removed; its instances are drained and stopped"));
     }
     for (differs, what) in [
         (a.edge != b.edge, "edge: takes effect when `keel up` is started again"),
-        (
-            a.console != b.console,
-            "console: takes effect when the node process is started again",
-        ),
+        (a.console != b.console, "console: takes effect when the node process is started again"),
         (a.logs != b.logs, "logs: bounds of log files"),
         (a.drills != b.drills, "drills: what they send and check"),
     ] {
@@ -67,15 +62,10 @@ fn of_service(name: &str, (was, former): (&Service, &Revision), (is, next): (&Se
         return vec![format!("services.{name}: now {}", size(is))];
     }
     if was.run.is_some() && was.replicas != is.replicas {
-        changes.push(format!(
-            "services.{name}: {} → {} instances",
-            was.replicas.0, is.replicas.0
-        ));
+        changes.push(format!("services.{name}: {} → {} instances", was.replicas.0, is.replicas.0));
     }
     if digest(was, former) != digest(is, next) {
-        changes.push(format!(
-            "services.{name}: what its processes start with; they are replaced one by one"
-        ));
+        changes.push(format!("services.{name}: what its processes start with; they are replaced one by one"));
     }
     if was.instances != is.instances {
         changes.push(format!("services.{name}: addresses, now {}", size(is)));
@@ -111,13 +101,7 @@ mod tests {
     fn revision(text: &str) -> Revision {
         let text = format!("[stack]\nname = \"t\"\n{text}");
         let stack = evenkeel_core::stack::parse(&text, "keel.toml").unwrap();
-        Revision {
-            number: 1,
-            text,
-            file: "keel.toml".to_owned(),
-            dir: "/srv".into(),
-            stack,
-        }
+        Revision { number: 1, text, file: "keel.toml".to_owned(), dir: "/srv".into(), stack }
     }
 
     #[test]

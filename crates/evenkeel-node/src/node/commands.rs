@@ -93,18 +93,11 @@ impl Node {
         if subject.is_empty() {
             return Some(all.map(super::slot::Slot::name).collect());
         }
-        let of_service = || {
-            all.clone()
-                .filter(|slot| slot.service == subject)
-                .map(super::slot::Slot::name)
-                .collect()
-        };
+        let of_service = || all.clone().filter(|slot| slot.service == subject).map(super::slot::Slot::name).collect();
         if self.revision.stack.services.contains_key(subject) {
             return Some(of_service());
         }
-        all.clone()
-            .find(|slot| slot.name() == subject)
-            .map(|slot| vec![slot.name()])
+        all.clone().find(|slot| slot.name() == subject).map(|slot| vec![slot.name()])
     }
 
     fn unknown(&self, subject: &str) -> UnknownSubject {
@@ -114,10 +107,6 @@ impl Node {
         known.extend(self.listeners.keys().map(|name| format!("listeners.{name}")));
         let near = nearest(subject, known.iter().map(String::as_str)).map(str::to_owned);
         known.truncate(20);
-        UnknownSubject {
-            subject: subject.to_owned(),
-            nearest: near,
-            known,
-        }
+        UnknownSubject { subject: subject.to_owned(), nearest: near, known }
     }
 }

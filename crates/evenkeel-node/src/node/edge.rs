@@ -126,12 +126,7 @@ impl Node {
     }
 
     fn edge_event(&mut self, event: link::Event) {
-        let link::Event {
-            instance,
-            service,
-            what,
-            ..
-        } = event;
+        let link::Event { instance, service, what, .. } = event;
         match (what, instance) {
             (EventKind::Health { health, reason }, Some(id)) => self.verdict(&id, health, reason),
             (EventKind::Liveness { passing, reason }, Some(id)) => self.liveness(&id, passing, reason),
@@ -201,12 +196,7 @@ impl Node {
     }
 
     fn know_fixed_verdict(&mut self, id: &InstanceId, health: Health, reason: Option<&str>) -> bool {
-        let fixed = self
-            .snapshot
-            .services
-            .iter()
-            .flat_map(|service| &service.instances)
-            .any(|i| i.id == *id);
+        let fixed = self.snapshot.services.iter().flat_map(|service| &service.instances).any(|i| i.id == *id);
         if !fixed || id.generation != 0 {
             return false;
         }
@@ -238,18 +228,12 @@ impl Node {
     fn note_event(&self, subject: &str, what: EventKind) {
         let subject = if subject.is_empty() { "edge" } else { subject };
         let (level, kind, message, reasons) = match what {
-            EventKind::HoldStarted { reason } => (
-                Level::Warning,
-                "holding",
-                "requests are held".to_owned(),
-                vec![Reason::seen(reason)],
-            ),
-            EventKind::HoldEnded { held, expired: 0 } => (
-                Level::Info,
-                "released",
-                format!("{held} held requests went on"),
-                Vec::new(),
-            ),
+            EventKind::HoldStarted { reason } => {
+                (Level::Warning, "holding", "requests are held".to_owned(), vec![Reason::seen(reason)])
+            }
+            EventKind::HoldEnded { held, expired: 0 } => {
+                (Level::Info, "released", format!("{held} held requests went on"), Vec::new())
+            }
             EventKind::HoldEnded { held, expired } => {
                 let message = format!("{held} requests were held; {expired} of them got 503 because it took too long");
                 (Level::Error, "released", message, Vec::new())
@@ -276,19 +260,9 @@ impl Node {
             former => {
                 let more = former.as_ref().map_or(0, |(_, more)| *more);
                 *former = Some((now, 0));
-                let more = if more > 0 {
-                    format!(" ({more} more samples before it)")
-                } else {
-                    String::new()
-                };
+                let more = if more > 0 { format!(" ({more} more samples before it)") } else { String::new() };
                 let message = format!("a request was refused with {status}{more}");
-                self.note(
-                    Level::Info,
-                    "edge",
-                    "refused-request",
-                    message,
-                    vec![Reason::seen(reason)],
-                );
+                self.note(Level::Info, "edge", "refused-request", message, vec![Reason::seen(reason)]);
             }
         }
     }

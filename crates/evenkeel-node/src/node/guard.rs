@@ -51,13 +51,7 @@ impl Node {
         if let Some(pipe) = pipe {
             self.logs.attach(&name, pipe);
         }
-        self.note(
-            Level::Info,
-            &name,
-            "started",
-            format!("started as process {pid}"),
-            Vec::new(),
-        );
+        self.note(Level::Info, &name, "started", format!("started as process {pid}"), Vec::new());
     }
 
     fn not_started(&mut self, key: &str, reason: String) {
@@ -81,10 +75,7 @@ impl Node {
         let another = self.edge.pid != Some(pid);
         self.edge.pid = Some(pid);
         self.edge.starts = starts;
-        match link
-            .ok_or_else(|| std::io::Error::other("no link came with it"))
-            .and_then(|fd| self.edge.connect(fd))
-        {
+        match link.ok_or_else(|| std::io::Error::other("no link came with it")).and_then(|fd| self.edge.connect(fd)) {
             Ok(()) => self.send_snapshot(),
             Err(error) => tracing::error!(%error, "the link to the edge cannot be used"),
         }
@@ -110,13 +101,7 @@ impl Node {
             Reason::seen("established connections are reset; new ones wait at the listening sockets"),
             Reason::rule(format!("the guard starts it again in {restart_in_ms} ms")),
         ];
-        self.note(
-            Level::Error,
-            "edge",
-            "exited",
-            format!("the edge ended with {status}"),
-            reasons,
-        );
+        self.note(Level::Error, "edge", "exited", format!("the edge ended with {status}"), reasons);
     }
 
     /// The edge has ended for good, so nothing is in flight anywhere.

@@ -25,21 +25,17 @@ pub(super) type Place = (String, u32);
 impl Node {
     /// When something is due next.
     pub(super) fn deadline(&self) -> Option<Moment> {
-        let supervisors = self
-            .slots
-            .values()
-            .filter_map(|slot| slot.supervisor.deadline(&self.policy_of(slot)));
+        let supervisors = self.slots.values().filter_map(|slot| slot.supervisor.deadline(&self.policy_of(slot)));
         supervisors.chain(self.shutdown_deadline()).min()
     }
 
     /// Lets every supervisor whose time has come act.
     pub(super) fn tick(&mut self) {
         let now = self.clock.now();
-        let due = self.slots.iter().filter(|(_, slot)| {
-            slot.supervisor
-                .deadline(&self.policy_of(slot))
-                .is_some_and(|at| at <= now)
-        });
+        let due = self
+            .slots
+            .iter()
+            .filter(|(_, slot)| slot.supervisor.deadline(&self.policy_of(slot)).is_some_and(|at| at <= now));
         for place in due.map(|(place, _)| place.clone()).collect::<Vec<_>>() {
             self.feed(&place, Event::Tick);
         }
@@ -48,12 +44,7 @@ impl Node {
     /// The settings in force for an instance: those of the stack, or those it was started with where its service
     /// is gone.
     fn policy_of(&self, slot: &Slot) -> Policy {
-        let current = self
-            .revision
-            .stack
-            .services
-            .get(&slot.service)
-            .filter(|service| service.run.is_some());
+        let current = self.revision.stack.services.get(&slot.service).filter(|service| service.run.is_some());
         policy(current.unwrap_or_else(|| slot.launch.service()))
     }
 
@@ -102,16 +93,9 @@ impl Node {
 
     /// Starts a process. An error says why it could not even be asked for.
     fn spawn(&mut self, place: &Place) -> Result<(), String> {
-        let taken: BTreeSet<u16> = self
-            .slots
-            .iter()
-            .filter(|(at, _)| *at != place)
-            .map(|(_, slot)| slot.port)
-            .collect();
-        let slot = self
-            .slots
-            .get_mut(place)
-            .expect("only an instance that exists is started");
+        let taken: BTreeSet<u16> =
+            self.slots.iter().filter(|(at, _)| *at != place).map(|(_, slot)| slot.port).collect();
+        let slot = self.slots.get_mut(place).expect("only an instance that exists is started");
         if slot.port == 0 || taken.contains(&slot.port) || !ports::is_free(slot.port) {
             slot.port = ports::allot(&taken).ok_or("every port for instances is in use")?;
         }
@@ -139,10 +123,7 @@ impl Node {
         let place = (service.to_owned(), number);
         let known = self.dir.record(service, number);
         let (generation, port) = known.map_or((0, 0), |record| (record.generation, record.port));
-        let memory = Memory {
-            generation: generation.max(self.generation_of_strays(&place)),
-            ..Memory::default()
-        };
+        let memory = Memory { generation: generation.max(self.generation_of_strays(&place)), ..Memory::default() };
         let slot = Slot {
             service: service.to_owned(),
             number,

@@ -44,59 +44,24 @@ impl Inventory {
     /// Reads notices until the inventory is complete.
     pub(super) async fn read(notices: &mut mpsc::Receiver<Received>) -> Result<Self, NodeError> {
         let first = notices.recv().await.ok_or(NodeError::GuardGone)?;
-        let (
-            Notice::Hello {
-                version,
-                guard_pid,
-                since_ms,
-                node_starts,
-            },
-            _,
-        ) = first
-        else {
+        let (Notice::Hello { version, guard_pid, since_ms, node_starts }, _) = first else {
             let source = std::io::Error::other("the first notice was no greeting");
             return Err(NodeError::Channel { source });
         };
         if version != guard::VERSION {
-            return Err(NodeError::Version {
-                theirs: version,
-                ours: guard::VERSION,
-            });
+            return Err(NodeError::Version { theirs: version, ours: guard::VERSION });
         }
-        let hello = Hello {
-            guard_pid,
-            since: WallTime::from_millis(since_ms),
-            node_starts,
-        };
-        let mut inventory = Self {
-            hello,
-            held: BTreeMap::new(),
-            processes: Vec::new(),
-            later: Vec::new(),
-        };
+        let hello = Hello { guard_pid, since: WallTime::from_millis(since_ms), node_starts };
+        let mut inventory = Self { hello, held: BTreeMap::new(), processes: Vec::new(), later: Vec::new() };
         loop {
             match notices.recv().await.ok_or(NodeError::GuardGone)? {
                 (Notice::Complete, _) => return Ok(inventory),
                 (Notice::Held { key }, Some(fd)) => {
                     inventory.held.insert(key, fd);
                 }
-                (
-                    Notice::Process {
-                        key,
-                        pid,
-                        started_ms,
-                        exit,
-                    },
-                    pipe,
-                ) => {
+                (Notice::Process { key, pid, started_ms, exit }, pipe) => {
                     let started = WallTime::from_millis(started_ms);
-                    inventory.processes.push(Process {
-                        key,
-                        pid,
-                        started,
-                        exit,
-                        pipe,
-                    });
+                    inventory.processes.push(Process { key, pid, started, exit, pipe });
                 }
                 other => inventory.later.push(other),
             }

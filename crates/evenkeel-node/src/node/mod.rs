@@ -56,10 +56,7 @@ use crate::{
 /// error, and the guard has been told to finish unless instances run that need it.
 pub fn run(config: NodeConfig) -> Result<u8, NodeError> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let runtime = runtime.map_err(|source| NodeError::System {
-        what: "the runtime cannot be made",
-        source,
-    })?;
+    let runtime = runtime.map_err(|source| NodeError::System { what: "the runtime cannot be made", source })?;
     let result = runtime.block_on(start::run(config));
     // A thread of the runtime may sit in a read of a slow disk; nobody needs its result any more.
     runtime.shutdown_timeout(Duration::from_millis(100));

@@ -19,12 +19,7 @@ impl Node {
     /// Publishes a new snapshot if there is anything new.
     pub(super) fn publish(&mut self) {
         let snapshot = self.make_snapshot();
-        if snapshot
-            == (Snapshot {
-                version: snapshot.version,
-                ..(*self.snapshot).clone()
-            })
-        {
+        if snapshot == (Snapshot { version: snapshot.version, ..(*self.snapshot).clone() }) {
             return;
         }
         let version = snapshot.version;
@@ -78,12 +73,7 @@ impl Node {
         let slots = self.slots.range((name.to_owned(), 0)..=(name.to_owned(), u32::MAX));
         let run = slots.filter_map(|(_, slot)| {
             let address = format!("127.0.0.1:{}", slot.port);
-            slot.duty().map(|duty| Instance {
-                id: slot.id(),
-                address,
-                weight: 1,
-                duty,
-            })
+            slot.duty().map(|duty| Instance { id: slot.id(), address, weight: 1, duty })
         });
         fixed.chain(run).collect()
     }
@@ -92,12 +82,8 @@ impl Node {
         let bytes = serde_json::to_vec(&*self.snapshot).expect("a snapshot is plain data");
         match in_memory(&bytes) {
             Ok(fd) => {
-                let order = Order::Hold {
-                    key: "snapshot".to_owned(),
-                };
-                self.orders
-                    .give_with(&order, fd)
-                    .expect("a short order fits into a packet");
+                let order = Order::Hold { key: "snapshot".to_owned() };
+                self.orders.give_with(&order, fd).expect("a short order fits into a packet");
                 self.problems.remove("snapshot");
             }
             Err(error) => {
@@ -112,10 +98,7 @@ impl Node {
 
 /// The id of a fixed instance. It has no starts to count.
 pub(super) fn fixed_id(service: &str, address: &str) -> InstanceId {
-    InstanceId {
-        name: format!("{service}/{address}"),
-        generation: 0,
-    }
+    InstanceId { name: format!("{service}/{address}"), generation: 0 }
 }
 
 /// A file without a name (`memfd_create(2)`) that holds `bytes`, to be read from its start.

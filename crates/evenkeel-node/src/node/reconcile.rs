@@ -17,14 +17,8 @@ const MOST_ROUNDS: usize = 16;
 impl Node {
     /// Plans every service and takes the steps.
     pub(super) fn reconcile(&mut self) {
-        let names: BTreeSet<String> = self
-            .revision
-            .stack
-            .services
-            .keys()
-            .chain(self.slots.keys().map(|(service, _)| service))
-            .cloned()
-            .collect();
+        let names: BTreeSet<String> =
+            self.revision.stack.services.keys().chain(self.slots.keys().map(|(service, _)| service)).cloned().collect();
         for service in names {
             self.reconcile_service(&service);
         }
@@ -34,18 +28,10 @@ impl Node {
     /// nothing more.
     fn reconcile_service(&mut self, name: &str) {
         let service = self.revision.stack.services.get(name);
-        let launch = service
-            .and_then(|service| Launch::new(service, &self.revision.dir))
-            .map(Arc::new);
+        let launch = service.and_then(|service| Launch::new(service, &self.revision.dir)).map(Arc::new);
         let desired = match (&launch, service) {
-            (Some(launch), Some(service)) => Desired {
-                replicas: service.replicas.0,
-                digest: launch.digest.clone(),
-            },
-            _ => Desired {
-                replicas: 0,
-                digest: String::new(),
-            },
+            (Some(launch), Some(service)) => Desired { replicas: service.replicas.0, digest: launch.digest.clone() },
+            _ => Desired { replicas: 0, digest: String::new() },
         };
         for _ in 0..MOST_ROUNDS {
             let plan = rollout::plan(&desired, &self.observe(name));
@@ -61,9 +47,7 @@ impl Node {
     }
 
     fn observe(&self, service: &str) -> Vec<Observed> {
-        let of_service = self
-            .slots
-            .range((service.to_owned(), 0)..=(service.to_owned(), u32::MAX));
+        let of_service = self.slots.range((service.to_owned(), 0)..=(service.to_owned(), u32::MAX));
         of_service.map(|(_, slot)| slot.observed()).collect()
     }
 
@@ -84,9 +68,5 @@ impl Node {
 }
 
 fn join(reasons: &[Reason]) -> String {
-    reasons
-        .iter()
-        .map(|reason| reason.text.as_str())
-        .collect::<Vec<_>>()
-        .join("; ")
+    reasons.iter().map(|reason| reason.text.as_str()).collect::<Vec<_>>().join("; ")
 }

@@ -57,9 +57,7 @@ impl Node {
                 parse_key(&process.key).map(|(service, number, generation)| ((service.to_owned(), number), generation));
             let ours = place.and_then(|(place, generation)| {
                 let record = records.get(&place)?;
-                (record.active && record.generation == generation)
-                    .then(|| records.remove(&place))
-                    .flatten()
+                (record.active && record.generation == generation).then(|| records.remove(&place)).flatten()
             });
             match ours {
                 Some(record) => self.adopt(record, process),
@@ -78,10 +76,7 @@ impl Node {
                 memory.generation = memory.generation.max(self.generation_of_strays(&place));
                 let supervisor = Supervisor::new(memory, self.clock.now());
                 self.insert_slot(record, launch, supervisor);
-            } else if let Err(error) = self.dir.save_record(&Record {
-                active: false,
-                ..record
-            }) {
+            } else if let Err(error) = self.dir.save_record(&Record { active: false, ..record }) {
                 self.record_failed(&error);
             }
         }
@@ -107,10 +102,7 @@ impl Node {
                 Level::Info,
                 &name,
                 "adopted",
-                format!(
-                    "its process {} went on while the node process was started again",
-                    process.pid
-                ),
+                format!("its process {} went on while the node process was started again", process.pid),
                 Vec::new(),
             ),
         }
@@ -140,38 +132,27 @@ impl Node {
     /// What a recorded instance was started from: the revision in force if it is the same, else a former one.
     fn launch_of(&self, record: &Record) -> Option<Arc<Launch>> {
         let from = |stack: &Stack, dir: &std::path::Path| {
-            stack
-                .services
-                .get(&record.service)
-                .and_then(|service| Launch::new(service, dir))
+            stack.services.get(&record.service).and_then(|service| Launch::new(service, dir))
         };
         let current = from(&self.revision.stack, &self.revision.dir);
         if current.as_ref().is_some_and(|launch| launch.digest == record.digest) {
             return current.map(Arc::new);
         }
         let former = self.dir.revision(record.revision);
-        former
-            .and_then(|former| from(&former.stack, &former.dir))
-            .or(current)
-            .map(|launch| {
-                // Whatever it is made of now, it is what the record says as far as a rollout is concerned.
-                Arc::new(launch.known_as(&record.digest))
-            })
+        former.and_then(|former| from(&former.stack, &former.dir)).or(current).map(|launch| {
+            // Whatever it is made of now, it is what the record says as far as a rollout is concerned.
+            Arc::new(launch.known_as(&record.digest))
+        })
     }
 
     fn refuse_process(&mut self, process: Process) {
         if process.exit.is_some() {
             return self.give(&Order::Forget { key: process.key });
         }
-        let message = format!(
-            "process {} (`{}`) is not known and was killed",
-            process.pid, process.key
-        );
+        let message = format!("process {} (`{}`) is not known and was killed", process.pid, process.key);
         let reasons = vec![Reason::seen("no record says what it was started from")];
         self.note(Level::Warning, "node", "stray", message, reasons);
-        self.give(&Order::Kill {
-            key: process.key.clone(),
-        });
+        self.give(&Order::Kill { key: process.key.clone() });
         self.strays.insert(process.key);
     }
 
@@ -203,11 +184,7 @@ pub(super) fn check_users(stack: &Stack) -> Result<(), NodeError> {
 /// Whether sockets at these addresses are what the stack asks for; port 0 asks for any port.
 fn serves(wanted: SocketAddr, bound: &[SocketAddr]) -> bool {
     let Some(first) = bound.first() else { return false };
-    let port = if wanted.port() == 0 {
-        first.port()
-    } else {
-        wanted.port()
-    };
+    let port = if wanted.port() == 0 { first.port() } else { wanted.port() };
     bound.iter().all(|bound| *bound == SocketAddr::new(wanted.ip(), port))
 }
 

@@ -31,13 +31,7 @@ impl Node {
     pub(super) fn terminate(&mut self) {
         if let Some(shutdown) = self.shutdown {
             if !shutdown.killed {
-                self.note(
-                    Level::Warning,
-                    "stack",
-                    "killing",
-                    "told to end again: what is left is killed",
-                    Vec::new(),
-                );
+                self.note(Level::Warning, "stack", "killing", "told to end again: what is left is killed", Vec::new());
                 self.kill_all();
             }
             return;
@@ -49,20 +43,9 @@ impl Node {
         let until = self.clock.now() + longest.max().unwrap_or_default() + SPARE;
         self.shutdown = Some(Shutdown { until, killed: false });
         let message = format!("stopping: {} instances are drained and stopped", self.slots.len());
-        self.note(
-            Level::Info,
-            "stack",
-            "stopping",
-            message,
-            vec![Reason::seen("keel was told to end")],
-        );
+        self.note(Level::Info, "stack", "stopping", message, vec![Reason::seen("keel was told to end")]);
         for place in self.slots.keys().cloned().collect::<Vec<_>>() {
-            self.feed(
-                &place,
-                Event::Retire {
-                    reason: "keel was told to end".to_owned(),
-                },
-            );
+            self.feed(&place, Event::Retire { reason: "keel was told to end".to_owned() });
         }
     }
 
@@ -81,10 +64,7 @@ impl Node {
             return None;
         }
         if shutdown.killed {
-            let message = format!(
-                "{} instances did not end in time; the guard kills them",
-                self.slots.len()
-            );
+            let message = format!("{} instances did not end in time; the guard kills them", self.slots.len());
             self.note(Level::Error, "stack", "stopped", message, Vec::new());
             return Some(1);
         }
@@ -96,9 +76,6 @@ impl Node {
         for key in self.slots.values().map(super::slot::Slot::key).collect::<Vec<_>>() {
             self.give(&Order::Kill { key });
         }
-        self.shutdown = Some(Shutdown {
-            until: self.clock.now() + SPARE,
-            killed: true,
-        });
+        self.shutdown = Some(Shutdown { until: self.clock.now() + SPARE, killed: true });
     }
 }

@@ -50,10 +50,7 @@ impl Slot {
     }
 
     pub(super) fn id(&self) -> InstanceId {
-        InstanceId {
-            name: self.name(),
-            generation: self.supervisor.memory().generation,
-        }
+        InstanceId { name: self.name(), generation: self.supervisor.memory().generation }
     }
 
     /// The guard's name for its process.
@@ -79,11 +76,7 @@ impl Slot {
             Phase::Draining | Phase::Stopping => State::Leaving,
             Phase::GaveUp => State::GaveUp,
         };
-        rollout::Observed {
-            number: self.number,
-            digest: self.launch.digest.clone(),
-            state,
-        }
+        rollout::Observed { number: self.number, digest: self.launch.digest.clone(), state }
     }
 
     /// What a successor of this process must know.

@@ -70,11 +70,7 @@ pub(super) async fn run_on(
     if let Err(error) = node.open_api(super::Commands::new(commands_in)).await {
         return Err(fail(error, &orders, first_start).await);
     }
-    let mut inputs = Inputs {
-        notices,
-        edge,
-        commands,
-    };
+    let mut inputs = Inputs { notices, edge, commands };
     for received in later {
         node.notice(received);
     }
@@ -98,9 +94,7 @@ async fn fail(error: NodeError, orders: &Orders, end_everything: bool) -> NodeEr
 }
 
 async fn finish(orders: &Orders, code: u8) {
-    orders
-        .give(&Order::Finish { code })
-        .expect("a short order fits into a packet");
+    orders.give(&Order::Finish { code }).expect("a short order fits into a packet");
     orders.flush().await;
 }
 
@@ -118,10 +112,7 @@ fn guard_channel() -> std::io::Result<OwnedFd> {
 }
 
 fn ignore_terminal() -> Vec<Signal> {
-    [SignalKind::interrupt(), SignalKind::hangup()]
-        .into_iter()
-        .filter_map(|kind| signal(kind).ok())
-        .collect()
+    [SignalKind::interrupt(), SignalKind::hangup()].into_iter().filter_map(|kind| signal(kind).ok()).collect()
 }
 
 impl Node {
@@ -143,9 +134,7 @@ impl Node {
         let snapshot_file = Writer::start(dir.path("snapshot"));
         let snapshot_file = snapshot_file.map_err(system("the snapshot's thread cannot be started"))?;
         let held = inventory.held.remove("snapshot").and_then(super::publish::read_held);
-        let threads = held
-            .as_ref()
-            .map_or_else(|| wanted_threads(&revision.stack), |held| held.threads);
+        let threads = held.as_ref().map_or_else(|| wanted_threads(&revision.stack), |held| held.threads);
         let former = held.or_else(|| dir.snapshot());
         let mut node = Self {
             clock: Clock::new(),
@@ -161,11 +150,7 @@ impl Node {
             rollouts: std::collections::BTreeMap::new(),
             edge: Edge::new(edge_in),
             traffic: Traffic::new(dir.totals().unwrap_or_default()),
-            snapshot: Arc::new(placeholder(
-                &revision,
-                threads,
-                former.map_or(0, |snapshot| snapshot.version),
-            )),
+            snapshot: Arc::new(placeholder(&revision, threads, former.map_or(0, |snapshot| snapshot.version))),
             problems: std::collections::BTreeMap::new(),
             shutdown: None,
             config,
@@ -175,8 +160,7 @@ impl Node {
         check_users(&node.revision.stack)?;
         node.adopt_listeners(inventory.held)?;
         if is_new && let Err(error) = node.dir.save_revision(&node.revision, wall_now().as_millis()) {
-            node.problems
-                .insert("revision", format!("the revision cannot be kept on disk: {error}"));
+            node.problems.insert("revision", format!("the revision cannot be kept on disk: {error}"));
         }
         node.say_hello(is_new);
         node.adopt_processes(inventory.processes);
@@ -186,19 +170,9 @@ impl Node {
     fn say_hello(&self, is_new: bool) {
         let number = self.revision.number;
         if self.hello.node_starts == 0 {
-            let what = if is_new {
-                "a new revision"
-            } else {
-                "the revision in force, unchanged"
-            };
-            let reasons = vec![Reason::seen(format!(
-                "{} is {what}, number {number}",
-                self.revision.file
-            ))];
-            let message = format!(
-                "stack `{}` started with revision {number}",
-                self.revision.stack.stack.name
-            );
+            let what = if is_new { "a new revision" } else { "the revision in force, unchanged" };
+            let reasons = vec![Reason::seen(format!("{} is {what}, number {number}", self.revision.file))];
+            let message = format!("stack `{}` started with revision {number}", self.revision.stack.stack.name);
             self.note(Level::Info, "stack", "started", message, reasons);
         } else {
             let message = format!("the node process was started again (number {})", self.hello.node_starts);
@@ -221,15 +195,8 @@ impl Node {
                 std::io::ErrorKind::AddrInUse => "another process listens there; set `console.bind`".to_owned(),
                 _ => error.to_string(),
             };
-            self.problems
-                .insert("metrics", format!("metrics are not served at {address}: {why}"));
-            self.note(
-                Level::Warning,
-                "node",
-                "metrics",
-                format!("metrics are not served at {address}: {why}"),
-                vec![],
-            );
+            self.problems.insert("metrics", format!("metrics are not served at {address}: {why}"));
+            self.note(Level::Warning, "node", "metrics", format!("metrics are not served at {address}: {why}"), vec![]);
         }
         Ok(())
     }
@@ -249,16 +216,7 @@ fn choose_revision(source: &StackSource, dir: &StateDir, first_start: bool) -> R
         return Ok((current, false));
     }
     let number = dir.current_revision()?.map_or(1, |current| current.number + 1);
-    Ok((
-        Revision {
-            number,
-            text,
-            file,
-            dir: folder,
-            stack,
-        },
-        true,
-    ))
+    Ok((Revision { number, text, file, dir: folder, stack }, true))
 }
 
 /// Text, name and folder of a stack.
@@ -267,10 +225,7 @@ pub(super) fn read_source(source: &StackSource) -> Result<(String, String, PathB
         StackSource::Text { text, label, dir } => Ok((text.clone(), label.clone(), dir.clone())),
         StackSource::File(path) => {
             let read = fs::read_to_string(path);
-            let text = read.map_err(|source| NodeError::ReadStack {
-                path: path.clone(),
-                source,
-            })?;
+            let text = read.map_err(|source| NodeError::ReadStack { path: path.clone(), source })?;
             let absolute = std::path::absolute(path).unwrap_or_else(|_| path.clone());
             let folder = absolute.parent().unwrap_or_else(|| Path::new("/")).to_owned();
             Ok((text, path.display().to_string(), folder))
@@ -284,10 +239,7 @@ pub(super) fn wanted_threads(stack: &stack::Stack) -> u16 {
 }
 
 pub(super) fn log_limits(stack: &stack::Stack) -> logs::Limits {
-    logs::Limits {
-        size_bytes: stack.logs.size.as_bytes().max(1024),
-        files: stack.logs.files.max(1),
-    }
+    logs::Limits { size_bytes: stack.logs.size.as_bytes().max(1024), files: stack.logs.files.max(1) }
 }
 
 /// Stands for "nothing published yet by this process", with the version that the next one must exceed.

@@ -32,14 +32,8 @@ impl Node {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             revision: self.revision.number,
             since: self.hello.since,
-            guard: ProcessStatus {
-                pid: self.hello.guard_pid,
-                restarts: 0,
-            },
-            node: ProcessStatus {
-                pid: std::process::id(),
-                restarts: self.hello.node_starts,
-            },
+            guard: ProcessStatus { pid: self.hello.guard_pid, restarts: 0 },
+            node: ProcessStatus { pid: std::process::id(), restarts: self.hello.node_starts },
             edge: self.edge.pid.map(|pid| EdgeStatus {
                 pid,
                 restarts: self.edge.starts,
@@ -50,10 +44,7 @@ impl Node {
             listeners: self
                 .listeners
                 .iter()
-                .map(|(name, address)| ListenerStatus {
-                    name: name.clone(),
-                    address: address.to_string(),
-                })
+                .map(|(name, address)| ListenerStatus { name: name.clone(), address: address.to_string() })
                 .collect(),
             problems: self.problems_of(stack, &services),
             services,
@@ -63,26 +54,15 @@ impl Node {
     fn service_status(&self, name: &str, service: &Service, sums: Option<&Sums>) -> ServiceStatus {
         let sums = sums.cloned().unwrap_or_default();
         let rates = self.traffic.rates(name, self.clock.now());
-        let fixed = service
-            .fixed()
-            .iter()
-            .map(|fixed| self.fixed_status(&fixed_id(name, &fixed.address), &fixed.address));
+        let fixed =
+            service.fixed().iter().map(|fixed| self.fixed_status(&fixed_id(name, &fixed.address), &fixed.address));
         let run = self.slots_of(name).map(|slot| self.slot_status(slot));
         let instances: Vec<InstanceStatus> = fixed.chain(run).collect();
         let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
         ServiceStatus {
             name: name.to_owned(),
-            replicas: if service.run.is_some() {
-                service.replicas.0
-            } else {
-                count(service.fixed().len())
-            },
-            healthy: count(
-                instances
-                    .iter()
-                    .filter(|instance| instance.health == Health::Healthy)
-                    .count(),
-            ),
+            replicas: if service.run.is_some() { service.replicas.0 } else { count(service.fixed().len()) },
+            healthy: count(instances.iter().filter(|instance| instance.health == Health::Healthy).count()),
             requests_per_s: rates.requests_per_s,
             requests: sums.requests(),
             errors: sums.errors(),
@@ -95,9 +75,7 @@ impl Node {
     }
 
     fn slots_of(&self, service: &str) -> impl Iterator<Item = &Slot> {
-        self.slots
-            .range((service.to_owned(), 0)..=(service.to_owned(), u32::MAX))
-            .map(|(_, slot)| slot)
+        self.slots.range((service.to_owned(), 0)..=(service.to_owned(), u32::MAX)).map(|(_, slot)| slot)
     }
 
     fn slot_status(&self, slot: &Slot) -> InstanceStatus {
@@ -115,11 +93,7 @@ impl Node {
             since: slot.started,
             restarts: memory.restarts,
             last_exit: slot.last_exit.clone(),
-            last_output: if failing {
-                self.logs.last(&slot.name(), LAST_LINES)
-            } else {
-                Vec::new()
-            },
+            last_output: if failing { self.logs.last(&slot.name(), LAST_LINES) } else { Vec::new() },
             in_flight: slot.verdict.in_flight,
         }
     }
@@ -160,15 +134,11 @@ impl Node {
         }
         let dropped = self.journal.dropped();
         if dropped > 0 {
-            problems.push(format!(
-                "{dropped} journal entries were dropped: the disk is slow, full or read-only"
-            ));
+            problems.push(format!("{dropped} journal entries were dropped: the disk is slow, full or read-only"));
         }
         let lines = self.logs.dropped();
         if lines > 0 {
-            problems.push(format!(
-                "{lines} lines of output were dropped: the disk is slow, full or read-only"
-            ));
+            problems.push(format!("{lines} lines of output were dropped: the disk is slow, full or read-only"));
         }
         problems.extend(self.journal.problem().map(str::to_owned));
         let snapshot_file = self.snapshot_file.failure();
@@ -179,29 +149,16 @@ impl Node {
 
     fn problems_of_service(&self, service: &ServiceStatus) -> Vec<String> {
         let mut problems = Vec::new();
-        for instance in service
-            .instances
-            .iter()
-            .filter(|instance| instance.phase == Some(Phase::GaveUp))
-        {
+        for instance in service.instances.iter().filter(|instance| instance.phase == Some(Phase::GaveUp)) {
             let how = instance.last_exit.as_deref().unwrap_or("it never started");
-            problems.push(format!(
-                "{} gave up ({how}): `keel why {}`",
-                instance.name, instance.name
-            ));
+            problems.push(format!("{} gave up ({how}): `keel why {}`", instance.name, instance.name));
         }
-        let starting = service
-            .instances
-            .iter()
-            .any(|instance| instance.phase == Some(Phase::Starting));
+        let starting = service.instances.iter().any(|instance| instance.phase == Some(Phase::Starting));
         let unheard = |instance: &InstanceStatus| instance.phase.is_none() && instance.health == Health::Unknown;
         let just_begun =
             self.edge.applied == 0 || starting && service.requests == 0 || service.instances.iter().all(unheard);
         if service.replicas > 0 && service.healthy == 0 && !just_begun && self.shutdown.is_none() {
-            problems.push(format!(
-                "{}: no instance is healthy, so requests are held",
-                service.name
-            ));
+            problems.push(format!("{}: no instance is healthy, so requests are held", service.name));
         }
         problems
     }
@@ -212,10 +169,7 @@ impl Node {
         let newest = self.traffic.newest();
         let counters: Vec<&InstanceCounters> = newest.services.iter().flat_map(|service| &service.instances).collect();
         let sample = |service: &ServiceStatus, instance: &InstanceStatus| {
-            let id = InstanceId {
-                name: instance.name.clone(),
-                generation: instance.generation,
-            };
+            let id = InstanceId { name: instance.name.clone(), generation: instance.generation };
             let counted = counters.iter().find(|counted| counted.id == id);
             InstanceSample {
                 service: service.name.clone(),
@@ -230,11 +184,7 @@ impl Node {
         Scrape {
             totals: self.traffic.totals(),
             connections: newest.connections,
-            holding: newest
-                .services
-                .iter()
-                .map(|service| (service.name.clone(), service.holding))
-                .collect(),
+            holding: newest.services.iter().map(|service| (service.name.clone(), service.holding)).collect(),
             instances: status
                 .services
                 .iter()

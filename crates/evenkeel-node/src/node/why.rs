@@ -26,9 +26,7 @@ impl Node {
                     return Some(self.service_sentence(service));
                 }
                 let instances = || status.services.iter().flat_map(|service| &service.instances);
-                instances()
-                    .find(|instance| instance.name == subject)
-                    .map(instance_sentence)
+                instances().find(|instance| instance.name == subject).map(instance_sentence)
             }
         }
     }
@@ -37,29 +35,14 @@ impl Node {
         let healthy: u32 = status.services.iter().map(|service| service.healthy).sum();
         let wanted: u32 = status.services.iter().map(|service| service.replicas).sum();
         let (name, revision) = (&status.stack, status.revision);
-        let stopping = if self.shutdown.is_some() {
-            " and is being stopped"
-        } else {
-            ""
-        };
+        let stopping = if self.shutdown.is_some() { " and is being stopped" } else { "" };
         format!("stack `{name}` runs revision {revision}{stopping}: {healthy} of {wanted} instances are healthy")
     }
 
     fn service_sentence(&self, service: &ServiceStatus) -> String {
-        let ServiceStatus {
-            name,
-            healthy,
-            replicas,
-            ..
-        } = service;
-        let rollout = self
-            .rollouts
-            .get(name)
-            .map(|waiting| format!("; a rollout is under way: {waiting}"));
-        format!(
-            "{name} has {healthy} healthy of {replicas} wanted instances{}",
-            rollout.unwrap_or_default()
-        )
+        let ServiceStatus { name, healthy, replicas, .. } = service;
+        let rollout = self.rollouts.get(name).map(|waiting| format!("; a rollout is under way: {waiting}"));
+        format!("{name} has {healthy} healthy of {replicas} wanted instances{}", rollout.unwrap_or_default())
     }
 }
 
@@ -77,21 +60,12 @@ fn edge_sentence(status: &Status) -> String {
 }
 
 fn instance_sentence(instance: &InstanceStatus) -> String {
-    let InstanceStatus {
-        name, health, reason, ..
-    } = instance;
-    let because = if reason.is_empty() {
-        String::new()
-    } else {
-        format!(" ({reason})")
-    };
+    let InstanceStatus { name, health, reason, .. } = instance;
+    let because = if reason.is_empty() { String::new() } else { format!(" ({reason})") };
     let Some(phase) = instance.phase else {
         return format!("{name} is {health}{because}");
     };
-    let last = instance
-        .last_exit
-        .as_ref()
-        .map(|exit| format!("; its last process ended with {exit}"));
+    let last = instance.last_exit.as_ref().map(|exit| format!("; its last process ended with {exit}"));
     let last = last.unwrap_or_default();
     match phase {
         Phase::Waiting => format!("{name} waits to be started{last}"),

@@ -92,10 +92,7 @@ impl StateDir {
 
     /// Keeps totals.
     pub(crate) fn save_totals(&self, totals: &impl serde::Serialize) -> io::Result<()> {
-        replace(
-            &self.path("node.json"),
-            &serde_json::to_vec(totals).map_err(io::Error::other)?,
-        )
+        replace(&self.path("node.json"), &serde_json::to_vec(totals).map_err(io::Error::other)?)
     }
 
     /// The snapshot of a former life.
@@ -119,13 +116,7 @@ fn make_private(path: &Path) -> io::Result<()> {
 
 fn check_version(root: &Path) -> Result<(), NodeError> {
     let path = root.join("VERSION");
-    let refuse = |why: String, fix| {
-        Err(NodeError::State {
-            path: root.to_owned(),
-            why,
-            fix,
-        })
-    };
+    let refuse = |why: String, fix| Err(NodeError::State { path: root.to_owned(), why, fix });
     let text = match fs::read_to_string(&path) {
         Ok(text) => text,
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
@@ -154,10 +145,7 @@ fn check_version(root: &Path) -> Result<(), NodeError> {
             "Use that newer version again, or give another directory with --state-dir.",
         ),
         Ok(_) | Err(_) => refuse(
-            format!(
-                "its VERSION is damaged: {:?}",
-                text.chars().take(40).collect::<String>()
-            ),
+            format!("its VERSION is damaged: {:?}", text.chars().take(40).collect::<String>()),
             "Move it away, or give another one with --state-dir; what it holds beside `logs` and `journal.db` is made \
              anew from the stack file.",
         ),

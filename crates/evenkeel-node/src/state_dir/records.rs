@@ -111,11 +111,7 @@ mod tests {
             last_exit: Some("exit code 1".to_owned()),
         };
         dir.save_record(&record).unwrap();
-        let longer = Record {
-            gave_up: true,
-            leaving: Some("a reason".to_owned()),
-            ..record.clone()
-        };
+        let longer = Record { gave_up: true, leaving: Some("a reason".to_owned()), ..record.clone() };
         overwrite(&dir.record_path("shop", 2), &serde_json::to_vec(&longer).unwrap()).unwrap();
         assert_eq!(dir.record("shop", 2), Some(longer));
         overwrite(&dir.record_path("shop", 2), &serde_json::to_vec(&record).unwrap()).unwrap();

@@ -39,12 +39,7 @@ impl StateDir {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(source) => {
                 let (what, fix) = ("the revision in force cannot be read", "Check owner, mode and disk.");
-                return Err(NodeError::StateDir {
-                    what,
-                    path,
-                    source,
-                    fix,
-                });
+                return Err(NodeError::StateDir { what, path, source, fix });
             }
         };
         let revision = text.trim().parse().ok().and_then(|number| self.revision(number));
@@ -60,23 +55,13 @@ impl StateDir {
         let text = fs::read_to_string(self.path("revisions").join(format!("{number}.toml"))).ok()?;
         let origin: Origin = Self::read_json(&self.path("revisions").join(format!("{number}.json")))?;
         let stack = stack::parse(&text, &origin.file).ok()?;
-        Some(Revision {
-            number,
-            text,
-            file: origin.file,
-            dir: origin.dir,
-            stack,
-        })
+        Some(Revision { number, text, file: origin.file, dir: origin.dir, stack })
     }
 
     /// Keeps a revision and puts it in force.
     pub(crate) fn save_revision(&self, revision: &Revision, applied_ms: u64) -> io::Result<()> {
         let folder = self.path("revisions");
-        let origin = Origin {
-            file: revision.file.clone(),
-            dir: revision.dir.clone(),
-            applied_ms,
-        };
+        let origin = Origin { file: revision.file.clone(), dir: revision.dir.clone(), applied_ms };
         let number = revision.number;
         replace(&folder.join(format!("{number}.toml")), revision.text.as_bytes())?;
         let origin = serde_json::to_vec(&origin).map_err(io::Error::other)?;
@@ -99,13 +84,7 @@ mod tests {
         for number in 1..=2 {
             let text = format!("{TEXT}replicas = {number}\n");
             let stack = stack::parse(&text, "keel.toml").unwrap();
-            let revision = Revision {
-                number,
-                text,
-                file: "keel.toml".to_owned(),
-                dir: "/srv".into(),
-                stack,
-            };
+            let revision = Revision { number, text, file: "keel.toml".to_owned(), dir: "/srv".into(), stack };
             dir.save_revision(&revision, 5).unwrap();
         }
         let current = dir.current_revision().unwrap().unwrap();

@@ -27,9 +27,7 @@ impl Writer {
     pub(crate) fn start(path: PathBuf) -> std::io::Result<Self> {
         let shared = Arc::new((Mutex::new(Slot::default()), Condvar::new()));
         let theirs = Arc::clone(&shared);
-        thread::Builder::new()
-            .name("keel-snapshot".to_owned())
-            .spawn(move || write_newest(&path, &theirs))?;
+        thread::Builder::new().name("keel-snapshot".to_owned()).spawn(move || write_newest(&path, &theirs))?;
         Ok(Self { shared })
     }
 
@@ -42,12 +40,7 @@ impl Writer {
 
     /// Why the last attempt failed, if it did.
     pub(crate) fn failure(&self) -> Option<String> {
-        self.shared
-            .0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .failure
-            .clone()
+        self.shared.0.lock().unwrap_or_else(PoisonError::into_inner).failure.clone()
     }
 }
 

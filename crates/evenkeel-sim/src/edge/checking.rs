@@ -123,9 +123,7 @@ impl Edge {
         } else if before == Some(false) {
             ctx.seen("liveness: passing again");
         }
-        ctx.line("liveness", key, u64::from(passing), || {
-            format!("process {key}: passing {passing}")
-        });
+        ctx.line("liveness", key, u64::from(passing), || format!("process {key}: passing {passing}"));
         tell_liveness(key, passing, ctx);
     }
 

@@ -23,12 +23,7 @@ pub(super) struct Chooser {
 
 impl Chooser {
     pub(super) fn new(balance: Balance) -> Self {
-        Self {
-            balance,
-            in_turn: RoundRobin::default(),
-            by_weight: WeightedRoundRobin::default(),
-            start: 0,
-        }
+        Self { balance, in_turn: RoundRobin::default(), by_weight: WeightedRoundRobin::default(), start: 0 }
     }
 
     /// The place of the candidate for this request.

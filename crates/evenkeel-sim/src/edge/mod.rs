@@ -145,9 +145,7 @@ impl Edge {
     /// Serves another snapshot: what is known of instances that stay is kept.
     fn apply(&mut self, snapshot: Rc<Snapshot>, fleet: &Fleet, ctx: &mut Context) {
         ctx.seen("edge: snapshot applied");
-        ctx.line("apply", snapshot.version, 0, || {
-            format!("the edge applies snapshot {}", snapshot.version)
-        });
+        ctx.line("apply", snapshot.version, 0, || format!("the edge applies snapshot {}", snapshot.version));
         let service = &snapshot.services[0];
         let mut stay = BTreeMap::new();
         for instance in &service.instances {
@@ -160,13 +158,7 @@ impl Edge {
                 ctx.edge_after(delay, EdgeEvent::ProbeDue(key, Which::Liveness));
                 Target::new(key, instance, service.check.as_ref())
             });
-            stay.insert(
-                key,
-                Target {
-                    duty: instance.duty,
-                    ..target
-                },
-            );
+            stay.insert(key, Target { duty: instance.duty, ..target });
         }
         for key in std::mem::replace(&mut self.targets, stay).into_keys() {
             ctx.seen("edge: instance removed");

@@ -49,9 +49,7 @@ pub(super) fn ended(request: u64, failed: Option<Failure>, ctx: &mut Context) {
             Failure::TimedOut => "request: failed, timed out",
             Failure::EdgeEnded => "request: failed, edge ended",
         });
-        ctx.line("failed", request, failure as u64, || {
-            format!("request {request}: {failure:?}")
-        });
+        ctx.line("failed", request, failure as u64, || format!("request {request}: {failure:?}"));
     }
     ctx.fact(Fact::Ended { request, failed });
 }
@@ -60,12 +58,7 @@ impl Edge {
     /// A client's request came.
     pub(super) fn request(&mut self, request: u64, method: &str, fleet: &mut Fleet, ctx: &mut Context) {
         self.budget.on(retry::Event::Requests(1), &self.service.retry, ctx.now);
-        let made = Request {
-            idempotent: is_idempotent(method.as_bytes()),
-            tries: 0,
-            tried: Vec::new(),
-            held: None,
-        };
+        let made = Request { idempotent: is_idempotent(method.as_bytes()), tries: 0, tried: Vec::new(), held: None };
         self.requests.insert(request, made);
         self.dispatch(request, fleet, ctx);
     }
@@ -89,11 +82,7 @@ impl Edge {
         match end {
             TryEnd::Answered(status) => {
                 self.requests.remove(&request);
-                ctx.seen(if status < 500 {
-                    "request: answered"
-                } else {
-                    "request: answered with an error status"
-                });
+                ctx.seen(if status < 500 { "request: answered" } else { "request: answered with an error status" });
                 ended(request, None, ctx);
             }
             TryEnd::Refused => self.repeat(request, Sent::Nothing, fleet, ctx),
@@ -105,12 +94,7 @@ impl Edge {
     /// What is in flight at a silent instance and may be sent again goes elsewhere.
     pub(super) fn move_requests_off(&mut self, key: Key, fleet: &mut Fleet, ctx: &mut Context) {
         let there = |(_, attempt): &(&u64, &Attempt)| attempt.key == key;
-        let affected: Vec<(u64, u64)> = self
-            .attempts
-            .iter()
-            .filter(there)
-            .map(|(at, a)| (*at, a.request))
-            .collect();
+        let affected: Vec<(u64, u64)> = self.attempts.iter().filter(there).map(|(at, a)| (*at, a.request)).collect();
         for (attempt, request) in affected {
             if self.allowed(request, Sent::Something, ctx).is_err() {
                 ctx.seen("request: kept at a silent instance");
@@ -192,11 +176,7 @@ impl Edge {
         }
         if !may_repeat(attempt, &self.service.retry) {
             let by_tries = may_repeat(retry::Attempt { tries: 0, ..attempt }, &self.service.retry);
-            return Err(if by_tries {
-                Failure::TriesUsedUp
-            } else {
-                Failure::NotRepeatable
-            });
+            return Err(if by_tries { Failure::TriesUsedUp } else { Failure::NotRepeatable });
         }
         match self.budget.on(retry::Event::Retry, &self.service.retry, ctx.now) {
             Answer::Granted => Ok(()),
@@ -212,10 +192,7 @@ impl Edge {
         let attempt = self.name();
         let sent = ctx.now;
         self.attempts.insert(attempt, Attempt { request, key, sent });
-        let known = self
-            .requests
-            .get_mut(&request)
-            .expect("only requests that are not over are sent");
+        let known = self.requests.get_mut(&request).expect("only requests that are not over are sent");
         known.tries = known.tries.saturating_add(1);
         known.tried.push(key);
         let idempotent = known.idempotent;
@@ -227,12 +204,7 @@ impl Edge {
         target.told_drained = false;
         let (verdict, duty) = (target.verdict().0, target.duty);
         ctx.line("send", request, key, || format!("request {request} to {}", target.id));
-        ctx.fact(Fact::Sent {
-            request,
-            key,
-            verdict,
-            duty,
-        });
+        ctx.fact(Fact::Sent { request, key, verdict, duty });
         fleet.get_mut(key).receive(attempt, request, idempotent, ctx);
     }
 
@@ -265,9 +237,7 @@ impl Edge {
             return self.fail(request, Failure::HoldFull, ctx);
         }
         ctx.seen("request: held");
-        ctx.line("hold", request, 0, || {
-            format!("request {request}: no instance is healthy")
-        });
+        ctx.line("hold", request, 0, || format!("request {request}: no instance is healthy"));
         if let Some(known) = self.requests.get_mut(&request) {
             known.held = Some(ctx.now);
             self.held.push_back(request);

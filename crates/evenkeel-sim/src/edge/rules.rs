@@ -46,9 +46,7 @@ impl Edge {
         }
         target.health = health;
         target.healthy_since = (health == Health::Healthy).then_some(ctx.now);
-        ctx.line("verdict", key, health as u64, || {
-            format!("{} is {health}: {}", target.id, target.reason)
-        });
+        ctx.line("verdict", key, health as u64, || format!("{} is {health}: {}", target.id, target.reason));
         match health {
             Health::Unknown => {}
             Health::Healthy => ctx.seen("health: healthy"),
@@ -76,11 +74,7 @@ impl Edge {
                 }
                 Silence::Answers { key, reason } => {
                     let by_probe = reason.contains("probe");
-                    ctx.seen(if by_probe {
-                        "silence: answers to a probe"
-                    } else {
-                        "silence: answers by sending"
-                    });
+                    ctx.seen(if by_probe { "silence: answers to a probe" } else { "silence: answers by sending" });
                     if let Some(target) = self.targets.get_mut(&key) {
                         target.silent = None;
                     }
@@ -103,15 +97,7 @@ impl Edge {
             let (ok, failed, trailing) = (target.ok, target.failed, target.trailing);
             if ok + failed > 0 {
                 (target.ok, target.failed, target.trailing) = (0, 0, 0);
-                self.ejector.on(
-                    Eject::Traffic {
-                        key,
-                        ok,
-                        failed,
-                        trailing,
-                    },
-                    now,
-                );
+                self.ejector.on(Eject::Traffic { key, ok, failed, trailing }, now);
             }
         }
         if ctx.off(Sabotage::IgnoreMinimum) {
@@ -139,11 +125,7 @@ impl Edge {
                 if early && ctx.off(Sabotage::IgnoreLastOnes) {
                     return;
                 }
-                ctx.seen(if early {
-                    "ejection: returned early"
-                } else {
-                    "ejection: returned after its time"
-                });
+                ctx.seen(if early { "ejection: returned early" } else { "ejection: returned after its time" });
                 ctx.fact(Fact::Returned { key });
                 if let Some(target) = self.targets.get_mut(&key) {
                     target.ejected = None;
@@ -172,9 +154,7 @@ impl super::Target {
             key: self.key,
             healthy: self.health == Health::Healthy,
             in_flight: self.in_flight,
-            quiet_since: (self.in_flight > 0)
-                .then(|| self.last_received.max(Some(self.busy_since)))
-                .flatten(),
+            quiet_since: (self.in_flight > 0).then(|| self.last_received.max(Some(self.busy_since))).flatten(),
             last_received: self.last_received,
         }
     }

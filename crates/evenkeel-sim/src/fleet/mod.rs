@@ -73,13 +73,8 @@ impl Fleet {
             return None;
         }
         let key = self.processes.len() as Key;
-        let id = InstanceId {
-            name: format!("shop/{number}"),
-            generation,
-        };
-        ctx.line("spawn", key, u64::from(number), || {
-            format!("{id} is process {key}, boots {boot:?}")
-        });
+        let id = InstanceId { name: format!("shop/{number}"), generation };
+        ctx.line("spawn", key, u64::from(number), || format!("{id} is process {key}, boots {boot:?}"));
         let mut process = Process::new(key, id, number);
         process.ignores_term = std::mem::take(&mut self.next_ignores_term);
         match boot {
@@ -133,11 +128,7 @@ impl Fleet {
             Timer::Ready => process.ready(ctx),
             Timer::Finish(attempt) => process.finish(attempt, ctx),
             Timer::Exit => {
-                let status = if process.terminated {
-                    ExitStatus::Signal(15)
-                } else {
-                    ExitStatus::Code(1)
-                };
+                let status = if process.terminated { ExitStatus::Signal(15) } else { ExitStatus::Code(1) };
                 self.die(key, status, ctx);
             }
         }
@@ -149,8 +140,7 @@ impl Fleet {
         if !process.is_alive() {
             return;
         }
-        ctx.trace
-            .line(ctx.now, "exit", key, 0, || format!("{} ended: {status}", process.id));
+        ctx.trace.line(ctx.now, "exit", key, 0, || format!("{} ended: {status}", process.id));
         process.state = State::Dead(status);
         process.well_since = None;
         process.frozen = false;

@@ -124,11 +124,7 @@ impl Process {
             ctx.edge_after(Duration::from_micros(200), EdgeEvent::TryEnded { attempt, end });
             return;
         }
-        let work = Work {
-            request,
-            idempotent,
-            end: None,
-        };
+        let work = Work { request, idempotent, end: None };
         self.works.insert(attempt, work);
         if !self.frozen {
             self.execute(attempt, ctx);
@@ -161,10 +157,7 @@ impl Process {
             *due = Moment::ORIGIN + due.since(ctx.now);
         }
         ctx.line("freeze", self.key, 0, || format!("{} is stopped", self.id));
-        ctx.fact(Fact::Frozen {
-            key: self.key,
-            frozen: true,
-        });
+        ctx.fact(Fact::Frozen { key: self.key, frozen: true });
     }
 
     /// Goes on.
@@ -176,19 +169,11 @@ impl Process {
         self.thawed = Some(ctx.now);
         self.pace += 1;
         ctx.line("thaw", self.key, 0, || format!("{} goes on", self.id));
-        ctx.fact(Fact::Frozen {
-            key: self.key,
-            frozen: false,
-        });
+        ctx.fact(Fact::Frozen { key: self.key, frozen: false });
         for (timer, left) in std::mem::take(&mut self.timers) {
             self.arm(timer, left.since(Moment::ORIGIN), ctx);
         }
-        let waiting: Vec<u64> = self
-            .works
-            .iter()
-            .filter(|(_, work)| work.end.is_none())
-            .map(|(at, _)| *at)
-            .collect();
+        let waiting: Vec<u64> = self.works.iter().filter(|(_, work)| work.end.is_none()).map(|(at, _)| *at).collect();
         for attempt in waiting {
             self.execute(attempt, ctx);
         }
@@ -257,15 +242,8 @@ impl Process {
     }
 
     fn execute(&mut self, attempt: u64, ctx: &mut Context) {
-        let work = self
-            .works
-            .get_mut(&attempt)
-            .expect("only what was received is executed");
-        let usual = if ctx.rng.chance(2) {
-            ctx.rng.millis(300, 1_200)
-        } else {
-            ctx.rng.millis(1, 20)
-        };
+        let work = self.works.get_mut(&attempt).expect("only what was received is executed");
+        let usual = if ctx.rng.chance(2) { ctx.rng.millis(300, 1_200) } else { ctx.rng.millis(1, 20) };
         let (end, takes) = match self.mode {
             Mode::Normal => (TryEnd::Answered(200), usual),
             Mode::Slow => (TryEnd::Answered(200), ctx.rng.millis(300, 2_500)),
@@ -274,14 +252,8 @@ impl Process {
         };
         work.end = Some(end);
         let (request, idempotent) = (work.request, work.idempotent);
-        ctx.line("execute", request, self.key, || {
-            format!("request {request} by {}", self.id)
-        });
-        ctx.fact(Fact::Executed {
-            request,
-            idempotent,
-            key: self.key,
-        });
+        ctx.line("execute", request, self.key, || format!("request {request} by {}", self.id));
+        ctx.fact(Fact::Executed { request, idempotent, key: self.key });
         self.arm(Timer::Finish(attempt), takes, ctx);
     }
 

@@ -27,21 +27,14 @@ impl Invariant for Availability {
     }
 
     fn on(&mut self, fact: &Fact, view: &View<'_>) -> Result<(), String> {
-        let Fact::Ended {
-            request,
-            failed: Some(failure),
-        } = *fact
-        else {
+        let Fact::Ended { request, failed: Some(failure) } = *fact else {
             return Ok(());
         };
         let entry = view.ledger.get(request);
         if !entry.idempotent || failure == Failure::EdgeEnded || view.scenario.narrow {
             return Ok(());
         }
-        let could = view
-            .edge
-            .targets()
-            .find(|target| is_untouched(target, entry.arrived, view));
+        let could = view.edge.targets().find(|target| is_untouched(target, entry.arrived, view));
         let Some(could) = could else {
             self.nobody = Some(view.now);
             return Ok(());
@@ -51,9 +44,7 @@ impl Invariant for Availability {
             return Ok(());
         }
         let id = &could.id;
-        Err(format!(
-            "request {request} failed ({failure:?}) although {id} was well all the time"
-        ))
+        Err(format!("request {request} failed ({failure:?}) although {id} was well all the time"))
     }
 }
 

@@ -71,11 +71,7 @@ impl BackOff {
         let policy = &view.scenario.policy;
         let life = self.lives.entry(number).or_default();
         let (ends, waited) = (life.ends, view.now.since(life.ended));
-        let longest = if life.was_ready {
-            policy.max_delay.min(SHORT_DELAY)
-        } else {
-            policy.max_delay
-        };
+        let longest = if life.was_ready { policy.max_delay.min(SHORT_DELAY) } else { policy.max_delay };
         let due = match ends {
             0 | 1 => Duration::ZERO,
             _ => policy.delay.saturating_mul(1 << (ends - 2).min(20)).min(longest),
@@ -83,9 +79,7 @@ impl BackOff {
         life.ready = false;
         life.healthy_since = None;
         if waited < due && self.node_restarted < life.ended {
-            return Err(format!(
-                "shop/{number} was started {waited:?} after end {ends} in a row, not after {due:?}"
-            ));
+            return Err(format!("shop/{number} was started {waited:?} after end {ends} in a row, not after {due:?}"));
         }
         Ok(())
     }

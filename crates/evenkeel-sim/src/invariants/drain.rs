@@ -31,10 +31,7 @@ impl Invariant for Drain {
                 let in_flight = view.edge.in_flight(key);
                 let early = self.until.get(&key).is_none_or(|until| view.now < *until);
                 if process.is_alive() && in_flight > 0 && early {
-                    return Err(format!(
-                        "{} was told to stop with {in_flight} requests in flight",
-                        process.id
-                    ));
+                    return Err(format!("{} was told to stop with {in_flight} requests in flight", process.id));
                 }
             }
             _ => {}

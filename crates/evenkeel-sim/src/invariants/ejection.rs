@@ -17,11 +17,7 @@ impl Invariant for Ejection {
         match *fact {
             Fact::Ejected { key } => {
                 let id = &view.fleet.get(key).id;
-                if !view
-                    .edge
-                    .targets()
-                    .any(|target| target.is_well() && target.ejected.is_none())
-                {
+                if !view.edge.targets().any(|target| target.is_well() && target.ejected.is_none()) {
                     return Err(format!("{id} was ejected although no other instance is healthy"));
                 }
                 let serving = || view.edge.targets().filter(|target| target.duty == Duty::Serve);
@@ -34,13 +30,8 @@ impl Invariant for Ejection {
                 Ok(())
             }
             Fact::Ticked if view.edge.healthy() == 0 => {
-                let out = view
-                    .edge
-                    .targets()
-                    .find(|target| target.is_well() && target.ejected.is_some());
-                out.map_or(Ok(()), |out| {
-                    Err(format!("{} stays ejected although nobody else is healthy", out.id))
-                })
+                let out = view.edge.targets().find(|target| target.is_well() && target.ejected.is_some());
+                out.map_or(Ok(()), |out| Err(format!("{} stays ejected although nobody else is healthy", out.id)))
             }
             _ => Ok(()),
         }

@@ -25,9 +25,7 @@ impl Invariant for GivingUp {
                 let ends = self.fruitless.get(&number).copied().unwrap_or_default();
                 let attempts = view.scenario.policy.attempts;
                 if ends < attempts {
-                    return Err(format!(
-                        "shop/{number} was given up after {ends} fruitless ends of {attempts}"
-                    ));
+                    return Err(format!("shop/{number} was given up after {ends} fruitless ends of {attempts}"));
                 }
             }
             _ => {}

@@ -61,11 +61,7 @@ impl Liveness {
         let awaited = &mut self.awaited;
         self.frozen.retain(|key, _| {
             let process = view.fleet.get(*key);
-            let slot = view
-                .node
-                .slots()
-                .get(&process.number)
-                .filter(|slot| slot.phase() != Phase::GaveUp);
+            let slot = view.node.slots().get(&process.number).filter(|slot| slot.phase() != Phase::GaveUp);
             if !process.is_alive() && slot.is_some_and(|slot| slot.process().is_none_or(|newest| newest == *key)) {
                 awaited.insert(process.number, view.now);
             }

@@ -83,14 +83,8 @@ pub(crate) mod tests {
 
     /// With the rule off, this invariant breaks within a few hundred seeds, and on that seed it holds with the rule.
     pub(crate) fn is_caught(sabotage: Sabotage, invariant: &'static str) {
-        let judged_alone = Options {
-            only: Some(invariant),
-            ..Options::default()
-        };
-        let sabotaged = Options {
-            sabotage: Some(sabotage),
-            ..judged_alone
-        };
+        let judged_alone = Options { only: Some(invariant), ..Options::default() };
+        let sabotaged = Options { sabotage: Some(sabotage), ..judged_alone };
         let caught = (0..300).find(|seed| run(*seed, &sabotaged).violation.is_some());
         let seed = caught.unwrap_or_else(|| panic!("{invariant} does not notice {sabotage:?}"));
         assert_eq!(run(seed, &judged_alone).violation, None, "seed {seed} without sabotage");

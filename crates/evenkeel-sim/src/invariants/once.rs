@@ -16,12 +16,7 @@ impl Invariant for Once {
     }
 
     fn on(&mut self, fact: &Fact, view: &View<'_>) -> Result<(), String> {
-        let Fact::Executed {
-            request,
-            idempotent: false,
-            key,
-        } = *fact
-        else {
+        let Fact::Executed { request, idempotent: false, key } = *fact else {
             return Ok(());
         };
         let Some(before) = self.executed.insert(request, key) else {

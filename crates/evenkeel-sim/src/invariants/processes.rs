@@ -23,19 +23,10 @@ impl Invariant for Processes {
         let (number, generation) = (process.number, process.id.generation);
         let before = self.newest.insert(number, generation);
         if before.is_some_and(|before| generation <= before) {
-            return Err(format!(
-                "{} was started after generation {}",
-                process.id,
-                before.unwrap_or_default()
-            ));
+            return Err(format!("{} was started after generation {}", process.id, before.unwrap_or_default()));
         }
-        let other = view
-            .fleet
-            .alive()
-            .find(|other| other.number == number && other.key != key);
-        other.map_or(Ok(()), |other| {
-            Err(format!("{} was started while {} lives", process.id, other.id))
-        })
+        let other = view.fleet.alive().find(|other| other.number == number && other.key != key);
+        other.map_or(Ok(()), |other| Err(format!("{} was started while {} lives", process.id, other.id)))
     }
 }
 

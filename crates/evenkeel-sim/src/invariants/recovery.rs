@@ -23,10 +23,7 @@ impl Invariant for Recovery {
         for (number, slot) in slots {
             let excused = slot.boot() != Boot::Normal || slot.phase() == Phase::GaveUp;
             if !excused && !serves(slot, view) {
-                let health = slot
-                    .process()
-                    .and_then(|key| view.edge.target(key))
-                    .map(|target| target.health);
+                let health = slot.process().and_then(|key| view.edge.target(key)).map(|target| target.health);
                 let phase = slot.phase();
                 return Err(format!("shop/{number} is {phase} and the edge's verdict is {health:?}"));
             }
@@ -45,9 +42,7 @@ impl Invariant for Recovery {
         }
         let healthy = slots.values().filter(|slot| serves(slot, view)).count();
         if healthy + gave_up < replicas {
-            return Err(format!(
-                "{replicas} are wanted, {healthy} are healthy and {gave_up} gave up"
-            ));
+            return Err(format!("{replicas} are wanted, {healthy} are healthy and {gave_up} gave up"));
         }
         Ok(())
     }

@@ -14,16 +14,9 @@ impl Invariant for Routing {
 
     fn on(&mut self, fact: &Fact, view: &View<'_>) -> Result<(), String> {
         match *fact {
-            Fact::Sent {
-                request,
-                key,
-                verdict,
-                duty,
-            } if verdict != Health::Healthy || duty == Duty::Drain => {
+            Fact::Sent { request, key, verdict, duty } if verdict != Health::Healthy || duty == Duty::Drain => {
                 let id = &view.fleet.get(key).id;
-                Err(format!(
-                    "request {request} was sent to {id}, which is {verdict} and has duty {duty:?}"
-                ))
+                Err(format!("request {request} was sent to {id}, which is {verdict} and has duty {duty:?}"))
             }
             _ => Ok(()),
         }

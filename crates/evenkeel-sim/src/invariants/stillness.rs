@@ -47,11 +47,7 @@ impl Invariant for Stillness {
         match *fact {
             Fact::Frozen { key, frozen: true } => {
                 let (since, others_well, compared) = (view.now, 0, view.now);
-                let spell = Spell {
-                    since,
-                    others_well,
-                    compared,
-                };
+                let spell = Spell { since, others_well, compared };
                 self.frozen.insert(key, spell);
             }
             Fact::Frozen { key, frozen: false } => drop(self.frozen.remove(&key)),
@@ -78,15 +74,8 @@ impl Stillness {
                 spell.begin(target.busy_since);
             }
             let quiet = spell.since;
-            let vouched = self
-                .vouched
-                .get(key)
-                .is_some_and(|at| *at + after * (2 * LONGEST_BACK_OFF) > quiet);
-            let back_off = if vouched {
-                after * LONGEST_BACK_OFF
-            } else {
-                Duration::ZERO
-            };
+            let vouched = self.vouched.get(key).is_some_and(|at| *at + after * (2 * LONGEST_BACK_OFF) > quiet);
+            let back_off = if vouched { after * LONGEST_BACK_OFF } else { Duration::ZERO };
             if view.now < quiet + after + back_off {
                 continue;
             }
@@ -105,10 +94,7 @@ impl Stillness {
             let bound = spell.compared + after * 2 + TICK * 4;
             if view.now > bound {
                 let ms = view.now.since(spell.since).as_millis();
-                return Err(format!(
-                    "{} is frozen, has requests in flight, and is healthy for {ms} ms",
-                    target.id
-                ));
+                return Err(format!("{} is frozen, has requests in flight, and is healthy for {ms} ms", target.id));
             }
         }
         Ok(())

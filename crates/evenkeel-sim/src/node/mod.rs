@@ -98,10 +98,7 @@ impl Slot {
 impl Node {
     /// A node process that has just read its stack.
     pub fn new(service: Service, policy: Policy, replicas: u32) -> Self {
-        let desired = Desired {
-            replicas,
-            digest: "v1".to_owned(),
-        };
+        let desired = Desired { replicas, digest: "v1".to_owned() };
         Self {
             up: true,
             slots: BTreeMap::new(),
@@ -154,10 +151,7 @@ impl Node {
             NodeEvent::Wake => self.wake(fleet, ctx),
             NodeEvent::Exited(key, status) => self.exited(key, status, fleet, ctx),
             NodeEvent::NotStarted(number, generation) => {
-                if self
-                    .slot_of(number, generation)
-                    .is_some_and(|slot| slot.process.is_none())
-                {
+                if self.slot_of(number, generation).is_some_and(|slot| slot.process.is_none()) {
                     ctx.seen("supervise: not started");
                     let reason = "no such file".to_owned();
                     ctx.fact(Fact::EndSeen { number });
@@ -182,13 +176,7 @@ impl Node {
             }
             Change::TryAgain => {
                 let gave_up = |(_, slot): &(&u32, &Slot)| slot.phase() == Phase::GaveUp;
-                for number in self
-                    .slots
-                    .iter()
-                    .filter(gave_up)
-                    .map(|(number, _)| *number)
-                    .collect::<Vec<_>>()
-                {
+                for number in self.slots.iter().filter(gave_up).map(|(number, _)| *number).collect::<Vec<_>>() {
                     let reason = "an operator asked for it".to_owned();
                     ctx.fact(Fact::TriedAgain { number });
                     self.step(number, Event::TryAgain { reason }, fleet, ctx);
@@ -203,13 +191,7 @@ impl Node {
     }
 
     fn adopt(&mut self, number: u32, stored: Stored, fleet: &mut Fleet, ctx: &mut Context) {
-        let Stored {
-            memory,
-            started,
-            digest,
-            boot,
-            process,
-        } = stored;
+        let Stored { memory, started, digest, boot, process } = stored;
         let process = process.filter(|_| !ctx.off(Sabotage::ForgetProcesses));
         let supervisor = match process {
             Some(_) => Supervisor::adopt(memory, started, &self.policy, ctx.now),
@@ -221,12 +203,7 @@ impl Node {
             (_, Phase::Running) => ctx.seen("node: adopted running"),
             _ => ctx.seen("node: adopted starting"),
         }
-        let slot = Slot {
-            supervisor,
-            digest,
-            boot,
-            process,
-        };
+        let slot = Slot { supervisor, digest, boot, process };
         self.slots.insert(number, slot);
         if let Some(key) = process
             && let State::Dead(status) = fleet.get(key).state
@@ -239,12 +216,7 @@ impl Node {
     fn wake(&mut self, fleet: &mut Fleet, ctx: &mut Context) {
         self.armed = None;
         let due = |slot: &Slot| slot.supervisor.deadline(&self.policy).is_some_and(|at| at <= ctx.now);
-        let due: Vec<u32> = self
-            .slots
-            .iter()
-            .filter(|(_, slot)| due(slot))
-            .map(|(number, _)| *number)
-            .collect();
+        let due: Vec<u32> = self.slots.iter().filter(|(_, slot)| due(slot)).map(|(number, _)| *number).collect();
         for number in due {
             self.step(number, Event::Tick, fleet, ctx);
         }
@@ -275,10 +247,7 @@ impl Node {
                 }
                 Event::Health { health, reason }
             }
-            Report::Liveness(passing) => Event::Liveness {
-                passing,
-                reason: "no answer in time".to_owned(),
-            },
+            Report::Liveness(passing) => Event::Liveness { passing, reason: "no answer in time".to_owned() },
             Report::Drained => Event::Drained,
         };
         self.step(number, event, fleet, ctx);

@@ -114,24 +114,15 @@ impl Node {
         if decision.kind == "gave-up" {
             ctx.fact(Fact::GaveUp { number });
         }
-        ctx.line(decision.kind, u64::from(number), 0, || {
-            format!("shop/{number}: {}", decision.message)
-        });
-        ctx.trace
-            .below(|| decision.reasons.iter().map(|reason| reason.text.clone()).collect());
+        ctx.line(decision.kind, u64::from(number), 0, || format!("shop/{number}: {}", decision.message));
+        ctx.trace.below(|| decision.reasons.iter().map(|reason| reason.text.clone()).collect());
     }
 
     fn policy_in_force(&self, ctx: &Context) -> Policy {
         let policy = self.policy.clone();
         match ctx.sabotage {
-            Some(Sabotage::GiveUpEarly) => Policy {
-                attempts: policy.attempts - 1,
-                ..policy
-            },
-            Some(Sabotage::NoBackOff) => Policy {
-                delay: Duration::ZERO,
-                ..policy
-            },
+            Some(Sabotage::GiveUpEarly) => Policy { attempts: policy.attempts - 1, ..policy },
+            Some(Sabotage::NoBackOff) => Policy { delay: Duration::ZERO, ..policy },
             _ => policy,
         }
     }

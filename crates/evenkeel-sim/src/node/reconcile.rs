@@ -35,28 +35,18 @@ impl Node {
 
     /// Takes the steps of one plan; whether there were any.
     fn roll_out(&mut self, fleet: &mut Fleet, ctx: &mut Context) -> bool {
-        let observed: Vec<Observed> = self
-            .slots
-            .iter()
-            .map(|(number, slot)| observe(*number, slot, ctx))
-            .collect();
+        let observed: Vec<Observed> = self.slots.iter().map(|(number, slot)| observe(*number, slot, ctx)).collect();
         let plan = rollout::plan(&self.disk.desired, &observed);
         if let Some(waiting) = &plan.waiting {
             let stopped = waiting.contains("gave up");
-            ctx.seen(if stopped {
-                "rollout: stopped by a broken specification"
-            } else {
-                "rollout: waiting"
-            });
+            ctx.seen(if stopped { "rollout: stopped by a broken specification" } else { "rollout: waiting" });
         }
         let any = !plan.steps.is_empty();
         for step in plan.steps {
             match step {
                 Step::Create { number, reasons } => {
                     ctx.seen("rollout: create");
-                    ctx.line("create", u64::from(number), 0, || {
-                        format!("shop/{number}: {}", outputs::words(&reasons))
-                    });
+                    ctx.line("create", u64::from(number), 0, || format!("shop/{number}: {}", outputs::words(&reasons)));
                     self.create(number, ctx);
                 }
                 Step::Retire { number, reasons } => {
@@ -71,15 +61,8 @@ impl Node {
     }
 
     fn create(&mut self, number: u32, ctx: &Context) {
-        let known = self
-            .disk
-            .generations
-            .get(&number)
-            .filter(|_| !ctx.off(Sabotage::ForgetGenerations));
-        let memory = Memory {
-            generation: known.copied().unwrap_or_default(),
-            ..Memory::default()
-        };
+        let known = self.disk.generations.get(&number).filter(|_| !ctx.off(Sabotage::ForgetGenerations));
+        let memory = Memory { generation: known.copied().unwrap_or_default(), ..Memory::default() };
         let slot = Slot {
             supervisor: Supervisor::new(memory, ctx.now),
             digest: self.disk.desired.digest.clone(),
@@ -92,11 +75,8 @@ impl Node {
 
     /// Sends the edge a snapshot if it would differ from the last one.
     fn publish(&mut self, fleet: &Fleet, ctx: &mut Context) {
-        let duties: Vec<(InstanceId, Duty)> = self
-            .slots
-            .values()
-            .filter_map(|slot| Some((fleet.get(slot.process?).id.clone(), slot.duty())))
-            .collect();
+        let duties: Vec<(InstanceId, Duty)> =
+            self.slots.values().filter_map(|slot| Some((fleet.get(slot.process?).id.clone(), slot.duty()))).collect();
         if self.published.as_ref() == Some(&duties) {
             return;
         }
@@ -108,10 +88,7 @@ impl Node {
             weight: 1,
             duty,
         };
-        let service = Service {
-            instances: duties.into_iter().map(instance).collect(),
-            ..self.service.clone()
-        };
+        let service = Service { instances: duties.into_iter().map(instance).collect(), ..self.service.clone() };
         let snapshot = Snapshot {
             format: FORMAT,
             version: self.disk.version,
@@ -144,9 +121,5 @@ fn observe(number: u32, slot: &Slot, ctx: &Context) -> Observed {
         Phase::Draining | Phase::Stopping => rollout::State::Leaving,
         Phase::GaveUp => rollout::State::GaveUp,
     };
-    Observed {
-        number,
-        digest: slot.digest.clone(),
-        state,
-    }
+    Observed { number, digest: slot.digest.clone(), state }
 }

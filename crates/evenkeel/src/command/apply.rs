@@ -43,11 +43,8 @@ struct Refused {
 pub(crate) fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
     let text = validate::read(&args.file)?;
     stack::parse(&text, &args.file.display().to_string()).map_err(Failure::bad_file)?;
-    let file = std::fs::canonicalize(&args.file).map_err(|error| {
-        Failure::usage("the stack file cannot be found")
-            .at_path(&args.file)
-            .because(error)
-    })?;
+    let file = std::fs::canonicalize(&args.file)
+        .map_err(|error| Failure::usage("the stack file cannot be found").at_path(&args.file).because(error))?;
     let running = context.running()?;
     let applied = block_on(apply(&Api::of(&running), &text, &file.display().to_string()))?;
     if context.json {
@@ -62,10 +59,7 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
             context.line(format!("  {}", harmless(change)))?;
         }
     }
-    context.next(
-        &context.command(&running.state_dir, "status --watch"),
-        "shows the change being carried out",
-    )?;
+    context.next(&context.command(&running.state_dir, "status --watch"), "shows the change being carried out")?;
     Ok(Exit::Done)
 }
 
@@ -80,9 +74,7 @@ async fn apply(api: &Api, text: &str, file: &str) -> Result<Applied, Failure> {
     if wrong_file && !refused.diagnostics.is_empty() {
         return Err(Failure::bad_file(refused.diagnostics));
     }
-    let failure = Failure::new(refused.error)
-        .exit(if wrong_file { Exit::Usage } else { Exit::Failed })
-        .at(file);
+    let failure = Failure::new(refused.error).exit(if wrong_file { Exit::Usage } else { Exit::Failed }).at(file);
     Err(match refused.hint {
         Some(hint) if !hint.is_empty() => failure.fix(hint),
         _ => failure,

@@ -31,11 +31,7 @@ const WAIT_MS: u32 = 20_000;
 pub(crate) fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
     let running = context.running()?;
     let api = Api::of(&running);
-    let subject = args
-        .subject
-        .as_ref()
-        .map(|subject| format!("&subject={}", encode(subject)))
-        .unwrap_or_default();
+    let subject = args.subject.as_ref().map(|subject| format!("&subject={}", encode(subject))).unwrap_or_default();
     block_on(async {
         let page: Events = api.get(&format!("/v1/events?limit={}{subject}", args.limit)).await?;
         show(&page.entries, context)?;
@@ -49,10 +45,7 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
             context.line("nothing has been recorded")?;
         }
         let about = args.subject.as_deref().unwrap_or("SUBJECT");
-        context.next(
-            &context.command(&running.state_dir, &format!("why {about}")),
-            "gives the reasons",
-        )?;
+        context.next(&context.command(&running.state_dir, &format!("why {about}")), "gives the reasons")?;
         Ok(Exit::Done)
     })
 }
@@ -95,11 +88,7 @@ pub(crate) fn line(entry: &Entry, paint: Paint) -> String {
         Level::Error => paint.bad(&level),
     };
     let time = paint.dim(&timestamp(entry.at));
-    format!(
-        "{time}  {level}  {:<8}  {}",
-        harmless(&entry.subject),
-        harmless(&entry.message)
-    )
+    format!("{time}  {level}  {:<8}  {}", harmless(&entry.subject), harmless(&entry.message))
 }
 
 #[cfg(test)]

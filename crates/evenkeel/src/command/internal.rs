@@ -74,10 +74,7 @@ pub(crate) fn run(command: Command, context: &Context) -> Result<ExitCode, Failu
 }
 
 fn state_dir(context: &Context) -> Result<&Path, Failure> {
-    context
-        .state_dir
-        .as_deref()
-        .ok_or_else(|| Failure::usage("this command needs --state-dir"))
+    context.state_dir.as_deref().ok_or_else(|| Failure::usage("this command needs --state-dir"))
 }
 
 fn node(args: Node, context: &Context) -> Result<ExitCode, Failure> {
@@ -87,25 +84,13 @@ fn node(args: Node, context: &Context) -> Result<ExitCode, Failure> {
         (Some(file), _) => StackSource::File(file),
         (None, Some(dir)) => {
             let file = state_dir.join(COMMAND_FILE);
-            let text = std::fs::read_to_string(&file).map_err(|error| {
-                Failure::new("cannot read the stack of the command")
-                    .at_path(&file)
-                    .because(error)
-            })?;
-            StackSource::Text {
-                text,
-                label: "the command line".to_owned(),
-                dir,
-            }
+            let text = std::fs::read_to_string(&file)
+                .map_err(|error| Failure::new("cannot read the stack of the command").at_path(&file).because(error))?;
+            StackSource::Text { text, label: "the command line".to_owned(), dir }
         }
         (None, None) => return Err(Failure::usage("the node process needs --file or --command-dir")),
     };
-    let config = NodeConfig {
-        state_dir,
-        runtime_dir: args.runtime_dir,
-        stack,
-        metrics_bind: None,
-    };
+    let config = NodeConfig { state_dir, runtime_dir: args.runtime_dir, stack, metrics_bind: None };
     // What is wrong has been said, and the guard has been told.
     Ok(evenkeel_node::run(config).map_or_else(|error| ExitCode::from(error.exit_code()), ExitCode::from))
 }

@@ -58,10 +58,7 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
         eprintln!("no such lines");
     }
     if context.terminal {
-        context.next(
-            &context.command(&running.state_dir, "logs --follow"),
-            "goes on with what comes",
-        )?;
+        context.next(&context.command(&running.state_dir, "logs --follow"), "goes on with what comes")?;
     }
     Ok(Exit::Done)
 }

@@ -80,12 +80,7 @@ fn render(status: &Status, now: WallTime, paint: Paint) -> String {
     for problem in &status.problems {
         let _ = writeln!(text, "{} {}", paint.bad("!"), harmless(problem));
     }
-    let _ = write!(
-        text,
-        "\n{}\n{}",
-        services(&status.services, paint),
-        instances(status, now, paint)
-    );
+    let _ = write!(text, "\n{}\n{}", services(&status.services, paint), instances(status, now, paint));
     for instance in status.services.iter().flat_map(|service| &service.instances) {
         text.push_str(&last_words(instance, paint));
     }
@@ -94,23 +89,11 @@ fn render(status: &Status, now: WallTime, paint: Paint) -> String {
 }
 
 fn services(services: &[ServiceStatus], paint: Paint) -> String {
-    let heads = [
-        "SERVICE",
-        ">HEALTHY",
-        ">REQ/S",
-        ">P50",
-        ">P99",
-        ">REQUESTS",
-        ">ERRORS",
-        ">RETRIES",
-        ">HELD",
-    ];
+    let heads = ["SERVICE", ">HEALTHY", ">REQ/S", ">P50", ">P99", ">REQUESTS", ">ERRORS", ">RETRIES", ">HELD"];
     let mut table = Table::new(&heads);
     let ms = |value: Option<f64>| value.map_or_else(|| "-".to_owned(), latency);
     for service in services {
-        let wanted = service
-            .replicas
-            .max(u32::try_from(service.instances.len()).unwrap_or(u32::MAX));
+        let wanted = service.replicas.max(u32::try_from(service.instances.len()).unwrap_or(u32::MAX));
         let healthy = service.healthy;
         let all = Cell::painted(format!("{healthy}/{wanted}"), move |paint, text| match healthy {
             n if n >= wanted => paint.good(text),
@@ -135,17 +118,7 @@ fn services(services: &[ServiceStatus], paint: Paint) -> String {
 }
 
 fn instances(status: &Status, now: WallTime, paint: Paint) -> String {
-    let heads = [
-        "INSTANCE",
-        "HEALTH",
-        "PHASE",
-        ">PID",
-        "ADDRESS",
-        ">UP",
-        ">RESTARTS",
-        ">IN FLIGHT",
-        "NOTE",
-    ];
+    let heads = ["INSTANCE", "HEALTH", "PHASE", ">PID", "ADDRESS", ">UP", ">RESTARTS", ">IN FLIGHT", "NOTE"];
     let mut table = Table::new(&heads);
     for instance in status.services.iter().flat_map(|service| &service.instances) {
         let health = instance.health;
@@ -199,25 +172,11 @@ fn processes(status: &Status) -> String {
     let edge = status.edge.as_ref().map_or_else(
         || "no edge yet".to_owned(),
         |edge| {
-            let connections = if edge.connections == 1 {
-                "connection"
-            } else {
-                "connections"
-            };
-            format!(
-                "edge {}{}, {} {connections}",
-                edge.pid,
-                restarts(edge.restarts),
-                edge.connections
-            )
+            let connections = if edge.connections == 1 { "connection" } else { "connections" };
+            format!("edge {}{}, {} {connections}", edge.pid, restarts(edge.restarts), edge.connections)
         },
     );
-    format!(
-        "guard {}   node {}{}   {edge}",
-        status.guard.pid,
-        status.node.pid,
-        restarts(status.node.restarts)
-    )
+    format!("guard {}   node {}{}   {edge}", status.guard.pid, status.node.pid, restarts(status.node.restarts))
 }
 
 #[cfg(test)]
@@ -251,17 +210,8 @@ mod tests {
             since: WallTime::from_millis(8_000),
             guard: ProcessStatus { pid: 100, restarts: 0 },
             node: ProcessStatus { pid: 101, restarts: 1 },
-            edge: Some(EdgeStatus {
-                pid: 102,
-                restarts: 0,
-                snapshot: 9,
-                applied: 9,
-                connections: 12,
-            }),
-            listeners: vec![ListenerStatus {
-                name: "web".to_owned(),
-                address: "0.0.0.0:8080".to_owned(),
-            }],
+            edge: Some(EdgeStatus { pid: 102, restarts: 0, snapshot: 9, applied: 9, connections: 12 }),
+            listeners: vec![ListenerStatus { name: "web".to_owned(), address: "0.0.0.0:8080".to_owned() }],
             services: vec![ServiceStatus {
                 name: "shop".to_owned(),
                 replicas: 3,

@@ -51,29 +51,13 @@ fn find(args: &Args, context: &Context) -> Result<(Source, Stack), Failure> {
         let file = args.file.clone().unwrap_or_else(|| PathBuf::from("keel.toml"));
         return Source::from_file(&file);
     }
-    let port = port::choose(
-        args.port,
-        8080,
-        "stop it, or choose another port: keel up --port N -- COMMAND",
-    )?;
+    let port = port::choose(args.port, 8080, "stop it, or choose another port: keel up --port N -- COMMAND")?;
     let console_port = port::choose(None, 9400, "free a port from 9400 on")?;
     if !context.json && args.port.is_none() && port != 8080 {
-        context.line(format!(
-            "port 8080 is taken, so this listens on {port} (--port chooses another one)"
-        ))?;
+        context.line(format!("port 8080 is taken, so this listens on {port} (--port chooses another one)"))?;
     }
-    let env = args
-        .env
-        .iter()
-        .map(|setting| variable(setting))
-        .collect::<Result<_, _>>()?;
-    Source::from_command(&Inline {
-        command: args.command.clone(),
-        env,
-        replicas: args.replicas,
-        port,
-        console_port,
-    })
+    let env = args.env.iter().map(|setting| variable(setting)).collect::<Result<_, _>>()?;
+    Source::from_command(&Inline { command: args.command.clone(), env, replicas: args.replicas, port, console_port })
 }
 
 fn variable(setting: &str) -> Result<(String, String), Failure> {
@@ -96,9 +80,5 @@ fn end_with(pid: u32) -> Result<(), Failure> {
         .map_err(|error| Failure::new("cannot bind this process to its parent").because(error))?;
     // It may have ended before that took effect.
     let parent = getppid().map(|parent| parent.as_raw_nonzero().get().cast_unsigned());
-    if parent == Some(pid) {
-        Ok(())
-    } else {
-        Err(Failure::new("the process that started this one has ended"))
-    }
+    if parent == Some(pid) { Ok(()) } else { Err(Failure::new("the process that started this one has ended")) }
 }

@@ -41,37 +41,24 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
     let stack = match stack::parse(&text, &args.file.display().to_string()) {
         Ok(stack) => stack,
         Err(found) if context.json => {
-            context.json(&Report {
-                file: &args.file,
-                valid: false,
-                diagnostics: faults(&found),
-            })?;
+            context.json(&Report { file: &args.file, valid: false, diagnostics: faults(&found) })?;
             return Ok(Exit::Usage);
         }
         Err(found) => return Err(Failure::bad_file(found)),
     };
     if context.json {
-        context.json(&Report {
-            file: &args.file,
-            valid: true,
-            diagnostics: Vec::new(),
-        })?;
+        context.json(&Report { file: &args.file, valid: true, diagnostics: Vec::new() })?;
         return Ok(Exit::Done);
     }
     context.line(format!("{} is valid: {}", args.file.display(), summary(&stack)))?;
-    context.next(
-        &format!("keel up {}", shell_word(&args.file.display().to_string())),
-        "runs it",
-    )?;
+    context.next(&format!("keel up {}", shell_word(&args.file.display().to_string())), "runs it")?;
     Ok(Exit::Done)
 }
 
 /// A stack file's text.
 pub(crate) fn read(file: &Path) -> Result<String, Failure> {
     std::fs::read_to_string(file).map_err(|error| {
-        let failure = Failure::usage("the stack file cannot be read")
-            .at_path(file)
-            .because(&error);
+        let failure = Failure::usage("the stack file cannot be read").at_path(file).because(&error);
         match error.kind() {
             std::io::ErrorKind::NotFound => failure
                 .fix("name the file, write one with `keel init`, or run a command without a file: keel up -- COMMAND"),
@@ -84,25 +71,12 @@ pub(crate) fn read(file: &Path) -> Result<String, Failure> {
 /// What a stack has, in one clause.
 fn summary(stack: &Stack) -> String {
     let several = |n: usize, what: &str| {
-        if n == 1 {
-            format!("1 {what}")
-        } else {
-            format!("{n} {what}s")
-        }
+        if n == 1 { format!("1 {what}") } else { format!("{n} {what}s") }
     };
     let runs = |service: &&stack::Service| service.run.is_some();
-    let run: u32 = stack
-        .services
-        .values()
-        .filter(runs)
-        .map(|service| service.replicas.0)
-        .sum();
+    let run: u32 = stack.services.values().filter(runs).map(|service| service.replicas.0).sum();
     let fixed: usize = stack.services.values().map(|service| service.fixed().len()).sum();
-    let listeners: Vec<String> = stack
-        .listeners
-        .values()
-        .map(|listener| listener.bind.to_string())
-        .collect();
+    let listeners: Vec<String> = stack.listeners.values().map(|listener| listener.bind.to_string()).collect();
     format!(
         "stack `{}`, {} with {}, {} on {}",
         stack.stack.name,
@@ -120,12 +94,7 @@ fn faults(found: &Diagnostics) -> Vec<Fault<'_>> {
     };
     let each = |diagnostic| {
         let (line, column) = fault(diagnostic);
-        Fault {
-            message: &diagnostic.message,
-            help: diagnostic.help.as_deref(),
-            line,
-            column,
-        }
+        Fault { message: &diagnostic.message, help: diagnostic.help.as_deref(), line, column }
     };
     found.faults.iter().map(each).collect()
 }
@@ -155,9 +124,6 @@ mod tests {
     #[test]
     fn a_valid_file_is_summed_up() {
         let stack = stack::parse(&WRONG.replace("replcas", "replicas"), "keel.toml").unwrap();
-        assert_eq!(
-            summary(&stack),
-            "stack `shop`, 1 service with 3 instances, 1 route on 127.0.0.1:8080"
-        );
+        assert_eq!(summary(&stack), "stack `shop`, 1 service with 3 instances, 1 route on 127.0.0.1:8080");
     }
 }

@@ -44,10 +44,7 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
     }
     context.line(render(&why, now(), context.paint).trim_end())?;
     context.next(
-        &context.command(
-            &running.state_dir,
-            &format!("events --subject {} --follow", args.subject),
-        ),
+        &context.command(&running.state_dir, &format!("events --subject {} --follow", args.subject)),
         "goes on with what happens",
     )?;
     Ok(Exit::Done)
@@ -103,11 +100,8 @@ mod tests {
                 Reason::ruled_out("giving up: 2 of 10 attempts"),
             ],
         };
-        let why = Why {
-            subject: "shop/1".to_owned(),
-            now: "shop/1 waits to be started".to_owned(),
-            entries: vec![entry],
-        };
+        let why =
+            Why { subject: "shop/1".to_owned(), now: "shop/1 waits to be started".to_owned(), entries: vec![entry] };
         let at = WallTime::from_millis(1_735_689_602_000);
         insta::assert_snapshot!(render(&why, at, Paint::plain()), @r"
         shop/1 waits to be started

@@ -34,9 +34,7 @@ impl Child {
     pub(super) fn start(dir: &Path, stack: &str) -> Result<Self, Failure> {
         let (log, file) = (dir.join("logs/keel.log"), dir.join(FILE));
         let written = fs::create_dir_all(dir.join("logs")).and_then(|()| fs::write(&file, stack));
-        let output = written
-            .and_then(|()| File::create(&log))
-            .map_err(|error| cannot_write(dir, &error))?;
+        let output = written.and_then(|()| File::create(&log)).map_err(|error| cannot_write(dir, &error))?;
         let errors = output.try_clone().map_err(|error| cannot_write(dir, &error))?;
         let process = Command::new(own_binary()?)
             .arg("up")
@@ -51,12 +49,7 @@ impl Child {
             .spawn()
             .map_err(|error| Failure::new("cannot start `keel up`").because(error))?;
         let pid = process.id().expect("it was not awaited yet");
-        Ok(Self {
-            process,
-            pid,
-            log,
-            exit: None,
-        })
+        Ok(Self { process, pid, log, exit: None })
     }
 
     /// Waits for its end.
@@ -65,11 +58,7 @@ impl Child {
             return exit;
         }
         // Nobody else awaits our child; an error would mean that it is gone.
-        let exit = self
-            .process
-            .wait()
-            .await
-            .unwrap_or_else(|_| ExitStatus::from_raw(1 << 8));
+        let exit = self.process.wait().await.unwrap_or_else(|_| ExitStatus::from_raw(1 << 8));
         self.exit = Some(exit);
         exit
     }
@@ -94,28 +83,16 @@ impl Child {
     pub(super) fn failed(&self, exit: ExitStatus) -> Failure {
         let tail = self.tail();
         let failure = Failure::new(format!("the stack ended: {exit}")).at_path(&self.log);
-        let failure = if tail.is_empty() {
-            failure
-        } else {
-            failure.because(tail)
-        };
+        let failure = if tail.is_empty() { failure } else { failure.because(tail) };
         let failure =
             failure.fix("the whole log lies there; another port is chosen with --port, another place with --state-dir");
-        if exit.code() == Some(2) {
-            failure.exit(Exit::Usage)
-        } else {
-            failure
-        }
+        if exit.code() == Some(2) { failure.exit(Exit::Usage) } else { failure }
     }
 
     /// It does not get up.
     pub(super) fn stuck(&self, waited: Duration) -> Failure {
         let tail = self.tail();
-        let cause = if tail.is_empty() {
-            "its log says nothing about it".to_owned()
-        } else {
-            tail
-        };
+        let cause = if tail.is_empty() { "its log says nothing about it".to_owned() } else { tail };
         Failure::new(format!("the shop was not up after {} s", waited.as_secs()))
             .at_path(&self.log)
             .because(cause)

@@ -67,11 +67,7 @@ pub(crate) async fn run(wanted: Wanted, context: &Context) -> Result<Exit, Failu
         shop: port::choose(Some(wanted.port.unwrap_or(8080)), 8080, fix)?,
         console: match wanted.console {
             Some(address) => address,
-            None => (
-                Ipv4Addr::LOCALHOST,
-                port::choose(None, 9400, "choose an address with --console")?,
-            )
-                .into(),
+            None => (Ipv4Addr::LOCALHOST, port::choose(None, 9400, "choose an address with --console")?).into(),
         },
     };
     let mut stop = Stop::new(wanted.duration)?;
@@ -192,11 +188,7 @@ async fn finish(child: &mut Child, stop: &mut Stop, context: &Context) -> Result
         }
     };
     bar.finish_and_clear();
-    if exit.success() || forced {
-        Ok(())
-    } else {
-        Err(child.failed(exit))
-    }
+    if exit.success() || forced { Ok(()) } else { Err(child.failed(exit)) }
 }
 
 fn spinner(message: &str) -> ProgressBar {
@@ -219,12 +211,7 @@ fn say_up(running: &Running, ports: Ports, took: Duration, context: &Context) ->
     }
     let paint = context.paint;
     let shop = format!("http://127.0.0.1:{}", ports.shop);
-    context.line(format!(
-        "{}  {}   (up after {:.1} s)",
-        paint.bold("shop"),
-        paint.good(&shop),
-        took.as_secs_f64()
-    ))?;
+    context.line(format!("{}  {}   (up after {:.1} s)", paint.bold("shop"), paint.good(&shop), took.as_secs_f64()))?;
     context.line(format!("metrics  http://{}/metrics", ports.console))?;
     context.line(format!("state  {}", running.state_dir.display()))?;
     context.next(
@@ -252,10 +239,7 @@ fn already(running: &Running, context: &Context) -> Result<Exit, Failure> {
         context.line(format!("shop  http://127.0.0.1:{}", ports.shop))?;
         context.line(format!("metrics  http://{}/metrics", ports.console))?;
     }
-    context.line(format!(
-        "stop it with Ctrl-C in its terminal, or: kill {}",
-        running.holder.pid
-    ))?;
+    context.line(format!("stop it with Ctrl-C in its terminal, or: kill {}", running.holder.pid))?;
     context.next(&context.command(&running.state_dir, "status"), "shows its instances")?;
     Ok(Exit::Done)
 }
@@ -283,9 +267,7 @@ impl Stop {
 
     /// Somebody wants it to stop, or its time is over.
     async fn asked(&mut self) {
-        let left = self
-            .duration
-            .map(|duration| duration.saturating_sub(self.begun.elapsed()));
+        let left = self.duration.map(|duration| duration.saturating_sub(self.begun.elapsed()));
         tokio::select! {
             () = self.signalled() => {}
             () = tokio::time::sleep(left.unwrap_or_default()), if left.is_some() => {}

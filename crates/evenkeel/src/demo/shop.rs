@@ -9,12 +9,7 @@ pub(crate) fn shop() -> ExitCode {
     // Its log is what an instance prints, so it says what a person would look for there.
     let filter = tracing_subscriber::EnvFilter::try_from_default_env();
     let filter = filter.unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
-    tracing_subscriber::fmt()
-        .compact()
-        .with_target(false)
-        .with_ansi(false)
-        .with_env_filter(filter)
-        .init();
+    tracing_subscriber::fmt().compact().with_target(false).with_ansi(false).with_env_filter(filter).init();
     let mut config = Config::default();
     if let Some(port) = std::env::var("PORT").ok().and_then(|port| port.parse().ok()) {
         config.port = port;

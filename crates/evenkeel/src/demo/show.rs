@@ -36,11 +36,7 @@ impl<'a> Show<'a> {
     /// Shows it for ever.
     pub(super) async fn run(&self, tally: &Tally) -> Result<(), Failure> {
         let live = self.context.terminal && !self.context.json;
-        let target = if live {
-            ProgressDrawTarget::stdout()
-        } else {
-            ProgressDrawTarget::hidden()
-        };
+        let target = if live { ProgressDrawTarget::stdout() } else { ProgressDrawTarget::hidden() };
         let bar = ProgressBar::with_draw_target(None, target);
         bar.set_style(ProgressStyle::with_template("{spinner} {wide_msg}").expect("the template is valid"));
         let mut write_at = Instant::now() + WRITE_EVERY;
@@ -70,11 +66,7 @@ impl<'a> Show<'a> {
             }
             None => "the node process is being restarted".to_owned(),
         };
-        if self.traffic {
-            line(seen, &instances)
-        } else {
-            format!("{instances}   no visitors (--no-traffic)")
-        }
+        if self.traffic { line(seen, &instances) } else { format!("{instances}   no visitors (--no-traffic)") }
     }
 }
 
@@ -111,27 +103,13 @@ pub(super) fn summary(tally: &Tally, context: &Context) -> Result<(), Failure> {
         return context.json(&object("stopped", &seen));
     }
     let failed = format!("{} of {} requests failed", count(seen.failed), count(seen.requests));
-    let failed = if seen.failed == 0 {
-        context.paint.good(&failed)
-    } else {
-        context.paint.bad(&failed)
-    };
-    let orders = if seen.orders == 1 {
-        "1 order".to_owned()
-    } else {
-        format!("{} orders", count(seen.orders))
-    };
-    context.line(format!(
-        "stopped: {failed}, {orders}, the slowest answer took {}",
-        latency(seen.worst_ms)
-    ))?;
+    let failed = if seen.failed == 0 { context.paint.good(&failed) } else { context.paint.bad(&failed) };
+    let orders = if seen.orders == 1 { "1 order".to_owned() } else { format!("{} orders", count(seen.orders)) };
+    context.line(format!("stopped: {failed}, {orders}, the slowest answer took {}", latency(seen.worst_ms)))?;
     if let Some(failure) = &seen.last_failure {
         context.line(format!("the last failure: {}", harmless(failure)))?;
     }
-    context.next(
-        "keel init",
-        "in the folder of your own application: writes a stack file for it",
-    )
+    context.next("keel init", "in the folder of your own application: writes a stack file for it")
 }
 
 #[cfg(test)]
@@ -140,16 +118,7 @@ mod tests {
 
     #[test]
     fn the_line() {
-        let seen = Seen {
-            requests: 12_304,
-            per_s: 40.8,
-            p50_ms: 1.24,
-            p99_ms: 8.0,
-            ..Seen::default()
-        };
-        assert_eq!(
-            line(&seen, "3/3 instances"),
-            "0 of 12,304 failed · 41/s · p50 1.2 ms · p99 8.0 ms · 3/3 instances"
-        );
+        let seen = Seen { requests: 12_304, per_s: 40.8, p50_ms: 1.24, p99_ms: 8.0, ..Seen::default() };
+        assert_eq!(line(&seen, "3/3 instances"), "0 of 12,304 failed · 41/s · p50 1.2 ms · p99 8.0 ms · 3/3 instances");
     }
 }

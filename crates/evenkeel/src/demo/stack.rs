@@ -73,10 +73,7 @@ pub(super) fn ports(dir: &Path) -> Option<Ports> {
     let text = std::fs::read_to_string(dir.join(FILE)).ok()?;
     let stack = stack::parse(&text, FILE).ok()?;
     let shop = stack.listeners.values().next()?.bind.port();
-    Some(Ports {
-        shop,
-        console: stack.console.bind,
-    })
+    Some(Ports { shop, console: stack.console.bind })
 }
 
 #[cfg(test)]
@@ -86,18 +83,11 @@ mod tests {
     #[test]
     fn the_text_is_a_valid_stack_and_says_its_ports() {
         let temp = tempfile::tempdir().unwrap();
-        let wanted = Ports {
-            shop: 18_080,
-            console: SocketAddr::from(([127, 0, 0, 1], 19_400)),
-        };
+        let wanted = Ports { shop: 18_080, console: SocketAddr::from(([127, 0, 0, 1], 19_400)) };
         let text = text(&temp.path().join("odd \"name\""), wanted).unwrap();
         let stack = stack::parse(&text, FILE).unwrap();
         let write = stack.drills.write.unwrap();
-        assert!(
-            serde_json::from_str::<serde_json::Value>(&write.body).is_ok(),
-            "{}",
-            write.body
-        );
+        assert!(serde_json::from_str::<serde_json::Value>(&write.body).is_ok(), "{}", write.body);
         assert_eq!(stack.services["shop"].replicas.0, 3);
         assert!(stack.routes[0].idempotency_key);
         std::fs::write(temp.path().join(FILE), &text).unwrap();

@@ -83,11 +83,7 @@ impl Inner {
     }
 
     fn forget(&mut self, now: Instant) {
-        while self
-            .recent
-            .front()
-            .is_some_and(|(at, _)| now.duration_since(*at) > WINDOW)
-        {
+        while self.recent.front().is_some_and(|(at, _)| now.duration_since(*at) > WINDOW) {
             self.recent.pop_front();
         }
     }
@@ -100,9 +96,7 @@ impl Inner {
             let rank = (took.len() * percent).div_ceil(100).max(1) - 1;
             took.get(rank).map_or(0.0, |took| took.as_secs_f64() * 1000.0)
         };
-        let span = self.begun.map_or(WINDOW, |begun| {
-            now.duration_since(begun).clamp(Duration::from_secs(1), WINDOW)
-        });
+        let span = self.begun.map_or(WINDOW, |begun| now.duration_since(begun).clamp(Duration::from_secs(1), WINDOW));
         let recent = u32::try_from(took.len()).unwrap_or(u32::MAX);
         Seen {
             requests: self.requests,

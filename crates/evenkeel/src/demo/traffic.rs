@@ -106,37 +106,24 @@ impl Visitor {
     async fn visit(&mut self, visit: u64) -> Result<(), Over> {
         self.ask(Method::GET, "/", None).await?;
         let word = WORDS[usize::try_from(visit).unwrap_or_default() % WORDS.len()];
-        self.ask(Method::GET, &format!("/products?query={}", encode(word)), None)
-            .await?;
+        self.ask(Method::GET, &format!("/products?query={}", encode(word)), None).await?;
         let products: Products = read(&self.ask(Method::GET, "/api/products", None).await?)?;
-        let plenty: Vec<u64> = products
-            .items
-            .iter()
-            .filter(|p| p.stock >= PLENTY)
-            .map(|p| p.id)
-            .collect();
+        let plenty: Vec<u64> = products.items.iter().filter(|p| p.stock >= PLENTY).map(|p| p.id).collect();
         let Some(product) = plenty.get(usize::try_from(visit).unwrap_or_default() % plenty.len().max(1)) else {
             return Ok(());
         };
         self.ask(Method::GET, &format!("/products/{product}"), None).await?;
-        if visit.is_multiple_of(ORDER_EVERY) {
-            self.order(*product).await
-        } else {
-            Ok(())
-        }
+        if visit.is_multiple_of(ORDER_EVERY) { self.order(*product).await } else { Ok(()) }
     }
 
     async fn order(&mut self, product: u64) -> Result<(), Over> {
         let cart: Made = read(&self.ask(Method::POST, "/api/carts", Some(String::new())).await?)?;
         let item = format!("/api/carts/{}/items/{product}", encode(&cart.id));
-        self.ask(Method::PUT, &item, Some(json!({ "quantity": 1 }).to_string()))
-            .await?;
+        self.ask(Method::PUT, &item, Some(json!({ "quantity": 1 }).to_string())).await?;
         let order = json!({ "cart": cart.id, "email": format!("visitor{}@example.com", self.number) });
         let order: Made = read(&self.ask(Method::POST, "/api/orders", Some(order.to_string())).await?)?;
         self.tally.add_order();
-        self.ask(Method::GET, &format!("/api/orders/{}", encode(&order.id)), None)
-            .await
-            .map(drop)
+        self.ask(Method::GET, &format!("/api/orders/{}", encode(&order.id)), None).await.map(drop)
     }
 
     /// One request, counted, after a pause.
@@ -147,12 +134,7 @@ impl Visitor {
         }
         let what = format!("{method} {target}");
         let headers = self.headers(&method);
-        let ask = Ask {
-            method,
-            target,
-            headers: &headers,
-            body: body.unwrap_or_default().into_bytes(),
-        };
+        let ask = Ask { method, target, headers: &headers, body: body.unwrap_or_default().into_bytes() };
         let begun = Instant::now();
         let answer = self.send(ask).await;
         let took = begun.elapsed();
@@ -179,9 +161,7 @@ impl Visitor {
     /// Whether the whole stack is being stopped by somebody else, which ends this demo a moment later. What breaks
     /// off then is no failure of the shop.
     async fn is_end(&mut self) -> bool {
-        tokio::time::timeout(END_WAIT, self.ended.wait_for(|ended| *ended))
-            .await
-            .is_ok()
+        tokio::time::timeout(END_WAIT, self.ended.wait_for(|ended| *ended)).await.is_ok()
     }
 
     fn headers(&mut self, method: &Method) -> Vec<(&'static str, String)> {

@@ -91,20 +91,14 @@ impl Client {
     /// A client of this address. `host` is the value of the `Host` header, by default the address.
     pub(super) fn new(address: SocketAddr, host: Option<&str>) -> Self {
         let host = host.map_or_else(|| address.to_string(), str::to_owned);
-        Self {
-            address,
-            host,
-            connection: None,
-        }
+        Self { address, host, connection: None }
     }
 
     /// Sends one request and reads the whole answer.
     pub(super) async fn send(&mut self, ask: &Ask<'_>) -> Result<Answer, Trouble> {
         let mut connection = match self.connection.take() {
             Some(connection) => connection,
-            None => timeout(PATIENCE, connect(self.address))
-                .await
-                .map_err(Trouble::TooSlow)??,
+            None => timeout(PATIENCE, connect(self.address)).await.map_err(Trouble::TooSlow)??,
         };
         let answer = timeout(PATIENCE, exchange(&mut connection, self.request(ask)?)).await;
         let (answer, close) = answer.map_err(Trouble::TooSlow)??;
@@ -115,9 +109,7 @@ impl Client {
     }
 
     fn request(&self, ask: &Ask<'_>) -> Result<Request<Full<Bytes>>, Trouble> {
-        let builder = Request::builder()
-            .header(HOST, &self.host)
-            .header("User-Agent", "keel-drill");
+        let builder = Request::builder().header(HOST, &self.host).header("User-Agent", "keel-drill");
         let request = match ask {
             Ask::Read(path) => builder.method(Method::GET).uri(*path).body(Full::default()),
             Ask::Write { path, body, key } => builder
@@ -149,11 +141,7 @@ async fn exchange(
     let answer = connection.send_request(request).await.map_err(Trouble::BeforeAnswer)?;
     let status = answer.status().as_u16();
     let close = answer.headers().get_all(CONNECTION).iter().any(|value| {
-        value.to_str().is_ok_and(|value| {
-            value
-                .split(',')
-                .any(|option| option.trim().eq_ignore_ascii_case("close"))
-        })
+        value.to_str().is_ok_and(|value| value.split(',').any(|option| option.trim().eq_ignore_ascii_case("close")))
     });
     let mut body = answer.into_body();
     let mut whole = Vec::new();
@@ -164,11 +152,5 @@ async fn exchange(
             return Err(Trouble::TooLarge);
         }
     }
-    Ok((
-        Answer {
-            status,
-            body: Bytes::from(whole),
-        },
-        close,
-    ))
+    Ok((Answer { status, body: Bytes::from(whole) }, close))
 }

@@ -75,10 +75,7 @@ impl Control {
 
     /// The newest entries about drills.
     pub(super) async fn history(&self) -> Result<Vec<Entry>, Failure> {
-        let page: Events = self
-            .api
-            .get(&format!("/v1/events?limit={HISTORY}&subject=drill"))
-            .await?;
+        let page: Events = self.api.get(&format!("/v1/events?limit={HISTORY}&subject=drill")).await?;
         Ok(page.entries)
     }
 }

@@ -121,12 +121,7 @@ impl Freezer {
             .map_err(FaultError::Freezer)?;
         let orders = child.stdin.take().expect("standard input is piped");
         let words = BufReader::new(child.stdout.take().expect("standard output is piped")).lines();
-        let mut freezer = Self {
-            pid,
-            child,
-            orders,
-            words,
-        };
+        let mut freezer = Self { pid, child, orders, words };
         match freezer.words.next_line().await {
             Ok(Some(word)) if word == "ready" => Ok(freezer),
             Ok(_) => Err(FaultError::Gone(pid)),
@@ -137,10 +132,7 @@ impl Freezer {
     async fn freeze(&mut self) -> Result<usize, FaultError> {
         self.orders.write_all(b"freeze\n").await.map_err(FaultError::Freezer)?;
         let word = self.words.next_line().await.map_err(FaultError::Freezer)?;
-        let count = word
-            .as_deref()
-            .and_then(|word| word.strip_prefix("frozen "))
-            .and_then(|n| n.parse().ok());
+        let count = word.as_deref().and_then(|word| word.strip_prefix("frozen ")).and_then(|n| n.parse().ok());
         count.ok_or(FaultError::NotFrozen(self.pid))
     }
 

@@ -72,9 +72,7 @@ impl Frozen {
 
     /// Whether the first of them stands still.
     fn stands_still(&self) -> bool {
-        self.0
-            .first()
-            .is_none_or(|held| stat(held.pid).is_none_or(|(state, _)| "TtZX".contains(state)))
+        self.0.first().is_none_or(|held| stat(held.pid).is_none_or(|(state, _)| "TtZX".contains(state)))
     }
 }
 
@@ -119,10 +117,8 @@ fn wait_for_end(bound: Instant) -> io::Result<()> {
         if left.is_zero() {
             return Ok(());
         }
-        let left = Timespec {
-            tv_sec: left.as_secs().try_into().unwrap_or(i64::MAX),
-            tv_nsec: left.subsec_nanos().into(),
-        };
+        let left =
+            Timespec { tv_sec: left.as_secs().try_into().unwrap_or(i64::MAX), tv_nsec: left.subsec_nanos().into() };
         let mut fds = [PollFd::new(&stdin, PollFlags::IN)];
         match poll(&mut fds, Some(&left)) {
             Ok(0) | Err(Errno::INTR) => {}

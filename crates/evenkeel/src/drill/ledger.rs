@@ -47,11 +47,7 @@ pub(super) async fn verify(plan: &Plan, writes: &Writes, written: Vec<Written>) 
 async fn look_for_all(mut client: Client, verify: Arc<str>, keys: Vec<Written>) -> Ledger {
     let mut ledger = Ledger::default();
     for Written { key, acknowledged } in keys {
-        *(if acknowledged {
-            &mut ledger.acknowledged
-        } else {
-            &mut ledger.unacknowledged
-        }) += 1;
+        *(if acknowledged { &mut ledger.acknowledged } else { &mut ledger.unacknowledged }) += 1;
         match look_for(&mut client, &verify.replace("{key}", &key)).await {
             Ok(0) if acknowledged => ledger.lost.push(key),
             Ok(0 | 1) => {}

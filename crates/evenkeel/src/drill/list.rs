@@ -44,11 +44,7 @@ pub(super) fn run(context: &Context) -> Result<Exit, Failure> {
         return Ok(Exit::Done);
     }
     for line in &lines {
-        context.line(format!(
-            "{}  {}",
-            context.paint.bold(&format!("{:<14}", line.name)),
-            line.summary
-        ))?;
+        context.line(format!("{}  {}", context.paint.bold(&format!("{:<14}", line.name)), line.summary))?;
         let (from, to) = line.usual_s;
         let last = match line.last {
             None => "never run on this stack".to_owned(),

@@ -50,10 +50,7 @@ pub(super) struct Tally {
 impl Tally {
     /// An empty tally of a drill that began then.
     pub(super) fn new(began: Instant) -> Self {
-        Self {
-            began,
-            traffic: Arc::default(),
-        }
+        Self { began, traffic: Arc::default() }
     }
 
     /// A copy as of now; errors in order of time.
@@ -91,22 +88,13 @@ impl Tally {
         traffic.errors += 1;
         let request = ask.in_words();
         let at_ms = u64::try_from(sent.duration_since(self.began).as_millis()).unwrap_or(u64::MAX);
-        let known = traffic
-            .samples
-            .iter_mut()
-            .find(|sample| sample.request == request && sample.seen == seen);
+        let known = traffic.samples.iter_mut().find(|sample| sample.request == request && sample.seen == seen);
         if let Some(sample) = known {
             sample.count += 1;
             // A later answer may belong to an earlier request.
             sample.at_ms = sample.at_ms.min(at_ms);
         } else if traffic.samples.len() < MAX_SAMPLES {
-            traffic.samples.push(ErrorSample {
-                at_ms,
-                request,
-                seen,
-                took_ms,
-                count: 1,
-            });
+            traffic.samples.push(ErrorSample { at_ms, request, seen, took_ms, count: 1 });
         }
         false
     }
@@ -122,11 +110,7 @@ fn first_words(body: &[u8]) -> String {
     let text = String::from_utf8_lossy(&body[..body.len().min(120)]);
     let text = text.trim_start().lines().next().unwrap_or_default();
     let text: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
-    if text.trim().is_empty() {
-        String::new()
-    } else {
-        format!(": {}", text.trim())
-    }
+    if text.trim().is_empty() { String::new() } else { format!(": {}", text.trim()) }
 }
 
 /// What the clients of a run shall do.
@@ -152,22 +136,14 @@ impl Load {
         let (sender, orders) = watch::channel(Orders::Steady);
         let mut clients = JoinSet::new();
         for number in 0..READERS {
-            clients.spawn(read(
-                plan.clone(),
-                tally.clone(),
-                READ_EVERY * number / READERS,
-                orders.clone(),
-            ));
+            clients.spawn(read(plan.clone(), tally.clone(), READ_EVERY * number / READERS, orders.clone()));
         }
         for number in 0..if plan.writes.is_some() { WRITERS } else { 0 } {
             let first = WRITE_EVERY * number / WRITERS;
             let keys = format!("{run}-{number}");
             clients.spawn(write(plan.clone(), tally.clone(), keys, first, orders.clone()));
         }
-        Self {
-            orders: Arc::new(sender),
-            clients,
-        }
+        Self { orders: Arc::new(sender), clients }
     }
 
     /// Lets the clients surge for so long.
@@ -215,11 +191,7 @@ async fn write(
     let mut pace = Pace::new(first, WRITE_EVERY);
     while pace.next(&mut orders).await {
         let key = format!("{keys}-{}", written.len());
-        let ask = Ask::Write {
-            path: &writes.post,
-            body: &writes.body,
-            key: &key,
-        };
+        let ask = Ask::Write { path: &writes.post, body: &writes.body, key: &key };
         let acknowledged = tally.send(&mut client, &ask).await;
         written.push(Written { key, acknowledged });
     }

@@ -90,17 +90,12 @@ pub(crate) fn run(args: Args, context: &Context) -> Result<ExitCode, Failure> {
         Command::List => list::run(context).map(ExitCode::from),
         Command::Run(args) => {
             let drill = find(&args.name)?;
-            let wish = drill::Wish {
-                service: args.service,
-                for_ms: args.lasts.map(Duration::as_ms),
-            };
+            let wish = drill::Wish { service: args.service, for_ms: args.lasts.map(Duration::as_ms) };
             run::run(drill, &wish, context)
         }
         Command::Freezer(args) => match freezer::run(&args) {
             Ok(()) => Ok(ExitCode::SUCCESS),
-            Err(error) => Err(Failure::new("cannot freeze")
-                .at(format!("process {}", args.pid))
-                .because(error)),
+            Err(error) => Err(Failure::new("cannot freeze").at(format!("process {}", args.pid)).because(error)),
         },
     }
 }
@@ -109,13 +104,9 @@ fn find(name: &str) -> Result<&'static dyn drill::Drill, Failure> {
     drill::find(name).ok_or_else(|| {
         let names: Vec<&str> = drill::ALL.iter().map(|drill| drill.name()).collect();
         let near = evenkeel_core::stack::nearest(name, names.iter().copied());
-        let fix = near.map_or_else(
-            || format!("one of: {}", names.join(", ")),
-            |near| format!("did you mean `{near}`?"),
-        );
-        Failure::new(format!("there is no drill `{name}`"))
-            .exit(Exit::Unknown)
-            .fix(fix)
+        let fix =
+            near.map_or_else(|| format!("one of: {}", names.join(", ")), |near| format!("did you mean `{near}`?"));
+        Failure::new(format!("there is no drill `{name}`")).exit(Exit::Unknown).fix(fix)
     })
 }
 
@@ -124,9 +115,5 @@ fn find(name: &str) -> Result<&'static dyn drill::Drill, Failure> {
 fn duration(text: &str) -> Result<Duration, String> {
     let parsed = Duration::deserialize(IntoDeserializer::<Error>::into_deserializer(text));
     let duration = parsed.map_err(|error| error.to_string())?;
-    if (1000..=60_000).contains(&duration.as_ms()) {
-        Ok(duration)
-    } else {
-        Err("from 1s to 60s".to_owned())
-    }
+    if (1000..=60_000).contains(&duration.as_ms()) { Ok(duration) } else { Err("from 1s to 60s".to_owned()) }
 }

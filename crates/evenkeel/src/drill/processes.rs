@@ -26,10 +26,7 @@ impl Held {
     /// Holds the process that has this number now. ESRCH if there is none.
     pub(super) fn open(pid: u32) -> Result<Self, Errno> {
         let raw = i32::try_from(pid).ok().and_then(Pid::from_raw).ok_or(Errno::SRCH)?;
-        Ok(Self {
-            pid,
-            fd: pidfd_open(raw, PidfdFlags::empty())?,
-        })
+        Ok(Self { pid, fd: pidfd_open(raw, PidfdFlags::empty())? })
     }
 
     /// Sends a signal; false if the process is gone (`pidfd_send_signal(2)`).

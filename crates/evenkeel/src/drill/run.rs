@@ -55,9 +55,7 @@ pub(super) fn run(drill: &dyn Drill, wish: &Wish, context: &Context) -> Result<E
         let report = match outcome {
             Ok(report) => report,
             Err(failure) => {
-                control
-                    .record(&drill::aborted(&plan, "it could not be carried out"))
-                    .await;
+                control.record(&drill::aborted(&plan, "it could not be carried out")).await;
                 return Err(failure);
             }
         };
@@ -66,19 +64,13 @@ pub(super) fn run(drill: &dyn Drill, wish: &Wish, context: &Context) -> Result<E
             context.json(&report)?;
         }
         let (args, why) = match report.verdict {
-            Verdict::Pass => (
-                format!("why {}", plan.subject.instance),
-                "gives the reasons for each step of the recovery",
-            ),
+            Verdict::Pass => {
+                (format!("why {}", plan.subject.instance), "gives the reasons for each step of the recovery")
+            }
             Verdict::Fail => ("events --subject drill".to_owned(), "what happened around it"),
         };
         show.report(&report, &context.command(&running.state_dir, &args), why)?;
-        Ok(if report.verdict == Verdict::Pass {
-            Exit::Done
-        } else {
-            Exit::Failed
-        }
-        .into())
+        Ok(if report.verdict == Verdict::Pass { Exit::Done } else { Exit::Failed }.into())
     })
 }
 
@@ -90,37 +82,19 @@ async fn carry_out(drill: &dyn Drill, plan: &Plan, control: &Control, show: &mut
     let run = format!("drill-{:x}-{:x}", started.as_millis(), std::process::id());
     let load = Load::start(plan, &run, &tally);
     show.begin();
-    let mut run = Run {
-        drill,
-        plan,
-        control,
-        show,
-        began,
-        tally,
-        observed: Observed {
-            started,
-            ..Observed::default()
-        },
-    };
+    let mut run =
+        Run { drill, plan, control, show, began, tally, observed: Observed { started, ..Observed::default() } };
     run.stage(Stage::new("load", 0, "clients have started"))?;
     run.baseline().await?;
     let mut harm = run.harm(&load).await?;
     run.watch(&mut harm).await?;
     run.settle().await;
     let written = load.finish().await;
-    run.stage(Stage::new(
-        "stopped",
-        run.now_ms(),
-        "every request on its way has come to its end",
-    ))?;
+    run.stage(Stage::new("stopped", run.now_ms(), "every request on its way has come to its end"))?;
     if let Some(writes) = &plan.writes {
         let ledger = ledger::verify(plan, writes, written).await;
         let looked = ledger.acknowledged + ledger.unacknowledged;
-        run.stage(Stage::new(
-            "verified",
-            run.now_ms(),
-            format!("looked for {looked} writes"),
-        ))?;
+        run.stage(Stage::new("verified", run.now_ms(), format!("looked for {looked} writes")))?;
         run.observed.ledger = Some(ledger);
     }
     run.observed.traffic = run.tally.traffic();
@@ -157,10 +131,7 @@ impl Run<'_, '_> {
         }
         if traffic.requests == 0 {
             let failure = Failure::new("no request was answered although nothing was harmed yet").exit(Exit::NotWell);
-            return Err(failure
-                .at(self.plan.address)
-                .because("every request is still waiting")
-                .fix(fix));
+            return Err(failure.at(self.plan.address).because("every request is still waiting").fix(fix));
         }
         Ok(())
     }
@@ -168,22 +139,18 @@ impl Run<'_, '_> {
     /// Takes hold of the process, makes sure that it is the one that was meant, and harms it.
     async fn harm(&mut self, load: &Load) -> Result<Harm, Failure> {
         let subject = &self.plan.subject;
-        let aim = Aim::at(subject.pid, self.plan.fault)
-            .await
-            .map_err(|error| not_harmed(&error))?;
+        let aim = Aim::at(subject.pid, self.plan.fault).await.map_err(|error| not_harmed(&error))?;
         let now = Sample::of(&self.control.status().await?, subject, self.now_ms());
         let still = now
             .subject
             .as_ref()
             .is_some_and(|seen| seen.generation == subject.generation && seen.pid == Some(subject.pid));
         if !still || now.healthy < now.replicas {
-            return Err(
-                Failure::new("something changed before the harm was done, so nothing was harmed")
-                    .exit(Exit::NotWell)
-                    .at(&subject.instance)
-                    .because(format!("{} of {} instances are healthy", now.healthy, now.replicas))
-                    .fix("try again when `keel status` shows all instances healthy"),
-            );
+            return Err(Failure::new("something changed before the harm was done, so nothing was harmed")
+                .exit(Exit::NotWell)
+                .at(&subject.instance)
+                .because(format!("{} of {} instances are healthy", now.healthy, now.replicas))
+                .fix("try again when `keel status` shows all instances healthy"));
         }
         self.control.record(&drill::started(self.plan)).await;
         load.surge(SURGE_BEFORE + SURGE_AFTER);
@@ -232,11 +199,7 @@ impl Run<'_, '_> {
         watch.release();
         let at_ms = self.now_ms();
         self.observed.released_at_ms = Some(at_ms);
-        let why = if over {
-            "the freeze is over: SIGCONT"
-        } else {
-            "the instance was replaced"
-        };
+        let why = if over { "the freeze is over: SIGCONT" } else { "the instance was replaced" };
         self.stage(Stage::new("released", at_ms, why))
     }
 
@@ -268,9 +231,9 @@ fn refused(refusal: &Refusal) -> Failure {
     match refusal {
         Refusal::NoSuchService { .. } => failure.exit(Exit::Unknown),
         Refusal::WhichService(_) | Refusal::NothingToHarm(_) | Refusal::NoRoute(_) => failure.exit(Exit::Usage),
-        Refusal::NotWell { .. } => failure
-            .exit(Exit::NotWell)
-            .fix("wait until `keel status` shows all instances healthy"),
+        Refusal::NotWell { .. } => {
+            failure.exit(Exit::NotWell).fix("wait until `keel status` shows all instances healthy")
+        }
     }
 }
 

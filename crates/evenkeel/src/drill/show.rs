@@ -64,18 +64,12 @@ impl<'a> Show<'a> {
         let elapsed = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
         let (errors, requests) = (words::count(traffic.errors), words::count(traffic.requests));
         let worst = in_words(traffic.worst_ms);
-        live.set_message(format!(
-            "{:>7}  {errors} of {requests} failed, worst {worst}  {doing}",
-            in_words(elapsed)
-        ));
+        live.set_message(format!("{:>7}  {errors} of {requests} failed, worst {worst}  {doing}", in_words(elapsed)));
     }
 
     /// Something happened.
     pub(super) fn stage(&self, stage: &Stage) -> Result<(), Failure> {
-        let time = self
-            .context
-            .paint
-            .dim(&format!("{:>9}", format!("{} ms", words::count(stage.at_ms))));
+        let time = self.context.paint.dim(&format!("{:>9}", format!("{} ms", words::count(stage.at_ms))));
         self.line(&format!("{time}  {:<9}  {}", stage.name, harmless(&stage.detail)))
     }
 
@@ -101,12 +95,7 @@ impl<'a> Show<'a> {
         for sample in &report.error_samples {
             let at = paint.dim(&format!("{:>9}", format!("{} ms", words::count(sample.at_ms))));
             let took = in_words(sample.took_ms);
-            self.line(&format!(
-                "{at}  {}: {} ({took}, {}×)",
-                sample.request,
-                harmless(&sample.seen),
-                sample.count
-            ))?;
+            self.line(&format!("{at}  {}: {} ({took}, {}×)", sample.request, harmless(&sample.seen), sample.count))?;
         }
         self.context.next(next, why)
     }

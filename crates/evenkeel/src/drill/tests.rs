@@ -141,10 +141,7 @@ fn plan_for(address: SocketAddr) -> Plan {
 
 /// Runs clients and ledger against a server with this vice, as a run without any harm does.
 fn rehearse(vice: Vice) -> Report {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
         let plan = plan_for(start_server(vice).await);
         let tally = Tally::new(Instant::now());
@@ -179,30 +176,21 @@ fn a_good_server_passes() {
 #[test]
 fn a_lost_write_fails() {
     let report = rehearse(Vice::Loses);
-    assert_eq!(
-        (report.verdict, report.errors, report.doubled_writes),
-        (Verdict::Fail, 0, 0)
-    );
+    assert_eq!((report.verdict, report.errors, report.doubled_writes), (Verdict::Fail, 0, 0));
     assert_eq!(report.lost_writes, report.acknowledged_writes / 5);
 }
 
 #[test]
 fn a_doubled_write_fails() {
     let report = rehearse(Vice::Doubles);
-    assert_eq!(
-        (report.verdict, report.errors, report.lost_writes),
-        (Verdict::Fail, 0, 0)
-    );
+    assert_eq!((report.verdict, report.errors, report.lost_writes), (Verdict::Fail, 0, 0));
     assert_eq!(report.doubled_writes, report.acknowledged_writes / 5);
 }
 
 #[test]
 fn a_write_without_acknowledgement_is_neither_lost_nor_excused() {
     let report = rehearse(Vice::KeepsAndFails);
-    assert_eq!(
-        (report.verdict, report.lost_writes, report.doubled_writes),
-        (Verdict::Fail, 0, 0)
-    );
+    assert_eq!((report.verdict, report.lost_writes, report.doubled_writes), (Verdict::Fail, 0, 0));
     assert_eq!(report.errors, report.unacknowledged_writes);
     assert!(report.unacknowledged_writes > 0);
     assert_eq!(report.error_samples[0].seen, "status 500: {}");
@@ -211,10 +199,7 @@ fn a_write_without_acknowledgement_is_neither_lost_nor_excused() {
 #[test]
 fn a_write_without_acknowledgement_must_not_be_there_twice() {
     let report = rehearse(Vice::DoublesAndFails);
-    assert_eq!(
-        (report.doubled_writes, report.lost_writes),
-        (report.unacknowledged_writes, 0)
-    );
+    assert_eq!((report.doubled_writes, report.lost_writes), (report.unacknowledged_writes, 0));
     assert!(report.doubled_writes > 0);
 }
 
@@ -243,10 +228,7 @@ fn a_key_that_cannot_be_looked_for_is_not_taken_for_well() {
 
 #[test]
 fn nobody_listening_is_an_error() {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let plan = plan_for(listener.local_addr().unwrap());
@@ -262,11 +244,7 @@ fn nobody_listening_is_an_error() {
         load.finish().await;
         let traffic = tally.traffic();
         assert_eq!(traffic.errors, traffic.requests);
-        assert!(
-            traffic.samples[0].seen.starts_with("cannot connect"),
-            "{:?}",
-            traffic.samples
-        );
+        assert!(traffic.samples[0].seen.starts_with("cannot connect"), "{:?}", traffic.samples);
         assert!(traffic.samples.len() <= 10);
     });
 }
@@ -286,10 +264,7 @@ impl Family {
             .expect("there is a shell");
         let pid = shell.id();
         wait_for(|| descendants(pid).len() == 2);
-        let members = descendants(pid)
-            .into_iter()
-            .map(|pid| Held::open(pid).unwrap())
-            .collect();
+        let members = descendants(pid).into_iter().map(|pid| Held::open(pid).unwrap()).collect();
         Self { shell, members }
     }
 

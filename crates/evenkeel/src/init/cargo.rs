@@ -9,12 +9,8 @@ const SOURCE: &str = "Cargo.toml";
 /// Looks for it.
 pub(super) fn find(folder: &Folder) -> Option<Found> {
     let manifest = folder.read(SOURCE)?;
-    let name = value(&manifest, "[[bin]]", "name").or_else(|| {
-        folder
-            .has("src/main.rs")
-            .then(|| value(&manifest, "[package]", "name"))
-            .flatten()
-    })?;
+    let name = value(&manifest, "[[bin]]", "name")
+        .or_else(|| folder.has("src/main.rs").then(|| value(&manifest, "[package]", "name")).flatten())?;
     let service = Service::run("web", [format!("target/release/{name}")]).comment("Built by `cargo build --release`.");
     Some(Found {
         source: SOURCE.to_owned(),

@@ -28,10 +28,7 @@ impl Folder {
         let mut bytes = Vec::new();
         file.take(MAX_BYTES).read_to_end(&mut bytes).ok()?;
         let text = String::from_utf8_lossy(&bytes).into_owned();
-        Some(
-            text.strip_prefix('\u{feff}')
-                .map_or_else(|| text.clone(), str::to_owned),
-        )
+        Some(text.strip_prefix('\u{feff}').map_or_else(|| text.clone(), str::to_owned))
     }
 
     /// Whether there is a file or folder of this name.
@@ -158,9 +155,5 @@ pub(super) fn name(text: &str, default: &str) -> String {
         }
     }
     let name = name.trim_end_matches('-');
-    if name.is_empty() {
-        default.to_owned()
-    } else {
-        name.to_owned()
-    }
+    if name.is_empty() { default.to_owned() } else { name.to_owned() }
 }

@@ -9,11 +9,7 @@ const SOURCE: &str = "go.mod";
 /// Looks for it.
 pub(super) fn find(folder: &Folder) -> Option<Found> {
     let text = folder.read(SOURCE)?;
-    let module = text
-        .lines()
-        .find_map(|line| line.trim().strip_prefix("module "))?
-        .trim()
-        .trim_matches('"');
+    let module = text.lines().find_map(|line| line.trim().strip_prefix("module "))?.trim().trim_matches('"');
     let name = program(module)?;
     let package = if folder.has("main.go") {
         ".".to_owned()
@@ -35,9 +31,7 @@ pub(super) fn find(folder: &Folder) -> Option<Found> {
 
 /// The last part of a module's path that is not a major version (<https://go.dev/ref/mod#major-version-suffixes>).
 fn program(module: &str) -> Option<&str> {
-    let version = |part: &&str| {
-        part.strip_prefix('v')
-            .is_some_and(|n| !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit()))
-    };
+    let version =
+        |part: &&str| part.strip_prefix('v').is_some_and(|n| !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit()));
     module.split('/').rev().find(|part| !part.is_empty() && !version(part))
 }

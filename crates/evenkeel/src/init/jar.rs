@@ -11,21 +11,12 @@ const BUILD_FILES: [&str; 3] = ["pom.xml", "build.gradle", "build.gradle.kts"];
 /// Looks for it.
 pub(super) fn find(folder: &Folder) -> Option<Found> {
     let jar = PLACES.into_iter().find_map(|place| jar_in(folder, place))?;
-    let build = BUILD_FILES
-        .into_iter()
-        .find_map(|file| folder.read(file))
-        .unwrap_or_default();
+    let build = BUILD_FILES.into_iter().find_map(|file| folder.read(file)).unwrap_or_default();
     let spring = build.contains("spring-boot") || build.contains("org.springframework.boot");
     let mut notes =
         vec!["Every instance has a heap of its own: set -Xmx so that all of them fit into memory.".to_owned()];
     let service = if spring {
-        let run = [
-            "java",
-            "-jar",
-            &jar,
-            "--server.port={port}",
-            "--server.shutdown=graceful",
-        ];
+        let run = ["java", "-jar", &jar, "--server.port={port}", "--server.shutdown=graceful"];
         let service = Service::run("web", run).comment("A Spring Boot application.");
         if build.contains("spring-boot-starter-actuator") {
             service.check("/actuator/health")
@@ -37,27 +28,15 @@ pub(super) fn find(folder: &Folder) -> Option<Found> {
         notes.push("The program must listen on the port in the environment variable PORT.".to_owned());
         Service::run("web", ["java", "-jar", &jar])
     };
-    let what = if spring {
-        "a Spring Boot application"
-    } else {
-        "a Java application"
-    };
-    Some(Found {
-        source: jar,
-        what: what.to_owned(),
-        services: vec![service],
-        notes,
-        ..Found::default()
-    })
+    let what = if spring { "a Spring Boot application" } else { "a Java application" };
+    Some(Found { source: jar, what: what.to_owned(), services: vec![service], notes, ..Found::default() })
 }
 
 /// The largest jar that can be run: one with its dependencies inside is larger than one without.
 fn jar_in(folder: &Folder, place: &str) -> Option<String> {
     let runs = |name: &str| {
         name.strip_suffix(".jar").is_some_and(|stem| {
-            let other = ["-sources", "-javadoc", "-plain", "-tests"]
-                .iter()
-                .any(|end| stem.ends_with(end));
+            let other = ["-sources", "-javadoc", "-plain", "-tests"].iter().any(|end| stem.ends_with(end));
             !other && !stem.starts_with("original-") && stem != "gradle-wrapper"
         })
     };

@@ -72,15 +72,10 @@ struct Made {
 /// Writes the file.
 pub(crate) fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
     let dir = std::fs::canonicalize(&args.dir).map_err(|error| {
-        Failure::usage("cannot read the folder")
-            .at_path(&args.dir)
-            .because(error)
-            .fix("name an application's folder")
+        Failure::usage("cannot read the folder").at_path(&args.dir).because(error).fix("name an application's folder")
     })?;
     if !dir.is_dir() {
-        return Err(Failure::usage("this is no folder")
-            .at_path(&args.dir)
-            .fix("name an application's folder"));
+        return Err(Failure::usage("this is no folder").at_path(&args.dir).fix("name an application's folder"));
     }
     let Made { text, found } = make(&dir);
     stack::parse(&text, FILE).map_err(|faults| {
@@ -93,11 +88,7 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
     let file = if here { PathBuf::from(FILE) } else { args.dir.join(FILE) };
     if args.stdout {
         return if context.json {
-            context.json(&Summary {
-                file: None,
-                found: &found,
-                text: &text,
-            })
+            context.json(&Summary { file: None, found: &found, text: &text })
         } else {
             context.line(text.trim_end())
         }
@@ -105,11 +96,7 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
     }
     write(&file, &text, args.force)?;
     if context.json {
-        context.json(&Summary {
-            file: Some(&file),
-            found: &found,
-            text: &text,
-        })?;
+        context.json(&Summary { file: Some(&file), found: &found, text: &text })?;
         return Ok(Exit::Done);
     }
     for line in &found {
@@ -125,40 +112,24 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
 /// Looks through the folder. Whoever knows most about how an application is started comes first.
 fn make(dir: &Path) -> Made {
     let folder = Folder::new(dir);
-    let finders: [fn(&Folder) -> Option<Found>; 7] = [
-        procfile::find,
-        package_json::find,
-        composer::find,
-        jar::find,
-        python::find,
-        cargo::find,
-        go::find,
-    ];
+    let finders: [fn(&Folder) -> Option<Found>; 7] =
+        [procfile::find, package_json::find, composer::find, jar::find, python::find, cargo::find, go::find];
     let mut all: Vec<Found> = finders.iter().filter_map(|find| find(&folder)).collect();
     // A reverse proxy's configuration says where clients connect, which no application does.
     all.splice(..0, nginx::find(&folder));
-    let mut words: Vec<String> = all
-        .iter()
-        .map(|found| format!("{}: {}", found.source, found.what))
-        .collect();
+    let mut words: Vec<String> = all.iter().map(|found| format!("{}: {}", found.source, found.what)).collect();
     // What runs or reaches nothing is no stack, but a reader must know what it said.
     let (all, idle): (Vec<Found>, Vec<Found>) = all.into_iter().partition(|found| !found.services.is_empty());
     if all.is_empty() {
         words.push("nothing that could be run: the file is a template, put your command into it".to_owned());
     }
     let notes: Vec<String> = idle.into_iter().flat_map(|found| found.notes).collect();
-    Made {
-        text: render::render(&stack_name(dir), &all, &notes),
-        found: words,
-    }
+    Made { text: render::render(&stack_name(dir), &all, &notes), found: words }
 }
 
 /// The folder's name as the name of a stack.
 fn stack_name(dir: &Path) -> String {
-    let name = dir
-        .file_name()
-        .map(|name| name.to_string_lossy().into_owned())
-        .unwrap_or_default();
+    let name = dir.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     found::name(&name, "app")
 }
 
@@ -175,9 +146,6 @@ fn write(file: &Path, text: &str, force: bool) -> Result<(), Failure> {
         ErrorKind::AlreadyExists => Failure::usage("there is a keel.toml already, and it was left as it is")
             .at_path(file)
             .fix("look at the new one with `keel init --stdout`, or replace it with `keel init --force`"),
-        _ => Failure::new("cannot write the file")
-            .at_path(file)
-            .because(error)
-            .fix("see it with `keel init --stdout`"),
+        _ => Failure::new("cannot write the file").at_path(file).because(error).fix("see it with `keel init --stdout`"),
     })
 }

@@ -16,26 +16,13 @@ const SOURCE: &str = "package.json";
 /// Looks for it.
 pub(super) fn find(folder: &Folder) -> Option<Found> {
     let package: Value = serde_json::from_str(&folder.read(SOURCE)?).ok()?;
-    let script = |name: &str| {
-        package["scripts"][name]
-            .as_str()
-            .filter(|script| !script.trim().is_empty())
-    };
+    let script = |name: &str| package["scripts"][name].as_str().filter(|script| !script.trim().is_empty());
     let mut notes = Vec::new();
     let service = if let Some(start) = script("start") {
-        from_script(
-            start,
-            script("prestart").or(script("poststart")).is_some(),
-            package_manager(folder),
-            &mut notes,
-        )
+        from_script(start, script("prestart").or(script("poststart")).is_some(), package_manager(folder), &mut notes)
     } else {
         let main = package["main"].as_str().filter(|main| folder.has(main));
-        let main = main.or_else(|| {
-            ["server.js", "index.js", "app.js"]
-                .into_iter()
-                .find(|file| folder.has(file))
-        })?;
+        let main = main.or_else(|| ["server.js", "index.js", "app.js"].into_iter().find(|file| folder.has(file)))?;
         Service::run("web", ["node", main]).comment(format!("{SOURCE} has no start script; {main} is its main file."))
     };
     if script("build").is_some() {

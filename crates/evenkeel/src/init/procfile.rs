@@ -15,25 +15,18 @@ const SOURCE: &str = "Procfile";
 pub(super) fn find(folder: &Folder) -> Option<Found> {
     let text = folder.read(SOURCE)?;
     let lines: Vec<(&str, &str)> = text.lines().filter_map(line).collect();
-    let mut found = Found {
-        source: SOURCE.to_owned(),
-        ..Found::default()
-    };
+    let mut found = Found { source: SOURCE.to_owned(), ..Found::default() };
     let mut names = Vec::new();
     for (kind, command) in &lines {
         if *kind == "release" {
-            found.notes.push(format!(
-                "`release` is not a process that stays; run it before `keel up`: {command}"
-            ));
+            found.notes.push(format!("`release` is not a process that stays; run it before `keel up`: {command}"));
             continue;
         }
         let Some(service) = service(kind, command, &mut found.notes) else {
             continue;
         };
         if names.contains(&service.name) {
-            found
-                .notes
-                .push(format!("`{kind}` has the name of another line and was left out"));
+            found.notes.push(format!("`{kind}` has the name of another line and was left out"));
             continue;
         }
         names.push(service.name.clone());
@@ -44,9 +37,7 @@ pub(super) fn find(folder: &Folder) -> Option<Found> {
     if found.services.first()?.name != "web" {
         // Nothing here says that it serves clients: the first line is as good as any.
         found.services[0].asleep = false;
-        found
-            .notes
-            .push("There is no `web` line; the first one gets the requests.".to_owned());
+        found.notes.push("There is no `web` line; the first one gets the requests.".to_owned());
     }
     found.what = format!("what it calls {}", names.join(", "));
     Some(found)
@@ -56,10 +47,7 @@ pub(super) fn find(folder: &Folder) -> Option<Found> {
 fn line(line: &str) -> Option<(&str, &str)> {
     let (kind, command) = line.split_once(':')?;
     let kind = kind.trim();
-    let fits = !kind.is_empty()
-        && kind
-            .bytes()
-            .all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_');
+    let fits = !kind.is_empty() && kind.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_');
     (fits && !command.trim().is_empty()).then_some((kind, command.trim()))
 }
 

@@ -19,22 +19,15 @@ pub(super) fn render(name: &str, all: &[Found], more_notes: &[String]) -> String
     } else {
         format!("Made by `keel init` from {}.", first.source)
     };
-    let mut parts = vec![
-        comment(&made),
-        comment("`keel validate keel.toml` says what it means; `keel up keel.toml` runs it."),
-    ];
+    let mut parts =
+        vec![comment(&made), comment("`keel validate keel.toml` says what it means; `keel up keel.toml` runs it.")];
     parts.extend(others.iter().map(also));
     parts.push(format!("\n[stack]\nname = {}\n", string(name)));
     parts.push(listeners(first));
     parts.push(routes(first));
     parts.extend(first.services.iter().map(service));
     parts.push(DRILLS.to_owned());
-    let notes: Vec<String> = first
-        .notes
-        .iter()
-        .chain(more_notes)
-        .map(|note| comment(&format!("- {note}")))
-        .collect();
+    let notes: Vec<String> = first.notes.iter().chain(more_notes).map(|note| comment(&format!("- {note}"))).collect();
     if !notes.is_empty() {
         parts.push("\n# What to look at before this goes live:\n".to_owned());
     }
@@ -46,27 +39,18 @@ fn template() -> Found {
     let service = Service::run("web", ["./your-program", "--port", "{port}"])
         .comment("Put the command of your application here: program and arguments, without a shell. Each instance")
         .comment("must listen on the port that it gets as {port} and as the variable PORT.");
-    Found {
-        services: vec![service],
-        ..Found::default()
-    }
+    Found { services: vec![service], ..Found::default() }
 }
 
 /// Something else that was found.
 fn also(other: &Found) -> String {
     let run = other.services.first().and_then(|service| match &service.source {
-        Source::Run(command) => Some(format!(
-            "; as a service: run = {}",
-            array(command.iter().map(|word| string(word)))
-        )),
+        Source::Run(command) => {
+            Some(format!("; as a service: run = {}", array(command.iter().map(|word| string(word)))))
+        }
         Source::Instances(_) => None,
     });
-    comment(&format!(
-        "Also found: {} ({}){}",
-        other.source,
-        other.what,
-        run.unwrap_or_default()
-    ))
+    comment(&format!("Also found: {} ({}){}", other.source, other.what, run.unwrap_or_default()))
 }
 
 fn listeners(found: &Found) -> String {
@@ -86,28 +70,17 @@ fn routes(found: &Found) -> String {
         path: "/".to_owned(),
         service: service.name.clone(),
     });
-    let routes = if found.routes.is_empty() {
-        everything.as_slice()
-    } else {
-        &found.routes
-    };
+    let routes = if found.routes.is_empty() { everything.as_slice() } else { &found.routes };
     let tables: Vec<String> = routes.iter().map(route).collect();
-    format!(
-        "\n# Which request goes where: by host, then longest path, then order.\n{}",
-        tables.join("\n")
-    )
+    format!("\n# Which request goes where: by host, then longest path, then order.\n{}", tables.join("\n"))
 }
 
 fn route(route: &Route) -> String {
     let mut lines = vec!["[[routes]]\n".to_owned()];
     let path = (route.path != "/").then(|| route.path.clone());
     let service = Some(route.service.clone());
-    for (name, value) in [
-        ("listener", &route.listener),
-        ("host", &route.host),
-        ("path", &path),
-        ("service", &service),
-    ] {
+    for (name, value) in [("listener", &route.listener), ("host", &route.host), ("path", &path), ("service", &service)]
+    {
         lines.extend(value.as_ref().map(|value| format!("{name} = {}\n", string(value))));
     }
     lines.concat()
@@ -123,11 +96,7 @@ fn service(service: &Service) -> String {
         }
         Source::Instances(instances) => lines.push(format!("instances = {}\n", fixed(instances))),
     }
-    lines.extend(
-        service
-            .balance
-            .map(|balance| format!("balance = {}\n", string(balance))),
-    );
+    lines.extend(service.balance.map(|balance| format!("balance = {}\n", string(balance))));
     match &service.check {
         Some(path) => lines.push(format!("check = {{ http = {}, interval = \"1s\" }}\n", string(path))),
         None if service.asleep => {}
@@ -137,10 +106,7 @@ fn service(service: &Service) -> String {
         lines.push(LIVENESS.to_owned());
     }
     if !service.env.is_empty() {
-        let pairs = service
-            .env
-            .iter()
-            .map(|(name, value)| format!("{} = {}", key(name), string(value)));
+        let pairs = service.env.iter().map(|(name, value)| format!("{} = {}", key(name), string(value)));
         lines.push(format!("env = {{ {} }}\n", pairs.collect::<Vec<_>>().join(", ")));
     }
     if service.asleep {

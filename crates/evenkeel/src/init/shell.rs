@@ -27,11 +27,7 @@ pub(super) fn command(line: &str) -> Option<Command> {
         env.insert(name, value);
         words.remove(0);
     }
-    (!words.is_empty()).then_some(Command {
-        words,
-        env,
-        shell_stays: false,
-    })
+    (!words.is_empty()).then_some(Command { words, env, shell_stays: false })
 }
 
 /// A command that needs a shell. `exec` in front of the last part lets the program take the shell's place, where
@@ -47,22 +43,14 @@ fn through_shell(line: &str) -> Command {
     let takes_place = sure && !operator && !background && !assigns;
     let text = if takes_place {
         let before: Vec<&str> = parts[..parts.len() - 1].iter().map(|part| part.trim()).collect();
-        let before = if before.is_empty() {
-            String::new()
-        } else {
-            format!("{} && ", before.join(" && "))
-        };
+        let before = if before.is_empty() { String::new() } else { format!("{} && ", before.join(" && ")) };
         let exec = if last.starts_with("exec ") { "" } else { "exec " };
         format!("{before}{exec}{last}")
     } else {
         line.to_owned()
     };
     let words = vec!["sh".to_owned(), "-c".to_owned(), text];
-    Command {
-        words,
-        env: BTreeMap::new(),
-        shell_stays: !takes_place,
-    }
+    Command { words, env: BTreeMap::new(), shell_stays: !takes_place }
 }
 
 /// The line without `${NAME}`.
@@ -132,9 +120,7 @@ fn port(rest: &mut std::iter::Peekable<std::str::Chars<'_>>, word: &mut String) 
                 c => name.push(c),
             }
         }
-        let default = name
-            .strip_prefix("PORT:-")
-            .is_some_and(|port| port.bytes().all(|b| b.is_ascii_digit()));
+        let default = name.strip_prefix("PORT:-").is_some_and(|port| port.bytes().all(|b| b.is_ascii_digit()));
         if default {
             name.truncate("PORT".len());
         }
@@ -165,10 +151,7 @@ mod tests {
     #[test]
     fn splits_like_a_shell() {
         assert_eq!(words("node server.js"), ["node", "server.js"]);
-        assert_eq!(
-            words(r#"a 'b c' "d \"e\" \x" f\ g"#),
-            ["a", "b c", r#"d "e" \x"#, "f g"]
-        );
+        assert_eq!(words(r#"a 'b c' "d \"e\" \x" f\ g"#), ["a", "b c", r#"d "e" \x"#, "f g"]);
         assert_eq!(words("serve '' x"), ["serve", "", "x"]);
         assert_eq!(
             words("gunicorn -b :$PORT \"${PORT}\" ${PORT:-3000}"),
@@ -189,11 +172,7 @@ mod tests {
     fn what_needs_a_shell_gets_one() {
         let cases = [
             ("java $JAVA_OPTS -jar x.jar", "exec java $JAVA_OPTS -jar x.jar", false),
-            (
-                "java ${JAVA_OPTS} -jar x.jar",
-                "exec java ${JAVA_OPTS} -jar x.jar",
-                false,
-            ),
+            ("java ${JAVA_OPTS} -jar x.jar", "exec java ${JAVA_OPTS} -jar x.jar", false),
             ("cd app && node x.js", "cd app && exec node x.js", false),
             ("node x.js | tee log", "node x.js | tee log", true),
             ("a & b", "a & b", true),

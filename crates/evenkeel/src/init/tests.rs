@@ -53,18 +53,9 @@ fn node() {
 fn node_variants() {
     let start = |script: &str| format!(r#"{{"scripts": {{"start": "{script}"}}}}"#);
     assert_eq!(run_of(&[("package.json", &start("next start"))]), "npm start");
-    assert_eq!(
-        run_of(&[("package.json", &start("next start")), ("yarn.lock", "")]),
-        "yarn start"
-    );
-    assert_eq!(
-        run_of(&[("package.json", &start("node a.js && node b.js"))]),
-        "npm start"
-    );
-    assert_eq!(
-        run_of(&[("package.json", r#"{"main": "lib/x.js"}"#), ("lib/x.js", "")]),
-        "node lib/x.js"
-    );
+    assert_eq!(run_of(&[("package.json", &start("next start")), ("yarn.lock", "")]), "yarn start");
+    assert_eq!(run_of(&[("package.json", &start("node a.js && node b.js"))]), "npm start");
+    assert_eq!(run_of(&[("package.json", r#"{"main": "lib/x.js"}"#), ("lib/x.js", "")]), "node lib/x.js");
     assert_eq!(run_of(&[("package.json", "{}"), ("index.js", "")]), "node index.js");
     let (_, fixed) = stack_of(&[("package.json", &start("next start -p 3000"))]);
     assert!(fixed.text.contains("a port of its own"), "{}", fixed.text);
@@ -102,10 +93,7 @@ fn spring() {
 
 #[test]
 fn jar_variants() {
-    assert_eq!(
-        run_of(&[("build/libs/a.jar", "xx"), ("build/libs/a-plain.jar", "xxx")]),
-        "java -jar build/libs/a.jar"
-    );
+    assert_eq!(run_of(&[("build/libs/a.jar", "xx"), ("build/libs/a-plain.jar", "xxx")]), "java -jar build/libs/a.jar");
     assert_eq!(run_of(&[("tool.jar", "x")]), "java -jar tool.jar");
 }
 
@@ -115,10 +103,7 @@ fn procfile() {
                 web: RAILS_ENV=production bundle exec puma -p ${PORT:-3000} -C 'config/puma.rb'\n\
                 release: bin/rails db:migrate\n# a comment\n\
                 clock: cd jobs && ruby clock.rb\n";
-    insta::assert_snapshot!(shown(&[
-        ("Procfile", text),
-        ("package.json", r#"{"scripts": {"start": "vite"}}"#)
-    ]));
+    insta::assert_snapshot!(shown(&[("Procfile", text), ("package.json", r#"{"scripts": {"start": "vite"}}"#)]));
 }
 
 #[test]
@@ -139,19 +124,11 @@ fn django() {
 
 #[test]
 fn python_variants() {
-    let fastapi = [
-        ("main.py", "from fastapi import FastAPI\napp = FastAPI()"),
-        ("requirements.txt", "fastapi\nuvicorn"),
-    ];
+    let fastapi =
+        [("main.py", "from fastapi import FastAPI\napp = FastAPI()"), ("requirements.txt", "fastapi\nuvicorn")];
     assert_eq!(run_of(&fastapi), "uvicorn main:app --host 127.0.0.1 --port {port}");
-    let flask = [
-        ("app.py", "import flask\napplication = flask.Flask('x')"),
-        ("pyproject.toml", ""),
-    ];
-    assert_eq!(
-        run_of(&flask),
-        "gunicorn app:application --bind 127.0.0.1:{port} --workers 2"
-    );
+    let flask = [("app.py", "import flask\napplication = flask.Flask('x')"), ("pyproject.toml", "")];
+    assert_eq!(run_of(&flask), "gunicorn app:application --bind 127.0.0.1:{port} --workers 2");
     assert_eq!(run_of(&[("main.py", "print(1)")]), "python3 main.py");
 }
 
@@ -163,10 +140,7 @@ fn rust() {
 
 #[test]
 fn go() {
-    let files = [
-        ("go.mod", "module example.com/team/shop/v2\n\ngo 1.24\n"),
-        ("cmd/shop/main.go", ""),
-    ];
+    let files = [("go.mod", "module example.com/team/shop/v2\n\ngo 1.24\n"), ("cmd/shop/main.go", "")];
     insta::assert_snapshot!(shown(&files));
     let (_, library) = stack_of(&[("go.mod", "module example.com/lib\n")]);
     assert!(library.found[0].contains("nothing that could be run"));
@@ -211,11 +185,7 @@ http {
 
 #[test]
 fn a_proxy_configuration() {
-    insta::assert_snapshot!(shown(&[
-        ("nginx.conf", NGINX),
-        ("package.json", "{}"),
-        ("index.js", "")
-    ]));
+    insta::assert_snapshot!(shown(&[("nginx.conf", NGINX), ("package.json", "{}"), ("index.js", "")]));
 }
 
 #[test]
@@ -225,22 +195,14 @@ fn a_proxy_with_tls_alone_stays_inside() {
     let (stack, made) = stack_of(&[("nginx.conf", text)]);
     let listener = &stack.listeners[stack.routes[0].listener.as_ref().unwrap()];
     assert_eq!(listener.bind.to_string(), "127.0.0.1:8080");
-    assert!(
-        made.text.contains("line 2: listen 443 ssl (TLS is described"),
-        "{}",
-        made.text
-    );
+    assert!(made.text.contains("line 2: listen 443 ssl (TLS is described"), "{}", made.text);
 }
 
 #[test]
 fn a_proxy_that_leads_nowhere_leaves_its_notes() {
     let conf = "server { location / { fastcgi_pass unix:/run/php.sock; } }";
     let (_, alone) = stack_of(&[("nginx.conf", conf)]);
-    assert!(
-        alone.text.contains("line 1: fastcgi_pass unix:/run/php.sock"),
-        "{}",
-        alone.text
-    );
+    assert!(alone.text.contains("line 1: fastcgi_pass unix:/run/php.sock"), "{}", alone.text);
     let (stack, _) = stack_of(&[("nginx.conf", conf), ("package.json", "{}"), ("index.js", "")]);
     assert_eq!(stack.services["web"].run.as_ref().unwrap()[0], "node");
 }
@@ -256,10 +218,7 @@ fn a_damaged_configuration_still_leads_to_a_valid_file() {
         }
     }
     stack_of(&[("nginx.conf", &"a {".repeat(100_000))]);
-    stack_of(&[(
-        "nginx.conf",
-        "server { location / { proxy_pass http://x:99999; } } } } server {;",
-    )]);
+    stack_of(&[("nginx.conf", "server { location / { proxy_pass http://x:99999; } } } } server {;")]);
 }
 
 #[test]
@@ -276,13 +235,9 @@ fn a_file_that_is_there_is_kept() {
 
 #[test]
 fn names_fit() {
-    for (dir, name) in [
-        ("/srv/My Shop!", "my-shop"),
-        ("/", "app"),
-        ("/x/123-go", "go"),
-        ("/x/---", "app"),
-        ("/x/ü", "app"),
-    ] {
+    for (dir, name) in
+        [("/srv/My Shop!", "my-shop"), ("/", "app"), ("/x/123-go", "go"), ("/x/---", "app"), ("/x/ü", "app")]
+    {
         assert_eq!(stack_name(Path::new(dir)), name);
     }
     assert_eq!(stack_name(Path::new(&format!("/x/{}", "a-".repeat(40)))).len(), 39);

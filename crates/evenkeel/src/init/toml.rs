@@ -27,11 +27,7 @@ pub(super) fn array(items: impl IntoIterator<Item = String>) -> String {
 /// A key, quoted where it must be.
 pub(super) fn key(text: &str) -> String {
     let bare = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
-    if !text.is_empty() && text.chars().all(bare) {
-        text.to_owned()
-    } else {
-        string(text)
-    }
+    if !text.is_empty() && text.chars().all(bare) { text.to_owned() } else { string(text) }
 }
 
 /// Text as comment lines of at most about a hundred characters; what must not stand in a comment is replaced.

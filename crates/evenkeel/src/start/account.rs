@@ -18,17 +18,12 @@ pub(super) fn edge_user(wanted: Option<&str>) -> Result<Option<(u32, u32)>, Fail
         Failure::usage(format!("there is no user `{name}`"))
             .at("[edge] user")
             .because("/etc/passwd has no such entry")
-            .fix(format!(
-                "make it (`useradd --system {name}`), or remove the key: then it is `nobody`"
-            ))
+            .fix(format!("make it (`useradd --system {name}`), or remove the key: then it is `nobody`"))
     })
 }
 
 fn find(accounts: &str, name: &str) -> Option<(u32, u32)> {
-    let fields = accounts
-        .lines()
-        .map(|line| line.split(':').collect::<Vec<_>>())
-        .find(|fields| fields[0] == name)?;
+    let fields = accounts.lines().map(|line| line.split(':').collect::<Vec<_>>()).find(|fields| fields[0] == name)?;
     Some((fields.get(2)?.parse().ok()?, fields.get(3)?.parse().ok()?))
 }
 

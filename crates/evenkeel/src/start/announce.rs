@@ -38,11 +38,7 @@ pub(crate) async fn run(running: &Running, console: SocketAddr, context: &Contex
         }));
     }
     let instances: usize = status.services.iter().map(|service| service.instances.len()).sum();
-    let all = if instances == 1 {
-        "1 instance is".to_owned()
-    } else {
-        format!("{instances} instances are")
-    };
+    let all = if instances == 1 { "1 instance is".to_owned() } else { format!("{instances} instances are") };
     let up = context.paint.good("is up");
     context.line(format!(
         "{} {up}: {}   ({all} healthy after {:.1} s)",
@@ -50,15 +46,9 @@ pub(crate) async fn run(running: &Running, console: SocketAddr, context: &Contex
         addresses.join("  "),
         took.as_secs_f64()
     ))?;
-    context.line(format!(
-        "metrics: http://{console}/metrics   state: {}",
-        running.state_dir.display()
-    ))?;
+    context.line(format!("metrics: http://{console}/metrics   state: {}", running.state_dir.display()))?;
     context.line("stop it with Ctrl-C")?;
-    context.next(
-        &context.command(&running.state_dir, "status --watch"),
-        "in another terminal",
-    )
+    context.next(&context.command(&running.state_dir, "status --watch"), "in another terminal")
 }
 
 /// The address of a listener for a browser: one bound to every address is reached by loopback from here.
@@ -79,11 +69,7 @@ pub(crate) fn url(address: &str) -> String {
 /// Whether every service has all the instances it should have.
 pub(crate) fn is_up(status: &Status) -> bool {
     let has_all = |service: &ServiceStatus| {
-        let wanted = if service.replicas == 0 {
-            service.instances.len()
-        } else {
-            service.replicas as usize
-        };
+        let wanted = if service.replicas == 0 { service.instances.len() } else { service.replicas as usize };
         service.healthy as usize >= wanted
     };
     status.edge.is_some() && !status.services.is_empty() && status.services.iter().all(has_all)
@@ -121,9 +107,7 @@ async fn await_healthy(api: &Api, quiet: bool) -> Status {
 /// How far a start is, in one line.
 pub(crate) fn progress(status: &Status) -> String {
     let each = status.services.iter().map(|service| {
-        let wanted = service
-            .replicas
-            .max(u32::try_from(service.instances.len()).unwrap_or(u32::MAX));
+        let wanted = service.replicas.max(u32::try_from(service.instances.len()).unwrap_or(u32::MAX));
         format!("{} {} of {wanted} healthy", service.name, service.healthy)
     });
     format!("starting {}: {}", status.stack, each.collect::<Vec<_>>().join(", "))

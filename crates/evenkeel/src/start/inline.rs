@@ -21,9 +21,8 @@ pub(crate) struct Inline {
 }
 
 /// Programs that run somebody else's: the name lies in what they run.
-const INTERPRETERS: [&str; 14] = [
-    "node", "nodejs", "deno", "bun", "python", "python3", "ruby", "perl", "php", "java", "sh", "bash", "env", "npx",
-];
+const INTERPRETERS: [&str; 14] =
+    ["node", "nodejs", "deno", "bun", "python", "python3", "ruby", "perl", "php", "java", "sh", "bash", "env", "npx"];
 
 impl Inline {
     /// The stack file's text.
@@ -57,34 +56,18 @@ pub(crate) fn name_of(command: &[String]) -> String {
         stem.to_ascii_lowercase()
     };
     let program = command.first().map(stem).unwrap_or_default();
-    let script = || {
-        command
-            .iter()
-            .skip(1)
-            .find(|word| !word.starts_with('-') && !word.contains('='))
-            .map(stem)
-    };
-    let name = if INTERPRETERS.contains(&program.as_str()) {
-        script().unwrap_or(program)
-    } else {
-        program
-    };
+    let script = || command.iter().skip(1).find(|word| !word.starts_with('-') && !word.contains('=')).map(stem);
+    let name = if INTERPRETERS.contains(&program.as_str()) { script().unwrap_or(program) } else { program };
     let fits = |c: char| if c.is_ascii_alphanumeric() { c } else { '-' };
     let name: String = name.chars().map(fits).collect();
     let name = name.trim_matches(|c: char| !c.is_ascii_lowercase() && !c.is_ascii_digit());
     let name = name.trim_start_matches(|c: char| !c.is_ascii_lowercase());
-    if name.is_empty() {
-        "app".to_owned()
-    } else {
-        name.chars().take(40).collect()
-    }
+    if name.is_empty() { "app".to_owned() } else { name.chars().take(40).collect() }
 }
 
 /// A TOML string. What JSON escapes, TOML reads alike; JSON leaves DEL as it is, which TOML does not.
 fn quoted(text: &str) -> String {
-    serde_json::to_string(text)
-        .expect("a string serialises")
-        .replace('\u{7f}', "\\u007f")
+    serde_json::to_string(text).expect("a string serialises").replace('\u{7f}', "\\u007f")
 }
 
 #[cfg(test)]

@@ -46,21 +46,12 @@ impl Start {
     /// Makes and locks the state directory of this stack.
     pub(crate) fn prepare(source: Source, stack: Stack, context: &Context) -> Result<Self, Failure> {
         let places = &context.places;
-        let wanted = context
-            .state_dir
-            .clone()
-            .unwrap_or_else(|| places.state_dir(&stack.stack.name));
+        let wanted = context.state_dir.clone().unwrap_or_else(|| places.state_dir(&stack.stack.name));
         let wanted = std::path::absolute(&wanted).unwrap_or(wanted);
         let state_dir = places.make_state_dir(&wanted)?;
         let (runtime_dir, lock) = take_lock(&stack.stack.name, &state_dir, places)?;
         source.keep(&state_dir)?;
-        Ok(Self {
-            source,
-            stack,
-            state_dir,
-            runtime_dir,
-            _lock: lock,
-        })
+        Ok(Self { source, stack, state_dir, runtime_dir, _lock: lock })
     }
 
     /// Becomes the guard. Returns the exit code once everything has ended.
@@ -104,9 +95,7 @@ impl Start {
             command.arg("--json");
         }
         let started = command.spawn();
-        started
-            .map(drop)
-            .map_err(|error| Failure::new("cannot start a process").at(SELF).because(error))
+        started.map(drop).map_err(|error| Failure::new("cannot start a process").at(SELF).because(error))
     }
 }
 
@@ -128,10 +117,7 @@ fn not_locked(state_dir: &Path, error: &LockError) -> Failure {
     match error {
         LockError::Held(Some(holder)) => Failure::new(format!("the stack `{}` runs already", holder.stack))
             .at_path(state_dir)
-            .because(format!(
-                "process {} (keel {}) holds the lock of its state directory",
-                holder.pid, holder.version
-            ))
+            .because(format!("process {} (keel {}) holds the lock of its state directory", holder.pid, holder.version))
             .fix(format!(
                 "look at it:  keel status --state-dir {dir}\nchange it:   keel apply FILE --state-dir {dir}\n\
                      stop it:     kill {}\nor run another one beside it with another --state-dir",
@@ -150,13 +136,8 @@ fn not_locked(state_dir: &Path, error: &LockError) -> Failure {
 
 /// The arguments of a hidden command.
 fn internal<const N: usize>(command: &str, options: [(&str, OsString); N]) -> Vec<OsString> {
-    let options = options
-        .into_iter()
-        .flat_map(|(name, value)| [OsString::from(name), value]);
-    [OsString::from(SELF), OsString::from(command)]
-        .into_iter()
-        .chain(options)
-        .collect()
+    let options = options.into_iter().flat_map(|(name, value)| [OsString::from(name), value]);
+    [OsString::from(SELF), OsString::from(command)].into_iter().chain(options).collect()
 }
 
 #[cfg(test)]
@@ -166,12 +147,8 @@ mod tests {
 
     #[test]
     fn a_second_start_says_who_has_it() {
-        let holder = Holder {
-            pid: 4711,
-            stack: "shop".into(),
-            runtime_dir: "/run/keel/x".into(),
-            version: "0.1.0".into(),
-        };
+        let holder =
+            Holder { pid: 4711, stack: "shop".into(), runtime_dir: "/run/keel/x".into(), version: "0.1.0".into() };
         let failure = not_locked(Path::new("/var/lib/keel/shop"), &LockError::Held(Some(holder)));
         insta::assert_snapshot!(failure.render(Paint::plain()), @r"
         error: the stack `shop` runs already

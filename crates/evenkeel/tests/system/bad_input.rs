@@ -27,15 +27,9 @@ fn refused(stack: &str, arguments: &[&str]) -> (String, i32) {
 #[test]
 fn a_wrong_stack_file_starts_nothing() {
     for command in ["up", "validate"] {
-        let (error, code) = refused(
-            "[services.app]\nrun = [\"true\"]\nreplica = 2\n",
-            &[command, "keel.toml"],
-        );
+        let (error, code) = refused("[services.app]\nrun = [\"true\"]\nreplica = 2\n", &[command, "keel.toml"]);
         assert_eq!(code, 2, "{error}");
-        assert!(
-            error.contains("keel.toml:7:1") && error.contains("did you mean `replicas`?"),
-            "{error}"
-        );
+        assert!(error.contains("keel.toml:7:1") && error.contains("did you mean `replicas`?"), "{error}");
     }
 }
 
@@ -50,9 +44,8 @@ fn a_missing_file_says_so() {
 fn a_taken_port_is_named() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap();
-    let mut rig = Rig::up(&format!(
-        "[listeners.web]\nbind = \"{address}\"\n[services.app]\nrun = [\"sleep\", \"100\"]\n"
-    ));
+    let mut rig =
+        Rig::up(&format!("[listeners.web]\nbind = \"{address}\"\n[services.app]\nrun = [\"sleep\", \"100\"]\n"));
     assert_eq!(rig.ended(), 1, "{}", rig.log());
     assert!(rig.log().contains(&address.to_string()), "{}", rig.log());
 }
@@ -63,9 +56,7 @@ fn a_command_that_does_not_exist_is_given_up_with_its_cause() {
         "[listeners.web]\nbind = \"{listen}\"\n[services.app]\nrun = [\"no-such-program\"]\nreplicas = 1\nrestart = { attempts = 3, delay = \"10ms\" }\n",
     );
     rig.wait_until("it gave up", |status| {
-        instances(status)
-            .iter()
-            .any(|instance| instance.phase == Some(Phase::GaveUp))
+        instances(status).iter().any(|instance| instance.phase == Some(Phase::GaveUp))
     });
     let why = String::from_utf8(rig.keel(&["why", "app/1"]).stdout).unwrap();
     assert!(why.contains("no-such-program"), "{why}");
@@ -77,18 +68,11 @@ fn an_instance_that_exits_in_a_loop_is_given_up_with_its_last_output() {
         "[listeners.web]\nbind = \"{listen}\"\n[services.app]\nrun = [\"sh\", \"-c\", \"echo the cause; exit 3\"]\nreplicas = 1\n\
          restart = { attempts = 4, delay = \"10ms\" }\nhold = { max = \"200ms\" }\n",
     );
-    let gave_up = |status: &_| {
-        instances(status)
-            .iter()
-            .any(|instance| instance.phase == Some(Phase::GaveUp))
-    };
+    let gave_up = |status: &_| instances(status).iter().any(|instance| instance.phase == Some(Phase::GaveUp));
     let (status, _) = rig.wait_until("it gave up", gave_up);
     let instance = &instances(&status)[0];
     assert_eq!(instance.last_exit.as_deref(), Some("exit code 3"));
-    assert!(
-        instance.last_output.iter().any(|line| line.contains("the cause")),
-        "{instance:?}"
-    );
+    assert!(instance.last_output.iter().any(|line| line.contains("the cause")), "{instance:?}");
     assert!(!status.problems.is_empty(), "status says that somebody should look");
     let answer = ask(rig.port, b"GET / HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n");
     assert!(answer.starts_with("HTTP/1.1 503"), "{answer}");
@@ -102,15 +86,10 @@ fn a_check_that_never_passes_gets_no_traffic_and_is_started_again() {
          restart = { attempts = 2, delay = \"10ms\" }\nhold = { max = \"100ms\" }\n",
     );
     rig.wait_until("it gave up", |status| {
-        instances(status)
-            .iter()
-            .any(|instance| instance.phase == Some(Phase::GaveUp))
+        instances(status).iter().any(|instance| instance.phase == Some(Phase::GaveUp))
     });
     let why = String::from_utf8(rig.keel(&["why", "app/1"]).stdout).unwrap();
-    assert!(
-        why.contains("500 ms") || why.contains("500ms"),
-        "the start timeout is the cause: {why}"
-    );
+    assert!(why.contains("500 ms") || why.contains("500ms"), "the start timeout is the cause: {why}");
 }
 
 #[test]
@@ -124,10 +103,7 @@ fn an_answer_cut_off_is_never_taken_for_a_whole_one() {
     ));
     rig.wait_until("the instance is healthy", crate::rig::all_healthy);
     let answer = ask(rig.port, b"GET / HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n");
-    assert!(
-        answer.starts_with("HTTP/1.1 502"),
-        "a small answer is relayed when whole, or not at all: {answer}"
-    );
+    assert!(answer.starts_with("HTTP/1.1 502"), "a small answer is relayed when whole, or not at all: {answer}");
 }
 
 #[test]
@@ -164,11 +140,7 @@ fn a_client_that_sends_one_byte_after_the_other_gets_408() {
     }
     let mut answer = Vec::new();
     let _ = stream.read_to_end(&mut answer);
-    assert!(
-        answer.starts_with(b"HTTP/1.1 408"),
-        "{}",
-        String::from_utf8_lossy(&answer)
-    );
+    assert!(answer.starts_with(b"HTTP/1.1 408"), "{}", String::from_utf8_lossy(&answer));
 }
 
 #[test]
@@ -179,10 +151,7 @@ fn a_state_directory_that_cannot_be_used_is_named() {
     let output = command(folder.path(), &["up", "keel.toml"]).output().unwrap();
     let error = String::from_utf8(output.stderr).unwrap();
     assert!(!output.status.success() && error.contains("state"), "{error}");
-    assert_eq!(
-        fs::read_to_string(folder.path().join("state")).unwrap(),
-        "not a directory"
-    );
+    assert_eq!(fs::read_to_string(folder.path().join("state")).unwrap(), "not a directory");
 }
 
 #[test]
@@ -194,10 +163,7 @@ fn a_state_directory_of_a_newer_version_is_refused_with_the_way_out() {
     fs::write(state.join("VERSION"), "99\n").unwrap();
     let output = command(folder.path(), &["up", "keel.toml"]).output().unwrap();
     let error = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(
-        !output.status.success() && error.contains("newer") && error.contains("--state-dir"),
-        "{error}"
-    );
+    assert!(!output.status.success() && error.contains("newer") && error.contains("--state-dir"), "{error}");
 }
 
 #[test]

@@ -53,9 +53,8 @@ fn applying_a_file_under_load_costs_nobody_anything() {
     rewrite(&rig, &two, &four);
     let applied = rig.keel(&["apply", "keel.toml"]);
     assert!(applied.status.success(), "{applied:?}");
-    let (status, _) = rig.wait_until("four instances are healthy", |status| {
-        status.services[0].replicas == 4 && all_healthy(status)
-    });
+    let (status, _) =
+        rig.wait_until("four instances are healthy", |status| status.services[0].replicas == 4 && all_healthy(status));
     assert_eq!(status.revision, 2);
     let old: Vec<_> = instances(&status).iter().map(|instance| instance.pid).collect();
 
@@ -72,9 +71,7 @@ fn applying_a_file_under_load_costs_nobody_anything() {
 
     rewrite(&rig, &other, &two);
     assert!(rig.keel(&["apply", "keel.toml"]).status.success());
-    rig.wait_until("two instances are left", |status| {
-        instances(status).len() == 2 && all_healthy(status)
-    });
+    rig.wait_until("two instances are left", |status| instances(status).len() == 2 && all_healthy(status));
     load.wait_for(200);
     load.finish().assert_clean();
 }
@@ -88,15 +85,9 @@ fn a_wrong_file_is_refused_and_changes_nothing() {
     rewrite(&rig, &good, &good.replace("replicas", "replica"));
     let applied = rig.keel(&["apply", "keel.toml"]);
     assert_eq!(applied.status.code(), Some(2), "{applied:?}");
-    assert!(
-        String::from_utf8_lossy(&applied.stderr).contains("did you mean `replicas`?"),
-        "{applied:?}"
-    );
+    assert!(String::from_utf8_lossy(&applied.stderr).contains("did you mean `replicas`?"), "{applied:?}");
     let after = rig.status();
-    assert_eq!(
-        (before.revision, instances(&before)[0].pid),
-        (after.revision, instances(&after)[0].pid)
-    );
+    assert_eq!((before.revision, instances(&before)[0].pid), (after.revision, instances(&after)[0].pid));
 }
 
 #[test]
@@ -109,19 +100,13 @@ fn a_broken_command_replaces_nothing_that_works() {
     rewrite(&rig, &good, &good.replace("\"__shop\"", "\"__no_such_command\""));
     assert!(rig.keel(&["apply", "keel.toml"]).status.success());
     rig.wait_until("the new one is known to fail", |status| {
-        instances(status)
-            .iter()
-            .any(|instance| instance.restarts > 1 || instance.last_exit.is_some())
+        instances(status).iter().any(|instance| instance.restarts > 1 || instance.last_exit.is_some())
     });
     load.wait_for(500);
     load.finish().assert_clean();
     let after = instances(&rig.status());
     for old in instances(&before) {
-        assert!(
-            after.iter().any(|instance| instance.pid == old.pid),
-            "{} still serves",
-            old.name
-        );
+        assert!(after.iter().any(|instance| instance.pid == old.pid), "{} still serves", old.name);
     }
 }
 
@@ -130,17 +115,10 @@ fn somebodys_own_program_needs_no_file() {
     let folder = tempfile::tempdir().unwrap();
     let port = rig::free_port().to_string();
     let rig = Rig::own_program(folder, &port, &[env!("CARGO_BIN_EXE_keel"), "__shop"]);
-    let (status, _) = rig.wait_until("three copies are healthy", |status| {
-        instances(status).len() == 3 && all_healthy(status)
-    });
-    let page = Command::new("curl")
-        .args(["-sS", "--fail", &format!("http://127.0.0.1:{port}/")])
-        .output()
-        .unwrap();
+    let (status, _) =
+        rig.wait_until("three copies are healthy", |status| instances(status).len() == 3 && all_healthy(status));
+    let page = Command::new("curl").args(["-sS", "--fail", &format!("http://127.0.0.1:{port}/")]).output().unwrap();
     assert!(page.status.success(), "{page:?}");
     let logs = rig.keel(&["logs", &instances(&status)[0].name, "--grep", "listening"]);
-    assert!(
-        String::from_utf8_lossy(&logs.stdout).contains("listening"),
-        "its output is kept: {logs:?}"
-    );
+    assert!(String::from_utf8_lossy(&logs.stdout).contains("listening"), "its output is kept: {logs:?}");
 }

@@ -12,18 +12,12 @@ fn the_shop_is_there_and_a_second_start_finds_the_first() {
         .output()
         .expect("curl is installed by `cargo xtask setup`");
     assert!(page.status.success(), "{page:?}");
-    assert!(
-        String::from_utf8_lossy(&page.stdout).contains("<html"),
-        "a page, not an error"
-    );
+    assert!(String::from_utf8_lossy(&page.stdout).contains("<html"), "a page, not an error");
 
     let second = rig.keel(&["demo", "--port", &rig.port.to_string()]);
     assert!(second.status.success(), "{second:?}");
     let said = [second.stdout, second.stderr].concat();
-    assert!(
-        String::from_utf8_lossy(&said).contains(&rig.port.to_string()),
-        "it says where the first one is"
-    );
+    assert!(String::from_utf8_lossy(&said).contains(&rig.port.to_string()), "it says where the first one is");
 }
 
 #[test]

@@ -22,31 +22,18 @@ fn a_killed_node_process_is_noticed_by_no_client() {
     load.wait_for(200);
 
     rig::signal(before.node.pid, Signal::KILL);
-    let (after, took) = rig.wait_until("status is back", |status| {
-        status.node.pid != before.node.pid && all_healthy(status)
-    });
+    let (after, took) =
+        rig.wait_until("status is back", |status| status.node.pid != before.node.pid && all_healthy(status));
     eprintln!("status was back after {took:?}");
     load.wait_for(1000);
     load.finish().assert_clean();
 
-    let pids = |status| {
-        instances(status)
-            .into_iter()
-            .map(|instance| instance.pid)
-            .collect::<Vec<_>>()
-    };
+    let pids = |status| instances(status).into_iter().map(|instance| instance.pid).collect::<Vec<_>>();
     assert_eq!(pids(&before), pids(&after), "instances keep their processes");
-    assert_eq!(
-        before.edge.as_ref().unwrap().pid,
-        after.edge.as_ref().unwrap().pid,
-        "the edge goes on"
-    );
+    assert_eq!(before.edge.as_ref().unwrap().pid, after.edge.as_ref().unwrap().pid, "the edge goes on");
     assert_eq!(after.node.restarts, 1);
     let logs = rig.keel(&["logs", "shop", "--lines", "50"]);
-    assert!(
-        logs.status.success() && !logs.stdout.is_empty(),
-        "logs are back: {logs:?}"
-    );
+    assert!(logs.status.success() && !logs.stdout.is_empty(), "logs are back: {logs:?}");
 
     // Supervision goes on where it was.
     let victim = instances(&after)[1].clone();
@@ -81,12 +68,7 @@ fn a_killed_edge_refuses_nobody() {
         status.edge.as_ref().is_some_and(|new| new.pid != edge) && all_healthy(status)
     });
     assert_eq!(after.edge.unwrap().restarts, 1);
-    let pids = |status| {
-        instances(status)
-            .into_iter()
-            .map(|instance| instance.pid)
-            .collect::<Vec<_>>()
-    };
+    let pids = |status| instances(status).into_iter().map(|instance| instance.pid).collect::<Vec<_>>();
     assert_eq!(pids(&before), pids(&rig.status()), "instances keep their processes");
 }
 
@@ -124,9 +106,5 @@ fn ask(port: u16) -> std::io::Result<()> {
     stream.write_all(b"GET /healthz HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n")?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer)?;
-    if answer.starts_with("HTTP/1.1 200") {
-        Ok(())
-    } else {
-        Err(std::io::Error::other(answer))
-    }
+    if answer.starts_with("HTTP/1.1 200") { Ok(()) } else { Err(std::io::Error::other(answer)) }
 }

@@ -31,10 +31,7 @@ fn plain(stream: &mut TcpStream, headers: &str, body: &[u8]) {
 }
 
 fn curl(arguments: &[&str]) -> Output {
-    let output = Command::new("curl")
-        .args(["-sS", "--max-time", "60"])
-        .args(arguments)
-        .output();
+    let output = Command::new("curl").args(["-sS", "--max-time", "60"]).args(arguments).output();
     output.expect("curl is installed by `cargo xtask setup`")
 }
 
@@ -89,22 +86,10 @@ fn c01_hop_by_hop_request_headers_end_at_the_edge() {
     ]);
     assert_eq!(output.stdout, b"ok", "{output:?}");
     let received = got.recv().unwrap();
-    for gone in [
-        "x-private",
-        "keep-alive",
-        "te",
-        "proxy-authorization",
-        "proxy-connection",
-        "upgrade",
-    ] {
+    for gone in ["x-private", "keep-alive", "te", "proxy-authorization", "proxy-connection", "upgrade"] {
         assert!(received.values(gone).is_empty(), "{gone}: {}", received.head);
     }
-    assert!(
-        !received
-            .values("connection")
-            .iter()
-            .any(|value| value.to_lowercase().contains("x-private"))
-    );
+    assert!(!received.values("connection").iter().any(|value| value.to_lowercase().contains("x-private")));
     assert_eq!(received.values("x-public"), ["2"]);
 }
 
@@ -205,9 +190,7 @@ fn c07_an_answer_in_chunks() {
     let body = pattern(300_000);
     let sent = body.clone();
     let (port, _got) = serve(move |_, stream| {
-        stream
-            .write_all(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
-            .unwrap();
+        stream.write_all(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n").unwrap();
         for piece in sent.chunks(7_001) {
             stream.write_all(format!("{:x}\r\n", piece.len()).as_bytes()).unwrap();
             stream.write_all(&[piece, b"\r\n"].concat()).unwrap();
@@ -224,9 +207,7 @@ fn c08_an_answer_that_ends_with_the_connection() {
     let body = pattern(200_000);
     let sent = body.clone();
     let (port, _got) = serve(move |_, stream| {
-        stream
-            .write_all(&[b"HTTP/1.0 200 OK\r\n\r\n", sent.as_slice()].concat())
-            .unwrap();
+        stream.write_all(&[b"HTTP/1.0 200 OK\r\n\r\n", sent.as_slice()].concat()).unwrap();
         stream.shutdown(std::net::Shutdown::Both).unwrap();
     });
     let rig = in_front_of(port, "");
@@ -258,9 +239,7 @@ fn c10_a_slow_answer_arrives_as_it_comes() {
     });
     let rig = in_front_of(port, "");
     let mut stream = connect(&rig);
-    stream
-        .write_all(b"GET / HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n")
-        .unwrap();
+    stream.write_all(b"GET / HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n").unwrap();
     let start = Instant::now();
     let (mut answer, mut first) = (Vec::new(), None);
     let mut piece = [0; 4096];
@@ -277,19 +256,13 @@ fn c10_a_slow_answer_arrives_as_it_comes() {
     let answer = String::from_utf8(answer).unwrap();
     assert_eq!(answer.matches("tick").count(), 5, "{answer}");
     // The whole answer takes 1.5 s; the first part must not wait for the last.
-    assert!(
-        first.unwrap() * 2 < start.elapsed(),
-        "{first:?} of {:?}",
-        start.elapsed()
-    );
+    assert!(first.unwrap() * 2 < start.elapsed(), "{first:?} of {:?}", start.elapsed());
 }
 
 #[test]
 fn c11_head_has_the_headers_and_no_body() {
     let (port, got) = serve(|_, stream| {
-        stream
-            .write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 12345\r\nX-Public: 2\r\n\r\n")
-            .unwrap();
+        stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 12345\r\nX-Public: 2\r\n\r\n").unwrap();
     });
     let rig = in_front_of(port, "");
     let output = curl(&["--head", &url(&rig, "/a"), &url(&rig, "/b")]);
@@ -316,11 +289,8 @@ fn c12_twenty_requests_at_once_are_answered_in_order() {
         })
         .collect();
     let answer = raw(&rig, requests.concat().as_bytes());
-    let bodies: Vec<&str> = answer
-        .split("\r\n\r\n")
-        .skip(1)
-        .map(|rest| rest.split("HTTP/1.1").next().unwrap())
-        .collect();
+    let bodies: Vec<&str> =
+        answer.split("\r\n\r\n").skip(1).map(|rest| rest.split("HTTP/1.1").next().unwrap()).collect();
     let expected: Vec<String> = (0..20).map(|number| format!("/{number}")).collect();
     assert_eq!(bodies, expected);
 }
@@ -340,18 +310,10 @@ fn c13_a_request_split_at_every_byte() {
         let mut piece = [0; 1024];
         while !answer.ends_with(b"hello") {
             let read = stream.read(&mut piece).unwrap();
-            assert!(
-                read > 0,
-                "closed at split {split}: {}",
-                String::from_utf8_lossy(&answer)
-            );
+            assert!(read > 0, "closed at split {split}: {}", String::from_utf8_lossy(&answer));
             answer.extend_from_slice(&piece[..read]);
         }
-        assert!(
-            answer.starts_with(b"HTTP/1.1 200"),
-            "split {split}: {}",
-            String::from_utf8_lossy(&answer)
-        );
+        assert!(answer.starts_with(b"HTTP/1.1 200"), "split {split}: {}", String::from_utf8_lossy(&answer));
         assert_eq!(got.recv().unwrap().values("x-public"), ["2"], "split {split}");
     }
 }
@@ -369,9 +331,5 @@ fn c14_an_answer_split_at_every_byte() {
     let rig = in_front_of(port, "");
     let output = curl(&["-i", &url(&rig, "/"), &url(&rig, "/")]);
     let answer = String::from_utf8(output.stdout).unwrap().to_lowercase();
-    assert_eq!(
-        (answer.matches("x-public: 2").count(), answer.matches("hello").count()),
-        (2, 2),
-        "{answer}"
-    );
+    assert_eq!((answer.matches("x-public: 2").count(), answer.matches("hello").count()), (2, 2), "{answer}");
 }

@@ -19,10 +19,7 @@ impl Received {
     /// All values of a header, in order.
     pub(crate) fn values(&self, name: &str) -> Vec<&str> {
         let lines = self.head.lines().skip(1).filter_map(|line| line.split_once(':'));
-        lines
-            .filter(|(key, _)| key.eq_ignore_ascii_case(name))
-            .map(|(_, value)| value.trim())
-            .collect()
+        lines.filter(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value.trim()).collect()
     }
 }
 
@@ -86,10 +83,7 @@ fn read_request(stream: &mut TcpStream, buffer: &mut Vec<u8>) -> Option<Received
             }
         }
     }
-    let length = received
-        .values("content-length")
-        .first()
-        .map_or(0, |text| text.parse::<usize>().unwrap());
+    let length = received.values("content-length").first().map_or(0, |text| text.parse::<usize>().unwrap());
     while buffer.len() < length {
         more(stream, buffer)?;
     }

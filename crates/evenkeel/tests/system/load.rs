@@ -35,10 +35,7 @@ impl Load {
         let (stop, seen) = (Arc::new(AtomicBool::new(false)), Arc::new(Seen::default()));
         let (stop_too, seen_too) = (Arc::clone(&stop), Arc::clone(&seen));
         let thread = std::thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread()
-                .enable_all()
-                .build()
-                .unwrap();
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             let clients = (0..connections).map(|_| client(port, path, Arc::clone(&stop_too), Arc::clone(&seen_too)));
             let local = tokio::task::LocalSet::new();
             let tasks: Vec<_> = clients.map(|client| local.spawn_local(client)).collect();
@@ -101,43 +98,24 @@ async fn client(port: u16, path: &'static str, stop: Arc<AtomicBool>, seen: Arc<
 /// One connection's life; ends in order only when told to or when the edge announced it.
 async fn connection(port: u16, path: &'static str, stop: &AtomicBool, seen: &Seen) -> Result<(), String> {
     let address = SocketAddr::from(([127, 0, 0, 1], port));
-    let stream = TcpStream::connect(address)
-        .await
-        .map_err(|error| format!("connect: {error}"))?;
-    let (mut sender, driver) = http1::handshake(TokioIo::new(stream))
-        .await
-        .map_err(|error| error.to_string())?;
+    let stream = TcpStream::connect(address).await.map_err(|error| format!("connect: {error}"))?;
+    let (mut sender, driver) = http1::handshake(TokioIo::new(stream)).await.map_err(|error| error.to_string())?;
     let driver = tokio::task::spawn_local(driver);
     while !stop.load(Ordering::Relaxed) {
         let start = Instant::now();
-        let request = Request::get(path)
-            .header(header::HOST, "test")
-            .body(Empty::<Bytes>::new())
-            .unwrap();
+        let request = Request::get(path).header(header::HOST, "test").body(Empty::<Bytes>::new()).unwrap();
         let answer = async {
             let answer = sender.send_request(request).await?;
             let (head, body) = answer.into_parts();
             Ok::<_, hyper::Error>((head, body.collect().await?.to_bytes()))
         };
-        let (head, body) = answer
-            .await
-            .map_err(|error| format!("after {:?}: {error:?}", start.elapsed()))?;
-        seen.worst_us
-            .fetch_max(u64::try_from(start.elapsed().as_micros()).unwrap(), Ordering::Relaxed);
+        let (head, body) = answer.await.map_err(|error| format!("after {:?}: {error:?}", start.elapsed()))?;
+        seen.worst_us.fetch_max(u64::try_from(start.elapsed().as_micros()).unwrap(), Ordering::Relaxed);
         if !head.status.is_success() {
-            return Err(format!(
-                "{} after {:?}: {}",
-                head.status,
-                start.elapsed(),
-                String::from_utf8_lossy(&body)
-            ));
+            return Err(format!("{} after {:?}: {}", head.status, start.elapsed(), String::from_utf8_lossy(&body)));
         }
         seen.requests.fetch_add(1, Ordering::Relaxed);
-        if head
-            .headers
-            .get(header::CONNECTION)
-            .is_some_and(|value| value == "close")
-        {
+        if head.headers.get(header::CONNECTION).is_some_and(|value| value == "close") {
             break;
         }
     }

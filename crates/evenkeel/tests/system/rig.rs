@@ -39,9 +39,7 @@ impl Rig {
         let arguments = ["demo", "--no-traffic", "--port", &port_text, "--console", &console];
         let child = start(folder.path(), &arguments);
         let rig = Self { folder, port, child };
-        rig.wait_until("all instances are healthy", |status| {
-            all_healthy(status) && !status.services.is_empty()
-        });
+        rig.wait_until("all instances are healthy", |status| all_healthy(status) && !status.services.is_empty());
         rig
     }
 
@@ -49,18 +47,8 @@ impl Rig {
     pub(crate) fn own_program(folder: tempfile::TempDir, port: &str, program: &[&str]) -> Self {
         let log = fs::File::create(folder.path().join("keel.log")).unwrap();
         let mut keel = command(folder.path(), &["up", "--port", port]);
-        let child = keel
-            .arg("--")
-            .args(program)
-            .stdout(log.try_clone().unwrap())
-            .stderr(log)
-            .spawn()
-            .unwrap();
-        Self {
-            folder,
-            port: port.parse().unwrap(),
-            child,
-        }
+        let child = keel.arg("--").args(program).stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap();
+        Self { folder, port: port.parse().unwrap(), child }
     }
 
     /// `keel ARGUMENTS…` against this stack.
@@ -71,10 +59,7 @@ impl Rig {
     /// `keel status --json`, if it answers.
     pub(crate) fn try_status(&self) -> Option<Status> {
         let output = self.keel(&["status", "--json"]);
-        output
-            .status
-            .success()
-            .then(|| serde_json::from_slice(&output.stdout).expect("status --json is a Status"))
+        output.status.success().then(|| serde_json::from_slice(&output.stdout).expect("status --json is a Status"))
     }
 
     /// `keel status --json`.
@@ -93,10 +78,7 @@ impl Rig {
             }
             thread::sleep(Duration::from_millis(20));
         }
-        panic!(
-            "it never came to pass that {what}; last status: {last:#?}\nlog: {}",
-            self.log()
-        );
+        panic!("it never came to pass that {what}; last status: {last:#?}\nlog: {}", self.log());
     }
 
     /// What `keel` itself wrote.
@@ -151,20 +133,13 @@ impl Drop for Rig {
 pub(crate) fn all_healthy(status: &Status) -> bool {
     status.services.iter().all(|service| {
         service.instances.len() >= service.replicas as usize
-            && service
-                .instances
-                .iter()
-                .all(|instance| instance.health == Health::Healthy)
+            && service.instances.iter().all(|instance| instance.health == Health::Healthy)
     })
 }
 
 /// All instances of all services.
 pub(crate) fn instances(status: &Status) -> Vec<InstanceStatus> {
-    status
-        .services
-        .iter()
-        .flat_map(|service| service.instances.clone())
-        .collect()
+    status.services.iter().flat_map(|service| service.instances.clone()).collect()
 }
 
 /// Sends a signal to one process.
@@ -176,8 +151,7 @@ pub(crate) fn signal(pid: u32, signal: Signal) {
 /// Whether a process with this id is there and not a zombie.
 pub(crate) fn alive(pid: u32) -> bool {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    stat.rsplit_once(')')
-        .is_some_and(|(_, rest)| !rest.trim_start().starts_with(['Z', 'X']))
+    stat.rsplit_once(')').is_some_and(|(_, rest)| !rest.trim_start().starts_with(['Z', 'X']))
 }
 
 /// A folder with the stack file in it, and the port of `{listen}`.
@@ -193,22 +167,13 @@ pub(crate) fn prepare(stack: &str) -> (tempfile::TempDir, u16) {
 /// `keel` with its state in the folder.
 pub(crate) fn command(folder: &Path, arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_keel"));
-    command
-        .current_dir(folder)
-        .args(arguments)
-        .arg("--state-dir")
-        .arg(folder.join("state"))
-        .stdin(Stdio::null());
+    command.current_dir(folder).args(arguments).arg("--state-dir").arg(folder.join("state")).stdin(Stdio::null());
     command
 }
 
 fn start(folder: &Path, arguments: &[&str]) -> Child {
     let log = fs::File::create(folder.join("keel.log")).unwrap();
-    command(folder, arguments)
-        .stdout(log.try_clone().unwrap())
-        .stderr(log)
-        .spawn()
-        .unwrap()
+    command(folder, arguments).stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap()
 }
 
 /// A port that was free a moment ago.

@@ -32,11 +32,7 @@ pub(super) async fn put_item(
     Path((id, product)): Path<(String, ProductId)>,
     Body(item): Body<Item>,
 ) -> Result<Json<Cart>, ShopError> {
-    let quantity = if item.quantity == 0 {
-        None
-    } else {
-        Some(Quantity::new(item.quantity)?)
-    };
+    let quantity = if item.quantity == 0 { None } else { Some(Quantity::new(item.quantity)?) };
     app.store.set_cart_item(parse(&id)?, product, quantity).await.map(Json)
 }
 

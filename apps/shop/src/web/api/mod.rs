@@ -27,10 +27,7 @@ pub(super) fn routes() -> Router<Arc<App>> {
         .route("/products/{id}", get(products::show))
         .route("/carts", post(carts::create))
         .route("/carts/{id}", get(carts::show))
-        .route(
-            "/carts/{id}/items/{product}",
-            put(carts::put_item).delete(carts::remove_item),
-        )
+        .route("/carts/{id}/items/{product}", put(carts::put_item).delete(carts::remove_item))
         .route("/orders", get(orders::under_key).post(orders::place))
         .route("/orders/{id}", get(orders::show))
         .fallback(super::failure::no_such_page)
@@ -62,8 +59,5 @@ where
 
 /// The request's `Idempotency-Key`, if it has one.
 fn idempotency_key(headers: &HeaderMap) -> Result<Option<IdempotencyKey>, ShopError> {
-    headers
-        .get("idempotency-key")
-        .map(|key| IdempotencyKey::parse(key.to_str().unwrap_or_default()))
-        .transpose()
+    headers.get("idempotency-key").map(|key| IdempotencyKey::parse(key.to_str().unwrap_or_default())).transpose()
 }

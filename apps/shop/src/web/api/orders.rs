@@ -62,10 +62,7 @@ pub(super) struct ByKey {
 }
 
 pub(super) async fn under_key(State(app): Shared, Query(asked): Query<ByKey>) -> Result<Json<Vec<Order>>, ShopError> {
-    app.store
-        .orders_under(IdempotencyKey::parse(&asked.key)?)
-        .await
-        .map(Json)
+    app.store.orders_under(IdempotencyKey::parse(&asked.key)?).await.map(Json)
 }
 
 fn read(key: IdempotencyKey, asked: Place) -> Result<NewOrder, ShopError> {

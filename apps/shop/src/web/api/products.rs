@@ -23,12 +23,7 @@ pub(super) struct ListQuery {
 }
 
 pub(super) async fn list(State(app): Shared, Query(asked): Query<ListQuery>) -> Result<Json<ProductPage>, ShopError> {
-    let query = ProductQuery::new(
-        &asked.query,
-        &asked.category,
-        asked.page.unwrap_or(1),
-        Sort::parse(&asked.sort),
-    )?;
+    let query = ProductQuery::new(&asked.query, &asked.category, asked.page.unwrap_or(1), Sort::parse(&asked.sort))?;
     app.store.product_page(query).await.map(Json)
 }
 
@@ -66,10 +61,7 @@ pub(super) async fn publish(
 /// The administrator's token, or a session of somebody who may publish.
 fn may_publish(app: &App, visitor: &Visitor, headers: &HeaderMap) -> Result<(), ShopError> {
     if let Some(authorization) = headers.get(header::AUTHORIZATION) {
-        let token = authorization
-            .to_str()
-            .ok()
-            .and_then(|value| value.strip_prefix("Bearer "));
+        let token = authorization.to_str().ok().and_then(|value| value.strip_prefix("Bearer "));
         let expected = app.admin_token.as_deref().unwrap_or_default();
         return match token {
             Some(token) if csrf::is_same(expected, token) => Ok(()),

@@ -96,13 +96,7 @@ pub(super) async fn sign_in(
         return begin(&app, &visitor, account.id).await;
     }
     let content = sign_in_view(&visitor, &asked.email, Some("the address or the password is wrong"));
-    Ok(layout::page_again(
-        &app,
-        &visitor,
-        "Sign in",
-        StatusCode::UNPROCESSABLE_ENTITY,
-        &content,
-    ))
+    Ok(layout::page_again(&app, &visitor, "Sign in", StatusCode::UNPROCESSABLE_ENTITY, &content))
 }
 
 #[derive(Deserialize)]
@@ -114,12 +108,7 @@ pub(super) struct Registration {
 }
 
 pub(super) async fn register_form(State(app): Shared, visitor: Visitor) -> Response {
-    layout::page(
-        &app,
-        &visitor,
-        "Make an account",
-        &register_view(&visitor, ("", ""), None),
-    )
+    layout::page(&app, &visitor, "Make an account", &register_view(&visitor, ("", ""), None))
 }
 
 fn register_view(visitor: &Visitor, (name, email): (&str, &str), message: Option<&str>) -> Markup {
@@ -160,13 +149,7 @@ pub(super) async fn register(
         Err(error) => return Err(error),
     };
     let content = register_view(&visitor, (&asked.name, &asked.email), Some(&message));
-    Ok(layout::page_again(
-        &app,
-        &visitor,
-        "Make an account",
-        StatusCode::UNPROCESSABLE_ENTITY,
-        &content,
-    ))
+    Ok(layout::page_again(&app, &visitor, "Make an account", StatusCode::UNPROCESSABLE_ENTITY, &content))
 }
 
 pub(super) async fn sign_out(

@@ -116,8 +116,5 @@ pub(super) async fn change(
         }
         _ => return Err(ShopError::NotFound("cart")),
     };
-    Ok(go_to(
-        "/cart",
-        &[cookies::set(cookies::CART, cart.as_str(), visitor.secure)],
-    ))
+    Ok(go_to("/cart", &[cookies::set(cookies::CART, cart.as_str(), visitor.secure)]))
 }

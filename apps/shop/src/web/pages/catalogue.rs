@@ -59,12 +59,7 @@ pub(super) async fn list(
     visitor: Visitor,
     Query(asked): Query<ListQuery>,
 ) -> Result<Response, ShopError> {
-    let query = ProductQuery::new(
-        &asked.query,
-        &asked.category,
-        asked.page.unwrap_or(1),
-        Sort::parse(&asked.sort),
-    )?;
+    let query = ProductQuery::new(&asked.query, &asked.category, asked.page.unwrap_or(1), Sort::parse(&asked.sort))?;
     let page = app.store.product_page(query.clone()).await?;
     let title = match (query.words.as_str(), query.category) {
         ("", None) => "Everything".to_owned(),

@@ -84,9 +84,7 @@ pub(super) async fn place(
         let method =
             Method::parse(&asked.payment_method).ok_or_else(|| ShopError::Invalid("choose how to pay".to_owned()))?;
         let account = visitor.account.as_ref().map(|account| account.id);
-        app.checkout
-            .place(NewOrder::of_cart(key, cart.clone(), email, method).by(account))
-            .await
+        app.checkout.place(NewOrder::of_cart(key, cart.clone(), email, method).by(account)).await
     };
     let message = match placed.await {
         Ok(placed) => return Ok(to_order(&placed.order().id)),
@@ -103,13 +101,7 @@ async fn again(app: &App, visitor: &Visitor, cart: CartId, email: &str, message:
         return Ok(to_order(order));
     }
     let content = view(visitor, &cart, email, Some(message))?;
-    Ok(layout::page_again(
-        app,
-        visitor,
-        "Check out",
-        StatusCode::UNPROCESSABLE_ENTITY,
-        &content,
-    ))
+    Ok(layout::page_again(app, visitor, "Check out", StatusCode::UNPROCESSABLE_ENTITY, &content))
 }
 
 fn to_order(order: &OrderId) -> Response {

@@ -13,10 +13,7 @@ use crate::web::{Shared, failure, layout};
 const LOOK_AGAIN_S: u32 = 3;
 
 pub(super) async fn show(State(app): Shared, visitor: Visitor, Path(id): Path<String>) -> Result<Response, ShopError> {
-    let order = app
-        .store
-        .order(OrderId::parse(&id).ok_or(ShopError::NotFound("order"))?)
-        .await?;
+    let order = app.store.order(OrderId::parse(&id).ok_or(ShopError::NotFound("order"))?).await?;
     let content = html! {
         p class="eyebrow" { "Order " (order.id) }
         h1 { (heading(order.status)) }
@@ -71,10 +68,7 @@ fn explanation(order: &Order) -> String {
         }
         (OrderStatus::Paid, _) => format!("A receipt goes to {to}."),
         (OrderStatus::PaymentFailed, Some(reason)) => {
-            format!(
-                "{} Nothing was charged and the goods are back on the shelf.",
-                failure::sentence(reason)
-            )
+            format!("{} Nothing was charged and the goods are back on the shelf.", failure::sentence(reason))
         }
         (OrderStatus::PaymentFailed, None) => "Nothing was charged and the goods are back on the shelf.".to_owned(),
     }

@@ -30,14 +30,7 @@ pub(super) async fn form(State(app): Shared, visitor: Visitor) -> Result<Respons
         return Ok(go_to("/account/sign-in", &[]));
     }
     may_publish(&visitor)?;
-    let content = view(
-        &visitor,
-        &Entry {
-            stock: "100".to_owned(),
-            ..Entry::default()
-        },
-        None,
-    );
+    let content = view(&visitor, &Entry { stock: "100".to_owned(), ..Entry::default() }, None);
     Ok(layout::page(&app, &visitor, "Publish a product", &content))
 }
 
@@ -56,13 +49,7 @@ pub(super) async fn publish(
         Err(error) => {
             let content = view(&visitor, &entry, Some(&error.to_string()));
             let status = StatusCode::UNPROCESSABLE_ENTITY;
-            Ok(layout::page_again(
-                &app,
-                &visitor,
-                "Publish a product",
-                status,
-                &content,
-            ))
+            Ok(layout::page_again(&app, &visitor, "Publish a product", status, &content))
         }
     }
 }

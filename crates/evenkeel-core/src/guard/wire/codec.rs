@@ -56,9 +56,7 @@ impl Writer {
     pub(super) fn finish(self, max_bytes: usize) -> Result<Vec<u8>, Malformed> {
         // A length that `length` had to cut would need far more content than any packet holds.
         if self.bytes.len() > max_bytes {
-            return Err(Malformed::TooLarge {
-                bytes: self.bytes.len(),
-            });
+            return Err(Malformed::TooLarge { bytes: self.bytes.len() });
         }
         Ok(self.bytes)
     }

@@ -9,31 +9,15 @@ fn text() -> impl Strategy<Value = String> {
 }
 
 fn status() -> impl Strategy<Value = ExitStatus> {
-    prop_oneof![
-        any::<i32>().prop_map(ExitStatus::Code),
-        any::<i32>().prop_map(ExitStatus::Signal)
-    ]
+    prop_oneof![any::<i32>().prop_map(ExitStatus::Code), any::<i32>().prop_map(ExitStatus::Signal)]
 }
 
 fn spec() -> impl Strategy<Value = ProcessSpec> {
     let env = vec((text(), text().prop_map(Secret::new)), 0..8);
     let groups = vec(any::<u32>(), 0..5);
-    (
-        vec(text(), 0..8),
-        env,
-        text(),
-        any::<Option<(u32, u32)>>(),
-        groups,
-        any::<Option<u64>>(),
+    (vec(text(), 0..8), env, text(), any::<Option<(u32, u32)>>(), groups, any::<Option<u64>>()).prop_map(
+        |(argv, env, cwd, user, groups, memory_bytes)| ProcessSpec { argv, env, cwd, user, groups, memory_bytes },
     )
-        .prop_map(|(argv, env, cwd, user, groups, memory_bytes)| ProcessSpec {
-            argv,
-            env,
-            cwd,
-            user,
-            groups,
-            memory_bytes,
-        })
 }
 
 fn order() -> impl Strategy<Value = Order> {
@@ -52,22 +36,11 @@ fn order() -> impl Strategy<Value = Order> {
 fn notice() -> impl Strategy<Value = Notice> {
     prop_oneof![
         (any::<u16>(), any::<u32>(), any::<u64>(), any::<u64>()).prop_map(
-            |(version, guard_pid, since_ms, node_starts)| Notice::Hello {
-                version,
-                guard_pid,
-                since_ms,
-                node_starts
-            }
+            |(version, guard_pid, since_ms, node_starts)| Notice::Hello { version, guard_pid, since_ms, node_starts }
         ),
         text().prop_map(|key| Notice::Held { key }),
-        (text(), any::<u32>(), any::<u64>(), option::of(status())).prop_map(|(key, pid, started_ms, exit)| {
-            Notice::Process {
-                key,
-                pid,
-                started_ms,
-                exit,
-            }
-        }),
+        (text(), any::<u32>(), any::<u64>(), option::of(status()))
+            .prop_map(|(key, pid, started_ms, exit)| { Notice::Process { key, pid, started_ms, exit } }),
         Just(Notice::Complete),
         (text(), any::<u32>(), any::<u64>()).prop_map(|(key, pid, started_ms)| Notice::Started {
             key,
@@ -98,10 +71,7 @@ fn check<M: Message + PartialEq + std::fmt::Debug>(message: &M) {
     let mut packet = message.encode().unwrap();
     assert_eq!(M::decode(&packet).as_ref(), Ok(message));
     for cut in 0..packet.len() {
-        assert!(
-            M::decode(&packet[..cut]).is_err(),
-            "a prefix of {cut} bytes passed for a message"
-        );
+        assert!(M::decode(&packet[..cut]).is_err(), "a prefix of {cut} bytes passed for a message");
     }
     packet.push(0);
     assert!(matches!(M::decode(&packet), Err(Malformed::Trailing { bytes: 1 })));
@@ -149,22 +119,10 @@ fn another_version_is_named() {
 
 #[test]
 fn what_exceeds_a_packet_is_refused_on_both_sides() {
-    let order = Order::Kill {
-        key: "x".repeat(MAX_PACKET_BYTES),
-    };
-    assert_eq!(
-        order.encode(),
-        Err(Malformed::TooLarge {
-            bytes: MAX_PACKET_BYTES + 6
-        })
-    );
+    let order = Order::Kill { key: "x".repeat(MAX_PACKET_BYTES) };
+    assert_eq!(order.encode(), Err(Malformed::TooLarge { bytes: MAX_PACKET_BYTES + 6 }));
     let packet = vec![version_byte(); MAX_PACKET_BYTES + 1];
-    assert_eq!(
-        Order::decode(&packet),
-        Err(Malformed::TooLarge {
-            bytes: MAX_PACKET_BYTES + 1
-        })
-    );
+    assert_eq!(Order::decode(&packet), Err(Malformed::TooLarge { bytes: MAX_PACKET_BYTES + 1 }));
 }
 
 #[test]
@@ -177,9 +135,7 @@ fn a_false_count_is_short_and_cheap() {
 
 #[test]
 fn the_largest_common_environment_fits() {
-    let env = (0..1000)
-        .map(|n| (format!("VARIABLE_{n}"), Secret::new("v".repeat(100))))
-        .collect();
+    let env = (0..1000).map(|n| (format!("VARIABLE_{n}"), Secret::new("v".repeat(100)))).collect();
     let spec = ProcessSpec {
         argv: vec!["node".into(), "server.js".into()],
         env,
@@ -188,10 +144,7 @@ fn the_largest_common_environment_fits() {
         groups: vec![],
         memory_bytes: None,
     };
-    check_size(&Order::Spawn {
-        key: "shop/1#1".into(),
-        spec,
-    });
+    check_size(&Order::Spawn { key: "shop/1#1".into(), spec });
 }
 
 fn check_size(order: &Order) {

@@ -57,12 +57,7 @@ impl World {
             stack: StackSource::File(file),
             metrics_bind: None,
         };
-        Self {
-            guard: Guard::new(),
-            config,
-            temp,
-            free,
-        }
+        Self { guard: Guard::new(), config, temp, free }
     }
 
     /// Starts a node process, as a thread.
@@ -70,15 +65,10 @@ impl World {
         let channel = self.guard.connect();
         let config = self.config.clone();
         std::thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread()
-                .enable_all()
-                .build()
-                .unwrap();
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             runtime.block_on(async {
                 let (orders, notices) = crate::channel::open(channel).unwrap();
-                super::start::run_on(config, orders, notices)
-                    .await
-                    .map_err(|error| error.to_string())
+                super::start::run_on(config, orders, notices).await.map_err(|error| error.to_string())
             })
         })
     }
@@ -135,12 +125,7 @@ impl World {
 
     fn kinds(&self, subject: &str) -> Vec<String> {
         let (_, body) = self.get(&format!("/v1/events?limit=1000&subject={subject}"));
-        body["entries"]
-            .as_array()
-            .unwrap()
-            .iter()
-            .map(|e| e["kind"].as_str().unwrap().to_owned())
-            .collect()
+        body["entries"].as_array().unwrap().iter().map(|e| e["kind"].as_str().unwrap().to_owned()).collect()
     }
 
     fn end(&self, node: std::thread::JoinHandle<Result<u8, String>>) {
@@ -172,11 +157,7 @@ fn request(socket: &Path, method: &str, target: &str, body: &str) -> Option<(u16
     stream.read_to_string(&mut answer).ok()?;
     let (head, body) = answer.split_once("\r\n\r\n")?;
     let status = head.split(' ').nth(1)?.parse().ok()?;
-    let body = if head.contains("transfer-encoding: chunked") {
-        unchunk(body)
-    } else {
-        body.to_owned()
-    };
+    let body = if head.contains("transfer-encoding: chunked") { unchunk(body) } else { body.to_owned() };
     Some((status, serde_json::from_str(&body).unwrap_or(Value::String(body))))
 }
 
@@ -197,14 +178,7 @@ fn kill(pid: Option<u32>) {
 
 fn lines(body: &Value) -> Vec<String> {
     let text = body.as_str().map_or_else(|| body.to_string(), str::to_owned);
-    text.lines()
-        .map(|line| {
-            serde_json::from_str::<Value>(line).unwrap()["line"]
-                .as_str()
-                .unwrap()
-                .to_owned()
-        })
-        .collect()
+    text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()["line"].as_str().unwrap().to_owned()).collect()
 }
 
 #[test]
@@ -212,10 +186,7 @@ fn starts_replaces_what_dies_and_stops() {
     let world = World::new(STACK);
     let node = world.start();
     let status = world.wait_healthy(2);
-    assert_eq!(
-        (status.stack.as_str(), status.revision, status.listeners.len()),
-        ("test", 1, 1)
-    );
+    assert_eq!((status.stack.as_str(), status.revision, status.listeners.len()), ("test", 1, 1));
     assert_eq!(status.problems, Vec::<String>::new());
     let first = status.services[0].instances[0].clone();
     // A process that is killed before it says anything leaves no line.
@@ -230,20 +201,13 @@ fn starts_replaces_what_dies_and_stops() {
     assert_eq!((now.restarts, now.last_exit.as_deref()), (1, Some("SIGKILL")));
     assert_eq!(now.address, first.address, "an instance keeps its port");
     for kind in ["created", "starting", "started", "ready", "restarting"] {
-        assert!(
-            world.kinds("app/1").contains(&kind.to_owned()),
-            "{kind} is missing: {:?}",
-            world.kinds("app/1")
-        );
+        assert!(world.kinds("app/1").contains(&kind.to_owned()), "{kind} is missing: {:?}", world.kinds("app/1"));
     }
 
     let (code, why) = world.get("/v1/why?subject=app/1");
     assert_eq!(code, 200);
     assert!(why["now"].as_str().unwrap().contains("healthy"), "{why}");
-    assert!(
-        why["entries"][0]["id"].as_u64() > why["entries"][1]["id"].as_u64(),
-        "newest first"
-    );
+    assert!(why["entries"][0]["id"].as_u64() > why["entries"][1]["id"].as_u64(), "newest first");
 
     // Two starts of the first instance and one of the second.
     let mut found = world.wait_lines("/v1/logs?subject=app&lines=10&grep=hello", 3);
@@ -265,29 +229,18 @@ fn a_restart_of_the_node_process_touches_nothing() {
 
     let node = world.start();
     let after = world.wait_healthy(2);
-    let pids = |status: &Status| {
-        status.services[0]
-            .instances
-            .iter()
-            .map(|i| (i.pid, i.generation))
-            .collect::<Vec<_>>()
-    };
+    let pids = |status: &Status| status.services[0].instances.iter().map(|i| (i.pid, i.generation)).collect::<Vec<_>>();
     assert_eq!(pids(&after), pids(&before));
     assert_eq!(after.node.restarts, 1);
     assert_eq!((after.stack.as_str(), after.revision), ("test", 1));
     assert_eq!(after.listeners, before.listeners);
-    assert_eq!(
-        after.services[0].instances[0].address,
-        before.services[0].instances[0].address
-    );
+    assert_eq!(after.services[0].instances[0].address, before.services[0].instances[0].address);
     assert!(world.guard.newest_snapshot().version > version);
     world.wait_lines("/v1/logs?subject=app/2", 1);
     assert_eq!(world.kinds("node"), ["restarted"]);
     // Its output is still read, and its end still seen.
     kill(after.services[0].instances[1].pid);
-    world.wait("another generation", |status| {
-        status.services[0].instances[1].generation == 2
-    });
+    world.wait("another generation", |status| status.services[0].instances[1].generation == 2);
     world.end(node);
 }
 
@@ -337,35 +290,20 @@ fn apply_rolls_scales_and_refuses() {
     let address = taken.local_addr().unwrap().to_string();
     let (code, body) = apply(&format!("{STACK}[listeners.other]\nbind = \"{address}\"\n"));
     assert_eq!(code, 409, "{body}");
-    assert!(
-        body["error"].as_str().unwrap().contains(&address) && body["hint"].is_string(),
-        "{body}"
-    );
+    assert!(body["error"].as_str().unwrap().contains(&address) && body["hint"].is_string(), "{body}");
     assert_eq!(world.wait_healthy(2).revision, 1);
 
-    let (code, body) = apply(
-        &STACK
-            .replace("hello from", "greetings from")
-            .replace("replicas = 2", "replicas = 3"),
-    );
+    let (code, body) = apply(&STACK.replace("hello from", "greetings from").replace("replicas = 2", "replicas = 3"));
     assert_eq!((code, body["revision"].as_u64()), (200, Some(2)), "{body}");
     assert_eq!(body["changes"].as_array().unwrap().len(), 2, "{body}");
     let status = world.wait("the new specification everywhere", |status| {
         let instances = &status.services[0].instances;
         instances.len() == 3
             && instances.iter().all(|i| i.health == Health::Healthy)
-            && world
-                .guard
-                .commands()
-                .iter()
-                .all(|command| command.contains("greetings"))
+            && world.guard.commands().iter().all(|command| command.contains("greetings"))
     });
     assert_eq!(status.revision, 2);
-    let (_, again) = apply(
-        &STACK
-            .replace("hello from", "greetings from")
-            .replace("replicas = 2", "replicas = 3"),
-    );
+    let (_, again) = apply(&STACK.replace("hello from", "greetings from").replace("replicas = 2", "replicas = 3"));
     assert_eq!(again["changes"], serde_json::json!([]));
     world.end(node);
 }
@@ -391,41 +329,22 @@ restart = { attempts = 3, delay = "1ms" }
         instance.phase == Some(Phase::GaveUp) && !instance.last_output.is_empty()
     });
     let instance = &status.services[0].instances[0];
-    assert_eq!(
-        (instance.restarts, instance.last_exit.as_deref()),
-        (2, Some("exit code 3"))
-    );
-    assert_eq!(
-        instance.last_output.last().map(String::as_str),
-        Some("no database here")
-    );
-    assert!(
-        status
-            .problems
-            .iter()
-            .any(|problem| problem.contains("broken/1 gave up")),
-        "{:?}",
-        status.problems
-    );
+    assert_eq!((instance.restarts, instance.last_exit.as_deref()), (2, Some("exit code 3")));
+    assert_eq!(instance.last_output.last().map(String::as_str), Some("no database here"));
+    assert!(status.problems.iter().any(|problem| problem.contains("broken/1 gave up")), "{:?}", status.problems);
 
     let (code, unknown) = world.get("/v1/why?subject=brken/1");
     assert_eq!(code, 404);
     assert!(unknown["hint"].as_str().unwrap().contains("broken/1"), "{unknown}");
     assert_eq!(world.get("/v1/nothing").0, 404);
     assert_eq!(world.get("/v1/events?limit=many").0, 400);
-    assert_eq!(
-        world.post("/v1/events", &serde_json::json!({ "subject": "drill" })).0,
-        422
-    );
+    assert_eq!(world.post("/v1/events", &serde_json::json!({ "subject": "drill" })).0, 422);
     let entry = serde_json::json!({ "subject": "drill", "kind": "verdict", "message": "kill-instance passed" });
     assert_eq!(world.post("/v1/events", &entry).0, 201);
     assert_eq!(world.kinds("drill"), ["verdict"]);
     let (_, metrics) = world.get("/metrics");
     assert!(
-        metrics
-            .as_str()
-            .unwrap()
-            .contains("keel_instance_restarts_total{service=\"broken\",instance=\"broken/1\"} 2")
+        metrics.as_str().unwrap().contains("keel_instance_restarts_total{service=\"broken\",instance=\"broken/1\"} 2")
     );
     world.end(node);
 }
@@ -436,9 +355,6 @@ fn a_taken_port_ends_the_first_start() {
     let address = taken.local_addr().unwrap().to_string();
     let world = World::new(&STACK.replace("LISTEN", &address));
     let error = world.start().join().unwrap().unwrap_err();
-    assert!(
-        error.contains(&address) && error.contains("listeners.web.bind"),
-        "{error}"
-    );
+    assert!(error.contains(&address) && error.contains("listeners.web.bind"), "{error}");
     assert_eq!(world.guard.finished(), Some(1));
 }

@@ -90,25 +90,13 @@ impl Guard {
     }
 
     pub(super) fn alive(&self) -> usize {
-        self.0
-            .0
-            .lock()
-            .unwrap()
-            .processes
-            .values()
-            .filter(|process| process.exit.is_none())
-            .count()
+        self.0.0.lock().unwrap().processes.values().filter(|process| process.exit.is_none()).count()
     }
 
     /// Commands of the processes that run.
     pub(super) fn commands(&self) -> Vec<String> {
         let state = self.0.0.lock().unwrap();
-        state
-            .processes
-            .values()
-            .filter(|p| p.exit.is_none())
-            .map(|p| p.command.clone())
-            .collect()
+        state.processes.values().filter(|p| p.exit.is_none()).map(|p| p.command.clone()).collect()
     }
 
     pub(super) fn newest_snapshot(&self) -> Snapshot {
@@ -121,25 +109,12 @@ impl Guard {
         let say = |notice: Notice, fd: Option<&OwnedFd>| channel::send(channel, &notice.encode().unwrap(), fd).unwrap();
         let since_ms = wall_now().as_millis();
         let node_starts = state.node_starts;
-        say(
-            Notice::Hello {
-                version: VERSION,
-                guard_pid: std::process::id(),
-                since_ms,
-                node_starts,
-            },
-            None,
-        );
+        say(Notice::Hello { version: VERSION, guard_pid: std::process::id(), since_ms, node_starts }, None);
         for (key, fd) in &state.held {
             say(Notice::Held { key: key.clone() }, Some(fd));
         }
         for (key, p) in &state.processes {
-            let notice = Notice::Process {
-                key: key.clone(),
-                pid: p.pid,
-                started_ms: p.started_ms,
-                exit: p.exit,
-            };
+            let notice = Notice::Process { key: key.clone(), pid: p.pid, started_ms: p.started_ms, exit: p.exit };
             say(notice, Some(&p.pipe));
         }
         say(Notice::Complete, None);
@@ -162,9 +137,7 @@ impl Guard {
         while let Ok(Some((bytes, fd))) = channel::receive(channel, &mut buffer) {
             match Order::decode(&buffer[..bytes]).unwrap() {
                 Order::Spawn { key, spec } => self.spawn(key, &spec),
-                Order::Stop {
-                    key, signal: number, ..
-                } => {
+                Order::Stop { key, signal: number, .. } => {
                     let named = Signal::from_named_raw(number).expect("a named signal");
                     self.signal(&key, named);
                 }
@@ -173,12 +146,7 @@ impl Guard {
                     self.0.0.lock().unwrap().processes.remove(&key);
                 }
                 Order::Hold { key } => {
-                    self.0
-                        .0
-                        .lock()
-                        .unwrap()
-                        .held
-                        .insert(key, fd.expect("a held descriptor is attached"));
+                    self.0.0.lock().unwrap().held.insert(key, fd.expect("a held descriptor is attached"));
                 }
                 Order::Release { key } => {
                     self.0.0.lock().unwrap().held.remove(&key);
@@ -201,15 +169,7 @@ impl Guard {
     }
 
     fn signal(&self, key: &str, named: Signal) {
-        let pid = self
-            .0
-            .0
-            .lock()
-            .unwrap()
-            .processes
-            .get(key)
-            .filter(|p| p.exit.is_none())
-            .map(|p| p.pid);
+        let pid = self.0.0.lock().unwrap().processes.get(key).filter(|p| p.exit.is_none()).map(|p| p.pid);
         if let Some(pid) = pid {
             signal(pid, named);
         }
@@ -218,48 +178,22 @@ impl Guard {
     fn spawn(&self, key: String, spec: &ProcessSpec) {
         let (read_end, write_end) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).unwrap();
         let mut command = Command::new(&spec.argv[0]);
-        command
-            .args(&spec.argv[1..])
-            .env_clear()
-            .current_dir(&spec.cwd)
-            .stdin(Stdio::null());
+        command.args(&spec.argv[1..]).env_clear().current_dir(&spec.cwd).stdin(Stdio::null());
         command.envs(spec.env.iter().map(|(name, value)| (name, value.expose())));
         command.stdout(write_end.try_clone().unwrap()).stderr(write_end);
         let mut child = command.spawn().unwrap();
         drop(command);
         let (pid, started_ms) = (child.id(), wall_now().as_millis());
         let pipe = read_end.try_clone().unwrap();
-        let process = Process {
-            pid,
-            started_ms,
-            exit: None,
-            pipe,
-            command: spec.argv.join(" "),
-        };
+        let process = Process { pid, started_ms, exit: None, pipe, command: spec.argv.join(" ") };
         self.0.0.lock().unwrap().processes.insert(key.clone(), process);
-        self.tell(
-            &Notice::Started {
-                key: key.clone(),
-                pid,
-                started_ms,
-            },
-            Some(&read_end),
-        );
+        self.tell(&Notice::Started { key: key.clone(), pid, started_ms }, Some(&read_end));
         let guard = self.clone();
         std::thread::spawn(move || {
             let ended = child.wait().unwrap();
-            let status = ended
-                .code()
-                .map_or_else(|| ExitStatus::Signal(ended.signal().unwrap()), ExitStatus::Code);
+            let status = ended.code().map_or_else(|| ExitStatus::Signal(ended.signal().unwrap()), ExitStatus::Code);
             guard.0.0.lock().unwrap().processes.get_mut(&key).unwrap().exit = Some(status);
-            guard.tell(
-                &Notice::Exited {
-                    key,
-                    status,
-                    leftovers: 0,
-                },
-                None,
-            );
+            guard.tell(&Notice::Exited { key, status, leftovers: 0 }, None);
         });
     }
 }
@@ -277,29 +211,17 @@ fn start_edge() -> OwnedFd {
         let mut told = HashSet::new();
         let say = |to: &mut UnixStream, message: &ToNode| {
             let body = serde_json::to_vec(message).unwrap();
-            to.write_all(&u32::try_from(body.len()).unwrap().to_be_bytes())
-                .and_then(|()| to.write_all(&body))
+            to.write_all(&u32::try_from(body.len()).unwrap().to_be_bytes()).and_then(|()| to.write_all(&body))
         };
         let mut hear = || -> std::io::Result<()> {
-            say(
-                &mut ours,
-                &ToNode::Hello {
-                    version: link::VERSION,
-                    pid: 99,
-                },
-            )?;
+            say(&mut ours, &ToNode::Hello { version: link::VERSION, pid: 99 })?;
             loop {
                 let mut length = [0; 4];
                 ours.read_exact(&mut length)?;
                 let mut body = vec![0; u32::from_be_bytes(length) as usize];
                 ours.read_exact(&mut body)?;
                 let ToEdge::Snapshot(snapshot) = serde_json::from_slice(&body)?;
-                say(
-                    &mut ours,
-                    &ToNode::Applied {
-                        version: snapshot.version,
-                    },
-                )?;
+                say(&mut ours, &ToNode::Applied { version: snapshot.version })?;
                 let mut events = Vec::new();
                 // Whatever is called so never passes its check.
                 for service in snapshot.services.into_iter().filter(|service| service.name != "broken") {
@@ -307,19 +229,11 @@ fn start_edge() -> OwnedFd {
                         if told.insert((instance.id.clone(), instance.duty == Duty::Drain)) {
                             let reason = "a probe passed".to_owned();
                             let what = match instance.duty {
-                                Duty::Serve => EventKind::Health {
-                                    health: Health::Healthy,
-                                    reason,
-                                },
+                                Duty::Serve => EventKind::Health { health: Health::Healthy, reason },
                                 Duty::Drain => EventKind::Drained,
                             };
                             let service = service.name.clone();
-                            events.push(link::Event {
-                                at: wall_now(),
-                                instance: Some(instance.id),
-                                service,
-                                what,
-                            });
+                            events.push(link::Event { at: wall_now(), instance: Some(instance.id), service, what });
                         }
                     }
                 }

@@ -17,9 +17,7 @@ pub(super) fn member(server: &Directive) -> Result<(String, u32), &'static str> 
         return Err("an address that is used only without the others; see `fallback`");
     }
     let weight = server.args.iter().find_map(|arg| arg.strip_prefix("weight="));
-    let weight = weight.map_or(Some(1), |weight| {
-        weight.parse().ok().filter(|weight| (1..=1000).contains(weight))
-    });
+    let weight = weight.map_or(Some(1), |weight| weight.parse().ok().filter(|weight| (1..=1000).contains(weight)));
     let address = address(server.arg()).ok_or("no address that a stack file could have")?;
     Ok((address, weight.ok_or("its weight is not from 1 to 1000")?))
 }
@@ -34,10 +32,7 @@ pub(super) fn address(text: &str) -> Option<String> {
         let (host, port) = text.split_once(':').unwrap_or((text, "80"));
         (is_host(host).then(|| host.to_owned())?, port)
     };
-    port.parse::<u16>()
-        .ok()
-        .filter(|port| *port > 0)
-        .map(|port| format!("{host}:{port}"))
+    port.parse::<u16>().ok().filter(|port| *port > 0).map(|port| format!("{host}:{port}"))
 }
 
 /// A `listen` address: a port, an address, or both; names are not looked up.
@@ -48,15 +43,9 @@ pub(super) fn bind(text: &str) -> Option<SocketAddr> {
     } else if let Ok(address) = text.parse::<SocketAddr>() {
         Some(address)
     } else if let Some(port) = text.strip_prefix("localhost:") {
-        port.parse()
-            .ok()
-            .map(|port: u16| SocketAddr::from(([127, 0, 0, 1], port)))
+        port.parse().ok().map(|port: u16| SocketAddr::from(([127, 0, 0, 1], port)))
     } else {
-        let ip = if text == "*" {
-            "0.0.0.0"
-        } else {
-            text.trim_matches(['[', ']'])
-        };
+        let ip = if text == "*" { "0.0.0.0" } else { text.trim_matches(['[', ']']) };
         ip.parse::<std::net::IpAddr>().ok().map(|ip| SocketAddr::new(ip, 80))
     };
     parsed.filter(|address| address.port() > 0)

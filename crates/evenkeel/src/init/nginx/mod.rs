@@ -16,8 +16,6 @@ const PLACES: [&str; 3] = ["nginx.conf", "nginx/nginx.conf", "conf/nginx.conf"];
 
 /// Looks for it.
 pub(super) fn find(folder: &Folder) -> Option<Found> {
-    let (place, text) = PLACES
-        .into_iter()
-        .find_map(|place| folder.read(place).map(|text| (place, text)))?;
+    let (place, text) = PLACES.into_iter().find_map(|place| folder.read(place).map(|text| (place, text)))?;
     Some(translate::translate(place, &syntax::parse(tokens::tokens(&text))))
 }

@@ -52,11 +52,7 @@ fn block(tokens: &mut std::vec::IntoIter<Token>, depth: usize) -> Vec<Directive>
             Kind::Word(word) => words.push((word, token.line)),
             Kind::End => found.extend(directive(std::mem::take(&mut words), None)),
             Kind::Open => {
-                let inside = if depth < MAX_DEPTH {
-                    block(tokens, depth + 1)
-                } else {
-                    skip(tokens)
-                };
+                let inside = if depth < MAX_DEPTH { block(tokens, depth + 1) } else { skip(tokens) };
                 found.extend(directive(std::mem::take(&mut words), Some(inside)));
             }
             Kind::Close => break,
@@ -69,12 +65,7 @@ fn block(tokens: &mut std::vec::IntoIter<Token>, depth: usize) -> Vec<Directive>
 fn directive(words: Vec<(String, usize)>, block: Option<Vec<Directive>>) -> Option<Directive> {
     let mut words = words.into_iter();
     let (name, line) = words.next()?;
-    Some(Directive {
-        name,
-        args: words.map(|(word, _)| word).collect(),
-        block,
-        line,
-    })
+    Some(Directive { name, args: words.map(|(word, _)| word).collect(), block, line })
 }
 
 /// Passes over a block and everything in it.

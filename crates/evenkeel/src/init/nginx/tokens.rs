@@ -45,16 +45,10 @@ pub(super) fn tokens(text: &str) -> Vec<Token> {
             (None, c) => {
                 let began = line;
                 let mut word = String::new();
-                let lines = if c == '"' || c == '\'' {
-                    quoted(c, &mut rest, &mut word)
-                } else {
-                    bare(c, &mut rest, &mut word)
-                };
+                let lines =
+                    if c == '"' || c == '\'' { quoted(c, &mut rest, &mut word) } else { bare(c, &mut rest, &mut word) };
                 line += lines;
-                found.push(Token {
-                    kind: Kind::Word(word),
-                    line: began,
-                });
+                found.push(Token { kind: Kind::Word(word), line: began });
             }
         }
     }
@@ -95,11 +89,7 @@ fn bare(first: char, rest: &mut Rest<'_>, word: &mut String) -> usize {
             word.extend(escaped);
         }
         let in_variable = c == '$' && rest.peek() == Some(&'{');
-        next = if in_variable {
-            rest.next()
-        } else {
-            rest.next_if(|c| !c.is_whitespace() && !";{".contains(*c))
-        };
+        next = if in_variable { rest.next() } else { rest.next_if(|c| !c.is_whitespace() && !";{".contains(*c)) };
     }
     lines
 }

@@ -89,14 +89,7 @@ pub(super) fn translate(source: &str, directives: &[Directive]) -> Found {
         notes.extend(work.left_out.iter().map(|(line, text)| format!("line {line}: {text}")));
     }
     let (listeners, routes, services) = (work.listeners, work.routes, work.services);
-    Found {
-        source: source.to_owned(),
-        what,
-        listeners,
-        routes,
-        services,
-        notes,
-    }
+    Found { source: source.to_owned(), what, listeners, routes, services, notes }
 }
 
 #[derive(Default)]
@@ -119,11 +112,7 @@ impl Work {
             text.push_str(arg);
         }
         let text: String = text.chars().take(120).collect();
-        let why = if why.is_empty() {
-            String::new()
-        } else {
-            format!(" ({why})")
-        };
+        let why = if why.is_empty() { String::new() } else { format!(" ({why})") };
         self.left_out.push((directive.line, format!("{text}{why}")));
     }
 
@@ -157,15 +146,10 @@ impl Work {
             return self.leave_out(group, "no address of it can be used");
         }
         let weighted = instances.iter().any(|(_, weight)| *weight != 1);
-        let default = if weighted {
-            "weighted-round-robin"
-        } else {
-            "round-robin"
-        };
+        let default = if weighted { "weighted-round-robin" } else { "round-robin" };
         let name = self.free_name(group.arg());
         self.groups.insert(group.arg().to_owned(), name.clone());
-        self.services
-            .push(fixed(&name, instances, Some(balance.unwrap_or(default))));
+        self.services.push(fixed(&name, instances, Some(balance.unwrap_or(default))));
     }
 
     /// What stands in `http` or, in a file that is included there, at the top.
@@ -176,10 +160,9 @@ impl Work {
                 "server" => self.server(directive),
                 GROUP => {}
                 "include" if directive.arg().ends_with("mime.types") => {}
-                "include" => self.leave_out(
-                    directive,
-                    "included files are not followed: run `keel init` on a whole file",
-                ),
+                "include" => {
+                    self.leave_out(directive, "included files are not followed: run `keel init` on a whole file");
+                }
                 name if SILENT.contains(&name) => {}
                 _ => self.leave_out(directive, ""),
             }
@@ -190,10 +173,7 @@ impl Work {
         let mut listeners = self.listen(server);
         let hosts = self.hosts(server);
         if listeners.is_empty() {
-            self.leave_out(
-                server,
-                "none of its addresses can be bound, so clients reach it at 127.0.0.1:8080 for now",
-            );
+            self.leave_out(server, "none of its addresses can be bound, so clients reach it at 127.0.0.1:8080 for now");
             listeners.push(self.listener(WITHOUT_TLS));
         }
         for directive in server.inside() {
@@ -207,11 +187,7 @@ impl Work {
 
     /// Names of the listeners of a server.
     fn listen(&mut self, server: &Directive) -> Vec<String> {
-        let listens: Vec<&Directive> = server
-            .inside()
-            .iter()
-            .filter(|directive| directive.name == "listen")
-            .collect();
+        let listens: Vec<&Directive> = server.inside().iter().filter(|directive| directive.name == "listen").collect();
         if listens.is_empty() {
             // "If the directive is not present then either *:80 is used": ngx_http_core_module, listen.
             return vec![self.listener("0.0.0.0:80")];
@@ -244,11 +220,7 @@ impl Work {
             return name.clone();
         }
         let port = bind.rsplit(':').next().unwrap_or_default();
-        let wanted = if self.listeners.is_empty() {
-            "web".to_owned()
-        } else {
-            format!("web-{port}")
-        };
+        let wanted = if self.listeners.is_empty() { "web".to_owned() } else { format!("web-{port}") };
         let name = free(&wanted, |name| self.listeners.contains_key(name));
         self.listeners.insert(name.clone(), bind.to_owned());
         name
@@ -257,11 +229,7 @@ impl Work {
     /// Hosts of a server; `None` stands for every host.
     fn hosts(&mut self, server: &Directive) -> Vec<Option<String>> {
         let mut hosts = Vec::new();
-        for directive in server
-            .inside()
-            .iter()
-            .filter(|directive| directive.name == "server_name")
-        {
+        for directive in server.inside().iter().filter(|directive| directive.name == "server_name") {
             for host in &directive.args {
                 if host.is_empty() || host == "_" {
                     hosts.push(None);
@@ -331,11 +299,7 @@ impl Work {
             self.leave_out(location, "no path");
             return None;
         }
-        Some(if path.is_empty() {
-            "/".to_owned()
-        } else {
-            path.to_owned()
-        })
+        Some(if path.is_empty() { "/".to_owned() } else { path.to_owned() })
     }
 
     /// The service that a `proxy_pass` names.
@@ -376,8 +340,7 @@ impl Work {
     /// Services that no route leads to say nothing; with several services the file would be refused without.
     fn drop_unreachable(&mut self) {
         let routes = &self.routes;
-        self.services
-            .retain(|service| routes.iter().any(|route| route.service == service.name));
+        self.services.retain(|service| routes.iter().any(|route| route.service == service.name));
         // The first of several listeners is not named in routes that were made while it was the only one.
         if self.listeners.len() > 1 {
             let used: Vec<String> = self.routes.iter().filter_map(|route| route.listener.clone()).collect();
@@ -389,9 +352,7 @@ impl Work {
     }
 
     fn free_name(&self, wanted: &str) -> String {
-        free(&found::name(wanted, "app"), |name| {
-            self.services.iter().any(|service| service.name == name)
-        })
+        free(&found::name(wanted, "app"), |name| self.services.iter().any(|service| service.name == name))
     }
 }
 
