@@ -13,6 +13,7 @@
 //! | [`health`], [`ejection`], [`silence`] | which instances may get traffic |
 //! | [`balance`], [`retry`] | which instance gets a request, and whether another one may get it again |
 //! | [`supervise`], [`rollout`] | which processes should run |
+//! | [`watchdog`] | whether a process that should speak has stopped |
 //! | [`status`] | what the API and the command line show |
 //! | [`journal`] | events and decisions with their reasons |
 //! | [`drill`] | rehearsals and their verdicts |
@@ -33,3 +34,4 @@ pub mod stack;
 pub mod status;
 pub mod supervise;
 pub mod time;
+pub mod watchdog;

@@ -6,6 +6,9 @@
 //! second one if that fails. An instance that answers is left alone; one that fails both is silent. It comes
 //! back with the first probe that it passes or the first byte that it sends.
 //!
+//! How short the bound may be is learnt from the probes that the service passes: several times as long as they take,
+//! so that a service whose check is quick loses little time, and one whose check is slow is not accused for that.
+//!
 //! Suspicion needs a comparison: another instance that gets requests and answered well after this one did last, or
 //! has none to answer.
 //! Where all others wait as well, the cause is more likely something that they share, and where no other is left
@@ -25,6 +28,21 @@ const MAX_BACK_OFF: u32 = 8;
 
 /// Tight probes in a row that must fail.
 const FAILURES: u32 = 2;
+
+/// How many times as long as usual a probe may take.
+const PATIENCE: u32 = 4;
+
+/// The bound of a probe while nothing is known of how long they take, and the longest one, in times of the
+/// configured time.
+const UNKNOWN_BOUND: u32 = 2;
+const LONGEST_BOUND: u32 = 20;
+
+/// With each probe that is passed, what is usual sinks by this share of itself unless the probe took longer.
+const FORGETS: u32 = 16;
+
+/// A gap between two observations that is taken for a pause of our own, at the least. Suspicion after a shorter one
+/// costs nothing but a probe.
+const PAUSE: Duration = Duration::from_millis(125);
 
 /// What traffic showed of one instance.
 #[derive(Clone, Copy, Debug)]
@@ -54,6 +72,8 @@ pub enum Event<'a, K> {
         key: K,
         /// [`Output::ProbeNow::number`], or 0.
         number: u64,
+        /// How long it took.
+        took: Duration,
         /// `Err` with its cause in words.
         result: Result<(), &'a str>,
     },
@@ -120,13 +140,17 @@ pub struct Silence<K> {
     /// Counts observations, to notice who is missing from one.
     round: u64,
     probes: u64,
+    /// How long probes of this service take that are passed: the longest one, slowly forgotten.
+    usual: Option<Duration>,
+    /// When that grew last.
+    grown: Option<Moment>,
 }
 
 impl<K: Copy + Ord> Silence<K> {
     /// The rule with [`silent_after_ms`](crate::snapshot::ServiceLimits::silent_after_ms); 0 switches it off.
     pub fn new(silent_after_ms: u64) -> Self {
         let after = Duration::from_millis(silent_after_ms);
-        Self { after, watches: BTreeMap::new(), last_observed: None, round: 0, probes: 0 }
+        Self { after, watches: BTreeMap::new(), last_observed: None, round: 0, probes: 0, usual: None, grown: None }
     }
 
     /// The same knowledge under a new number.
@@ -144,13 +168,41 @@ impl<K: Copy + Ord> Silence<K> {
         let mut outputs = Vec::new();
         match event {
             Event::Observed(seen) => self.observed(seen, now, &mut outputs),
-            Event::Probed { key, number, result } => self.probed(key, number, result, now, &mut outputs),
+            Event::Probed { key, number, took, result } => {
+                if result.is_ok() && !self.is_silent(key) {
+                    self.learn(took, now);
+                }
+                self.probed(key, number, result, now, &mut outputs);
+            }
         }
         outputs
     }
 
+    /// A probe was passed. One that takes far longer than usual, since its instance was stopped for a moment, moves
+    /// what is usual only a little; all of them being slow moves it within a few.
+    fn learn(&mut self, took: Duration, now: Moment) {
+        let Some(usual) = self.usual else {
+            self.usual = Some(took.min(self.after * UNKNOWN_BOUND / PATIENCE));
+            return;
+        };
+        // What one stop held up is passed at one moment, and says one thing.
+        let grows = took > usual && self.grown.is_none_or(|at| now.since(at) >= self.after);
+        if grows {
+            self.grown = Some(now);
+        }
+        let most = if grows { (usual * 2).max(self.after / (2 * PATIENCE)) } else { usual };
+        self.usual = Some(took.min(most).max(usual * (FORGETS - 1) / FORGETS));
+    }
+
+    /// How long a probe may take that is sent now.
+    fn bound(&self) -> Duration {
+        self.usual.map_or(self.after * UNKNOWN_BOUND, |usual| {
+            usual.saturating_mul(PATIENCE).clamp(self.after / 2, self.after * LONGEST_BOUND)
+        })
+    }
+
     fn observed(&mut self, seen: &[Seen<K>], now: Moment, outputs: &mut Vec<Output<K>>) {
-        let overslept = self.last_observed.is_some_and(|last| now.since(last) > self.after / 2);
+        let overslept = self.last_observed.is_some_and(|last| now.since(last) > PAUSE.max(self.after / 2));
         self.last_observed = Some(now);
         self.round += 1;
         for one in seen {
@@ -164,12 +216,12 @@ impl<K: Copy + Ord> Silence<K> {
         if self.after.is_zero() {
             return self.switched_off(outputs);
         }
-        let peers = Peers::of(&self.watches);
+        let (peers, timeout) = (Peers::of(&self.watches), self.bound());
         for (&key, watch) in &mut self.watches {
             let compares = |since| peers.compare(key, since + self.after / 2);
             if watch.asks(self.after, compares, now, self.probes + 1) {
                 self.probes += 1;
-                outputs.push(Output::ProbeNow { key, number: self.probes, timeout: self.after });
+                outputs.push(Output::ProbeNow { key, number: self.probes, timeout });
             }
         }
     }
@@ -222,7 +274,7 @@ impl<K: Copy + Ord> Silence<K> {
 
     fn probed(&mut self, key: K, number: u64, result: Result<(), &str>, now: Moment, outputs: &mut Vec<Output<K>>) {
         let next = self.probes + 1;
-        let after = self.after;
+        let (after, timeout) = (self.after, self.bound());
         let Some(watch) = self.watches.get_mut(&key) else {
             return;
         };
@@ -251,7 +303,7 @@ impl<K: Copy + Ord> Silence<K> {
                     watch.state = State::Suspected { failures: failures + 1 };
                     watch.awaited = next;
                     self.probes = next;
-                    outputs.push(Output::ProbeNow { key, number: next, timeout: after });
+                    outputs.push(Output::ProbeNow { key, number: next, timeout });
                 }
             }
             (Err(_), State::Silent) if asked => watch.not_before = now + after,

@@ -263,8 +263,8 @@ pub struct ServiceLimits {
     /// A complete answer up to this size is relayed only when whole, so that a death in the middle can still be
     /// retried.
     pub whole_bytes: u32,
-    /// After this long with requests in flight and nothing received while others answer, an instance is silent
-    /// and is probed at once; 0 switches the rule off.
+    /// After this long with requests in flight and nothing received while others answer, an instance is probed at
+    /// once, and silent if it fails twice; 0 switches the rule off.
     pub silent_after_ms: u64,
     /// Idle connections kept by thread and instance.
     pub idle_connections: u16,

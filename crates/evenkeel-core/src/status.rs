@@ -201,6 +201,9 @@ pub struct ServiceStatus {
     pub retries: u64,
     /// Requests that were held.
     pub held: u64,
+    /// What the replacement of its instances waits for; `None` once all of them are of the revision in force.
+    #[serde(default)]
+    pub rollout: Option<String>,
     /// Its instances by number.
     pub instances: Vec<InstanceStatus>,
 }
@@ -212,6 +215,9 @@ pub struct InstanceStatus {
     pub name: String,
     /// Counts its starts.
     pub generation: u64,
+    /// The revision that its process is started by; `None` for fixed instances.
+    #[serde(default)]
+    pub revision: Option<u64>,
     /// Its process; `None` while there is none, and for fixed instances.
     pub pid: Option<u32>,
     /// Where it serves.

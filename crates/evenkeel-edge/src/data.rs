@@ -16,7 +16,7 @@ use tokio::{
 };
 
 use crate::{
-    clock,
+    clock, hold,
     http::{self, client::Client},
     local::{InstanceLocal, LocalView},
     messages::{Ack, NOTICES, Notice, Threads, ToThread},
@@ -106,7 +106,7 @@ impl Orders<'_> {
                     self.wake_all_held();
                 }
                 ToThread::Abandon(instance) => self.abandon(&instance),
-                ToThread::SlotFree(service) => self.thread.wake_held(&service),
+                ToThread::SlotFree(service) => hold::slot_offered(&self.thread, &service),
                 ToThread::Terminate { grace_ms } => return self.terminate(grace_ms).await,
             }
         }
@@ -183,8 +183,8 @@ impl Orders<'_> {
                     Some(ToThread::Abandon(instance)) => {
                         self.thread.slots.abandon(Arc::as_ptr(&instance));
                     }
-                    Some(ToThread::SlotFree(service)) => self.thread.wake_held(&service),
-                    Some(_) => self.thread.view().iter().flat_map(|v| &v.services).for_each(|s| s.queue.wake_first()),
+                    Some(ToThread::SlotFree(service)) => hold::slot_offered(&self.thread, &service),
+                    Some(_) => self.wake_all_held(),
                     None => return,
                 }
             }
@@ -230,7 +230,10 @@ async fn accept(thread: Rc<Thread>, listener: TcpListener, name: Rc<str>) {
             continue;
         };
         if open.get() >= share {
-            thread.connection_closed.notified().await;
+            tokio::select! {
+                () = thread.connection_closed.notified() => {}
+                () = thread.view_changed.notified() => {}
+            }
             continue;
         }
         match listener.accept().await {

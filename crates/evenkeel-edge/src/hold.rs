@@ -11,7 +11,13 @@ use std::{
     io,
     net::IpAddr,
     rc::Rc,
-    sync::{Arc, atomic::Ordering::Relaxed},
+    sync::{
+        Arc,
+        atomic::{
+            Ordering::{Relaxed, SeqCst},
+            fence,
+        },
+    },
     task::{Context, Poll, ready},
 };
 
@@ -72,19 +78,23 @@ pub(crate) async fn acquire(seeker: Seeker<'_>, service: &mut Rc<ServiceLocal>) 
 
 /// One attempt to get an instance. Who does not stand first in the queue does not overtake.
 fn attempt(seeker: &Seeker<'_>, service: &mut Rc<ServiceLocal>, first: bool) -> Result<Flight, Nobody> {
-    for _ in 0..FALLBACKS {
-        let Some(fallback) = service.view().fallback.filter(|_| !has_healthy(service)) else {
-            break;
-        };
-        match seeker.thread.service_beside(service, fallback) {
-            Some(other) => *service = other,
-            None => break,
-        }
+    if let Some(other) = stand_in(seeker.thread, service) {
+        *service = other;
     }
     if !first && !service.queue.waiting.borrow().is_empty() {
         return Err(Nobody::Free);
     }
     pick(seeker.thread, service, &seeker.tried, seeker.client)
+}
+
+/// Who answers instead of a service of which no instance is healthy: the first one along `fallback` that has one.
+/// Where nobody has, the service keeps its request, and whoever becomes healthy first gets it.
+fn stand_in(thread: &Thread, service: &Rc<ServiceLocal>) -> Option<Rc<ServiceLocal>> {
+    if has_healthy(service) {
+        return None;
+    }
+    let next = |of: &Rc<ServiceLocal>| thread.service_beside(of, of.view().fallback?);
+    std::iter::successors(next(service), next).take(FALLBACKS).find(|other| has_healthy(other))
 }
 
 async fn wait(seeker: Seeker<'_>, service: &mut Rc<ServiceLocal>, reason: Nobody) -> Result<Flight, Refused> {
@@ -151,7 +161,9 @@ impl<'a> Place<'a> {
         queue.waiting.borrow_mut().push_back(Waiter { slot: Rc::clone(seeker.slot), since_ms: now_ms });
         let place = Self { thread: seeker.thread, slot: seeker.slot, queue, service: Rc::clone(service) };
         place.publish_oldest();
-        // Something may have changed between the attempt and now; whoever stands first looks once more.
+        // Something may have changed between the attempt and now; whoever stands first looks once more, and a slot
+        // that becomes free after that look finds this request.
+        fence(SeqCst);
         if place.is_first() {
             place.slot.signal(Signal::Turn);
         }
@@ -177,16 +189,18 @@ impl Drop for Place<'_> {
             let (held, expired) = (shared.held.swap(0, Relaxed), shared.expired.swap(0, Relaxed));
             self.thread.notify(Notice::HoldEnded { service: Arc::clone(shared), held, expired });
         }
-        self.queue.wake_first();
+        if !self.queue.wake_first() {
+            // What this request leaves may be of use on another thread.
+            slot_free(self.thread, shared);
+        }
     }
 }
 
 impl Queue {
-    /// Lets the first one look again.
-    pub(crate) fn wake_first(&self) {
-        if let Some(first) = self.waiting.borrow().front() {
-            first.slot.signal(Signal::Turn);
-        }
+    /// Lets the first one look again. Returns whether there is one.
+    pub(crate) fn wake_first(&self) -> bool {
+        let waiting = self.waiting.borrow();
+        waiting.front().inspect(|first| first.slot.signal(Signal::Turn)).is_some()
     }
 }
 
@@ -201,6 +215,14 @@ pub(crate) fn slot_free(thread: &Thread, service: &Arc<ServiceShared>) {
     } else if let Some(peer) = thread.peers.get(oldest) {
         // A thread that has ended holds no requests.
         let _ = peer.send(ToThread::SlotFree(Arc::clone(service)));
+    }
+}
+
+/// Another thread says that a slot is free for the request that waits longest, which was here. Where it has gone
+/// meanwhile, whoever waits longest now gets the offer.
+pub(crate) fn slot_offered(thread: &Thread, service: &Arc<ServiceShared>) {
+    if !thread.wake_held(service) {
+        slot_free(thread, service);
     }
 }
 

@@ -4,7 +4,14 @@
 //! has already tried come last. The algorithms are pure and live in core; here the candidates are gathered and
 //! the choice is entered, so that it counts from this moment on.
 
-use std::{net::IpAddr, rc::Rc, sync::atomic::Ordering::Relaxed};
+use std::{
+    net::IpAddr,
+    rc::Rc,
+    sync::atomic::{
+        Ordering::{Relaxed, SeqCst},
+        fence,
+    },
+};
 
 use evenkeel_core::{
     balance::{Candidate, ip_hash, least_connections},
@@ -157,8 +164,12 @@ impl Drop for Flight {
         let cell = self.instance.cell();
         cell.in_flight.set(cell.in_flight.get().saturating_sub(1));
         let shared = &self.service.view().shared;
-        if self.service.config().limits.in_flight_per_instance > 0 && shared.holding.load(Relaxed) > 0 {
-            crate::hold::slot_free(&self.thread, shared);
+        if self.service.config().limits.in_flight_per_instance > 0 {
+            // Either this sees who is held, or who is held sees the slot.
+            fence(SeqCst);
+            if shared.holding.load(Relaxed) > 0 {
+                crate::hold::slot_free(&self.thread, shared);
+            }
         }
     }
 }

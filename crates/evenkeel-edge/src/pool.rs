@@ -21,6 +21,8 @@ const IDLE_MS: u64 = 60_000;
 pub(crate) struct Pool {
     idle: RefCell<Vec<Idle>>,
     address: Cell<Option<SocketAddr>>,
+    /// The address was another one before: what comes back may lead there.
+    moved: Cell<bool>,
 }
 
 #[derive(Debug)]
@@ -32,7 +34,7 @@ struct Idle {
 impl Pool {
     /// An empty pool of connections to this address.
     pub(crate) fn new(address: Option<SocketAddr>) -> Self {
-        Self { idle: RefCell::default(), address: Cell::new(address) }
+        Self { idle: RefCell::default(), address: Cell::new(address), moved: Cell::new(false) }
     }
 
     /// A connection that is open as far as is known. `surely` asks the kernel too, at the cost of a system call:
@@ -47,10 +49,11 @@ impl Pool {
         }
     }
 
-    /// Keeps a connection whose last answer is complete, at most `most` of them.
+    /// Keeps a connection whose last answer is complete, at most `most` of them. One that leads to a former address
+    /// is closed.
     pub(crate) fn give(&self, stream: TcpStream, most: u16, now_ms: u64) {
         let mut idle = self.idle.borrow_mut();
-        if idle.len() < usize::from(most) {
+        if idle.len() < usize::from(most) && (!self.moved.get() || self.leads_here(&stream)) {
             idle.push(Idle { stream, since_ms: now_ms });
         }
     }
@@ -60,9 +63,16 @@ impl Pool {
         self.idle.borrow_mut().clear();
     }
 
+    fn leads_here(&self, stream: &TcpStream) -> bool {
+        let place = |address: SocketAddr| (address.ip(), address.port());
+        stream.peer_addr().ok().map(place) == self.address.get().map(place)
+    }
+
     /// Closes all that lead to a former address.
     pub(crate) fn readdress(&self, address: Option<SocketAddr>) {
-        if self.address.replace(address) != address {
+        let former = self.address.replace(address);
+        if former != address {
+            self.moved.set(self.moved.get() || former.is_some());
             self.clear();
         }
     }
@@ -83,4 +93,26 @@ fn is_quiet_in_kernel(stream: &TcpStream) -> bool {
     let flags = rustix::net::RecvFlags::PEEK | rustix::net::RecvFlags::DONTWAIT;
     let peeked = rustix::net::recv(stream, &mut [0u8; 1][..], flags);
     matches!(peeked, Err(rustix::io::Errno::AGAIN))
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_connection_to_a_former_address_does_not_come_back() {
+        let former = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let present = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let (from, to) = (former.local_addr().expect("bound"), present.local_addr().expect("bound"));
+        let pool = Pool::new(None);
+        pool.readdress(Some(from));
+        let in_use = TcpStream::connect(from).await.expect("it listens");
+        pool.readdress(Some(to));
+        pool.give(in_use, 8, 1);
+        assert!(pool.take(false).is_none());
+        pool.give(TcpStream::connect(to).await.expect("it listens"), 8, 1);
+        assert!(pool.take(false).is_some());
+    }
 }

@@ -227,7 +227,7 @@ pub struct ThreadCell {
 }
 
 /// The statuses with which a request is refused before it has a route.
-pub const REJECTED_STATUSES: [u16; 9] = [400, 404, 405, 408, 413, 414, 431, 501, 505];
+pub const REJECTED_STATUSES: [u16; 9] = [400, 404, 408, 413, 414, 417, 431, 501, 505];
 
 /// Everything shared that does not belong to an instance or a service.
 #[derive(Debug)]

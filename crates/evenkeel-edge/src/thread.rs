@@ -139,12 +139,11 @@ impl Thread {
         }
     }
 
-    /// Lets held requests of a service look again.
-    pub(crate) fn wake_held(&self, service: &Arc<ServiceShared>) {
-        let Some(view) = self.view() else { return };
-        for local in view.services.iter().filter(|local| Arc::ptr_eq(&local.view().shared, service)) {
-            local.queue.wake_first();
-        }
+    /// Lets the first held request of a service look again. Returns whether there is one on this thread.
+    pub(crate) fn wake_held(&self, service: &Arc<ServiceShared>) -> bool {
+        let Some(view) = self.view() else { return false };
+        let local = view.services.iter().find(|local| Arc::ptr_eq(&local.view().shared, service));
+        local.is_some_and(|local| local.queue.wake_first())
     }
 
     /// Asks the retry budget of a service.

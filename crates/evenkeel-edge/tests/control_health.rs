@@ -140,7 +140,9 @@ fn the_last_healthy_instance_is_not_ejected() {
     let (edge, mut node) = Edge::linked(1);
     let server = Server::start("one");
     let check = Some(Check { probe: Probe::Tcp, interval_ms: 60_000, fall: 1_000, ..check() });
-    let shop = service(vec![member("shop/1", server.address)]);
+    let mut shop = service(vec![member("shop/1", server.address)]);
+    // Each of these requests reaches nobody, so it is held for as long as that is allowed before it fails.
+    shop.hold.max_ms = 100;
     let ejection = Ejection { consecutive: 3, max_percent: 100, ..shop.ejection.clone() };
     node.send(edge.snapshot(1, vec![Service { check, ejection, ..shop }]));
     node.health("shop/1", Health::Healthy);
@@ -191,6 +193,10 @@ fn draining_ends_with_the_last_request() {
     assert!(!slow.is_finished(), "two seconds are longer than this took");
     node.event("shop/1", |what| (*what == EventKind::Drained).then_some(()));
     assert_eq!(slow.join().unwrap(), (200, "one".to_owned()));
+    // A node process that comes later waits for it too.
+    let mut later = edge.link();
+    later.event("shop/1", |what| (*what == EventKind::Drained).then_some(()));
+    let mut node = later;
     instances[0].duty = Duty::Serve;
     node.send(edge.snapshot(3, vec![service(instances)]));
     node.health("shop/1", Health::Healthy);

@@ -24,7 +24,7 @@ fn a_frozen_instance_is_silent_and_its_requests_move() {
     servers[1].freeze();
     let reason = node.health("shop/2", Health::Silent);
     println!("silent after {:?}: {reason}", frozen.elapsed());
-    assert!(reason.contains("while others are well, and 2 probes in a row failed: timed out after 300 ms"), "{reason}");
+    assert!(reason.contains("while others are well, and 2 probes in a row failed: timed out after 150 ms"), "{reason}");
     let moved = node.event("shop/2", |what| match what {
         EventKind::Moved { requests, .. } => Some(*requests),
         _ => None,

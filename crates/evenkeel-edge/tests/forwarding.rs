@@ -2,7 +2,12 @@
 
 mod common;
 
-use common::{Client, Edge, Server, snapshot};
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering::Relaxed},
+};
+
+use common::{Client, Edge, Server, eventually, snapshot};
 use evenkeel_core::snapshot::Network;
 
 #[test]
@@ -321,4 +326,93 @@ fn an_instance_that_sends_too_much_spoils_only_its_connection() {
         client.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n");
         assert_eq!(client.answer().text(), "ok");
     }
+}
+
+#[test]
+fn an_instance_is_free_as_soon_as_its_answer_is_over() {
+    let early = "HTTP/1.1 403 No\r\nContent-Length: 0\r\n\r\n";
+    for (answer, more, status) in [(early, "", 403), ("", "no chunk\r\n", 400)] {
+        let server = Server::start(move |mut script| {
+            let head = std::io::Read::read(&mut script.client.stream, &mut [0; 1024]);
+            assert!(head.is_ok_and(|bytes| bytes > 0));
+            script.send(answer);
+            script.client.rest();
+        });
+        let edge = Edge::start(snapshot(&[server.address]));
+        let (instance, thread) = (edge.instance(0), &edge.threads.shared.threads[0].0);
+        let mut client = edge.client();
+        client.send(b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n");
+        eventually("it is there", || instance.threads[0].0.tries.get() == 1);
+        client.send(more.as_bytes());
+        assert_eq!(client.answer().status(), status);
+        eventually("nothing is in flight", || instance.in_flight.load(Relaxed) == 0);
+        assert_eq!(thread.connections.get(), 1, "what the client still sends is read before its connection is closed");
+        drop(client);
+        eventually("it is closed", || thread.connections.get() == 0);
+    }
+}
+
+#[test]
+fn bytes_behind_an_answer_without_a_body_are_nobodys_answer() {
+    let connections = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&connections);
+    let server = Server::start(move |mut script| {
+        counted.fetch_add(1, Relaxed);
+        while let Some(request) = script.request() {
+            let answer = if request.head.starts_with("POST") {
+                "HTTP/1.1 204 No Content\r\n\r\nHTTP/1.1 200 OK\r\nContent-Le"
+            } else {
+                "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\ngood"
+            };
+            script.send(answer);
+        }
+    });
+    let edge = Edge::start(snapshot(&[server.address]));
+    let mut client = edge.client();
+    // Too large to be taken in whole, so that the answer is relayed.
+    client.send(
+        format!("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 100000\r\n\r\n{}", "x".repeat(100_000)).as_bytes(),
+    );
+    assert_eq!(client.answer().status(), 204);
+    client.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+    assert_eq!(client.answer().text(), "good");
+    assert_eq!(connections.load(Relaxed), 2, "such a connection is not used again");
+}
+
+#[test]
+fn a_body_that_must_not_be_is_nobodys_answer() {
+    // It comes later than the head, as if the next request had been answered.
+    let late = "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil";
+    for (first, head) in [("HEAD", "200 OK"), ("GET", "304 Not Modified"), ("GET", "204 No Content")] {
+        let server = Server::start(move |mut script| {
+            let Some(request) = script.request() else { return };
+            if request.head.contains("/first") {
+                script.send(format!("HTTP/1.1 {head}\r\nContent-Length: {}\r\n\r\n", late.len()));
+                if script.request().is_some() {
+                    script.send(late);
+                }
+            } else {
+                script.send("HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\ngood");
+            }
+        });
+        let edge = Edge::start(snapshot(&[server.address]));
+        let mut client = edge.client();
+        let both = format!("{first} /first HTTP/1.1\r\nHost: a\r\n\r\nGET /second HTTP/1.1\r\nHost: a\r\n\r\n");
+        client.send(both.as_bytes());
+        assert_eq!(client.answer_to_head().status(), head[..3].parse::<u16>().unwrap());
+        assert_eq!(client.answer().text(), "good", "{first} {head}");
+    }
+}
+
+#[test]
+fn names_that_an_application_may_take_for_others_stay_behind() {
+    let edge = Edge::start(snapshot(&[Server::echo().address]));
+    let doubtful =
+        ["X_Forwarded_For", "x-forwarded_proto", "X_Real_IP", "Content_Length", "Transfer_Encoding", "Host_"];
+    let fields = doubtful.join(": 7\r\n");
+    let seen = edge.ask(&format!("GET / HTTP/1.1\r\nHost: a\r\n{fields}: 7\r\nMy_Own: 7\r\n\r\n")).text();
+    for name in &doubtful[..5] {
+        assert!(!seen.contains(name), "{name} in {seen}");
+    }
+    assert!(seen.contains("Host_: 7") && seen.contains("My_Own: 7"), "{seen}");
 }

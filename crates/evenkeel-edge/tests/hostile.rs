@@ -104,6 +104,8 @@ fn what_is_ambiguous_or_malformed_is_refused() {
         assert_eq!(client.answer().status(), status, "{request:?}");
     }
     assert_eq!(server.count(), 0);
+    let counted: u64 = edge.threads.shared.threads[0].0.rejected.iter().map(evenkeel_edge::shared::Count::get).sum();
+    assert_eq!(counted, 2 * REFUSED.len() as u64, "each is counted by its status");
     assert_eq!(edge.get("/").status(), 200);
     assert!(edge.notices().iter().any(|n| matches!(n, evenkeel_edge::messages::Notice::Rejected { .. })));
 }
@@ -135,6 +137,34 @@ fn ambiguous_answers_become_502() {
     let huge = format!("HTTP/1.1 200 OK\r\nX: {}\r\n\r\n", "x".repeat(20_000));
     let edge = Edge::start(snapshot(&[Server::answering(huge).address]));
     assert_eq!(edge.get("/").status(), 502);
+}
+
+#[test]
+fn interim_answers_without_end_are_bounded() {
+    let server = Server::start(|mut script| {
+        let head = std::io::Read::read(&mut script.client.stream, &mut [0; 1024]);
+        assert!(head.is_ok_and(|bytes| bytes > 0));
+        for _ in 0..10_000 {
+            script.send("HTTP/1.1 102 Processing\r\n\r\n");
+        }
+    });
+    let edge = Edge::start(snapshot(&[server.address]));
+    for request in [
+        "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n",
+        "POST / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\n",
+    ] {
+        let mut client = edge.client();
+        client.send(request.as_bytes());
+        let mut interim = 0;
+        let status = loop {
+            match client.answer().status() {
+                102 => interim += 1,
+                status => break status,
+            }
+        };
+        assert_eq!(status, 502, "{request:?}");
+        assert!(interim < 1_000, "{interim} interim answers after {request:?}");
+    }
 }
 
 #[test]
@@ -233,6 +263,23 @@ fn connections_of_a_listener_are_bounded() {
     assert_eq!(server.count(), 2, "the third one waits in the kernel's queue");
     drop(first);
     assert_eq!(third.answer().status(), 200);
+}
+
+#[test]
+fn a_bound_on_connections_that_is_raised_lets_in_who_waits() {
+    let server = Server::named("a");
+    let mut few = snapshot(&[server.address]);
+    (few.listeners[0].limits.connections, few.listeners[0].limits.keep_alive_ms) = (1, 60_000);
+    let mut edge = Edge::start(few.clone());
+    let (mut first, mut second) = (edge.client(), edge.client());
+    let get = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n";
+    first.send(get);
+    assert_eq!(first.answer().status(), 200);
+    second.send(get);
+    few.version = 2;
+    few.listeners[0].limits.connections = 2;
+    edge.apply(few);
+    assert_eq!(second.answer().status(), 200);
 }
 
 #[test]

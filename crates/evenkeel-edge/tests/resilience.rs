@@ -3,7 +3,10 @@
 mod common;
 
 use std::{
-    sync::atomic::{AtomicUsize, Ordering::Relaxed},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
     time::Duration,
 };
 
@@ -73,6 +76,12 @@ fn a_post_that_an_instance_may_have_seen_is_not_sent_twice() {
     let without_key = edge.ask(post).status();
     assert_eq!(without_key, 200);
     assert_eq!(edge.ask("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n").status(), 502);
+    let (before, key) = (alive.count(), "Idempotency-Key: k\r\nConnection: Idempotency-Key");
+    edge.get("/");
+    let hidden = format!("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n{key}\r\n\r\n");
+    let statuses = [(); 2].map(|()| edge.ask(&hidden).status());
+    assert!(statuses.contains(&502), "a key that no instance gets to see makes nothing repeatable: {statuses:?}");
+    assert!(alive.count() <= before + 2);
 }
 
 #[test]
@@ -328,6 +337,45 @@ fn another_service_answers_when_none_is_healthy() {
     assert_eq!(edge.get("/").text(), "first");
     edge.set_health(0, Health::Unhealthy);
     eventually("the fallback answers", || edge.get("/").text() == "sorry");
+}
+
+#[test]
+fn a_request_that_nobody_can_take_goes_to_whoever_is_healthy_first() {
+    let (first, second) = (Server::named("first"), Server::named("sorry"));
+    for (service, text) in [(0, "first"), (1, "sorry")] {
+        let mut both = snapshot(&[first.address]);
+        both.services[0].fallback = Some("sorry".into());
+        both.services.push(self::service("sorry", &[second.address]));
+        let edge = Edge::start_unknown(both);
+        let mut client = edge.client();
+        client.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+        let holding = || edge.view.services.iter().map(|s| s.shared.holding.load(Relaxed)).sum::<u32>();
+        eventually("it is held", || holding() == 1);
+        let instance = Arc::clone(&edge.view.services[service].instances[0].shared);
+        instance.set_health(Health::Healthy);
+        edge.threads.tell(|| ToThread::Changed(Arc::clone(&instance)));
+        assert_eq!(client.answer().text(), text);
+    }
+}
+
+#[test]
+fn a_free_slot_is_offered_to_who_waits_on_another_thread() {
+    let server = Server::named("a");
+    let mut bounded = snapshot(&[server.address]);
+    bounded.threads = 2;
+    bounded.services[0].limits.in_flight_per_instance = 1;
+    let edge = Edge::start(bounded);
+    let (instance, shared) = (edge.instance(0), Arc::clone(&edge.view.services[0].shared));
+    instance.in_flight.store(1, Relaxed);
+    let mut client = edge.client();
+    client.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+    let oldest = |thread: usize| shared.threads[thread].0.oldest_held_ms.get();
+    eventually("it is held", || oldest(0) + oldest(1) > 0);
+    // The one that the slot was meant for has gone meanwhile.
+    let other = usize::from(oldest(0) > 0);
+    instance.in_flight.store(0, Relaxed);
+    edge.threads.orders[other].send(ToThread::SlotFree(Arc::clone(&shared))).unwrap();
+    assert_eq!(client.answer().text(), "a");
 }
 
 #[test]

@@ -141,7 +141,7 @@ fn draw_service(rng: &mut Rng, narrow: bool) -> Service {
             in_flight_per_instance: 0,
             head_bytes: 65_536,
             whole_bytes: 65_536,
-            silent_after_ms: rng.pick(&[150, 250, 400]),
+            silent_after_ms: rng.pick(&[100, 250, 400]),
             idle_connections: 128,
         },
         fallback: None,

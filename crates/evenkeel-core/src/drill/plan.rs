@@ -13,6 +13,7 @@ use super::{
     reach::{self, Way},
 };
 use crate::{
+    snapshot::Balance,
     stack::Stack,
     status::{Health, InstanceStatus, ServiceStatus, Status},
 };
@@ -130,8 +131,16 @@ pub fn plan(drill: &dyn Drill, stack: &Stack, status: &Status, wish: &Wish) -> R
     let address = address_of(stack, status, &way).ok_or_else(|| Refusal::NoRoute(service.name.clone()))?;
     let mut notes = vec![format!("{} was chosen because it has run longest", subject.instance)];
     let writes = choose_writes(stack, &service.name, &way, &mut notes);
-    if service.replicas == 1 {
+    let replicated = service.replicas > 1;
+    if !replicated {
         notes.push("there is only one instance: requests can only be held until it is back".to_owned());
+    }
+    if replicated && stack.services.get(&service.name).is_some_and(|s| s.balance == Balance::IpHash) {
+        notes.push(
+            "balance is ip-hash and clients of a drill have one address: one instance serves them all, which need not \
+             be the one that is harmed"
+                .to_owned(),
+        );
     }
     let fault = drill.fault(wish.for_ms.unwrap_or(FOR_MS));
     let lasts_ms = if let Fault::Freeze { for_ms } = fault { for_ms } else { 0 };

@@ -49,16 +49,19 @@ pub fn ended(report: &Report) -> NewEntry {
         Verdict::Fail => ("failed", Level::Error),
     };
     let time = |ms: Option<u64>| ms.map_or_else(|| "never".to_owned(), in_words);
+    let writes = if report.acknowledged_writes + report.unacknowledged_writes == 0 {
+        "no writes were made".to_owned()
+    } else {
+        format!("{} writes lost, {} doubled", report.lost_writes, report.doubled_writes)
+    };
     let message = format!(
-        "{}: {kind}; {} detected after {}, recovered after {}, {} of {} requests failed, {} writes lost, {} doubled",
+        "{}: {kind}; {} detected after {}, recovered after {}, {} of {} requests failed, {writes}",
         report.drill,
         report.subject.instance,
         time(report.detection_ms),
         time(report.recovery_ms),
         report.errors,
         report.requests,
-        report.lost_writes,
-        report.doubled_writes
     );
     NewEntry { subject: SUBJECT.to_owned(), kind: kind.to_owned(), message, level, reasons: report.reasons.clone() }
 }

@@ -123,6 +123,18 @@ fn a_service_is_reached_by_its_own_route() {
 }
 
 #[test]
+fn a_plan_says_what_it_cannot_show() {
+    let notes = |file: &str| {
+        let stack = stack::parse(file, "keel.toml").unwrap();
+        let wish = Wish { service: Some("shop".to_owned()), ..Wish::default() };
+        plan(find("kill-instance").unwrap(), &stack, &the_status(), &wish).unwrap().notes.join("; ")
+    };
+    assert!(!notes(FILE).contains("ip-hash"));
+    let hashed = FILE.replacen("[services.shop]\n", "[services.shop]\nbalance = \"ip-hash\"\n", 1);
+    assert!(notes(&hashed).contains("ip-hash"), "{}", notes(&hashed));
+}
+
+#[test]
 fn a_drill_is_refused_unless_all_is_well() {
     let drill = find("kill-instance").unwrap();
     let stack = the_stack();
@@ -156,7 +168,9 @@ fn a_killed_instance_is_well_only_as_a_new_process() {
     let plan = the_plan("kill-instance");
     let mut watch = Watch::new(find("kill-instance").unwrap(), &plan.subject);
     assert!(watch.on(&sample(1000, 3, 1, Some(1002), Health::Healthy)).is_empty(), "not noticed yet");
-    assert_eq!(names(&watch.on(&sample(1010, 2, 1, None, Health::Unhealthy))), ["detected"]);
+    let detected = watch.on(&sample(1010, 2, 1, None, Health::Unknown));
+    assert_eq!(names(&detected), ["detected"]);
+    assert_eq!(detected[0].detail, "the process of shop/2 is gone");
     assert_eq!(names(&watch.on(&sample(1020, 2, 2, Some(2000), Health::Unknown))), ["replaced"]);
     assert_eq!(names(&watch.on(&sample(1500, 3, 2, Some(2000), Health::Healthy))), ["recovered"]);
     assert!(watch.on(&sample(1600, 3, 2, Some(2000), Health::Healthy)).is_empty(), "each stage once");
@@ -268,6 +282,14 @@ fn the_json_has_the_promised_fields() {
     assert_eq!(json["verdict"], "pass");
     assert_eq!(json["doubled_writes"], 0);
     assert!(json["stages"].is_array() && json["reasons"].is_array());
+}
+
+#[test]
+fn the_journal_claims_nothing_about_writes_that_were_not_made() {
+    let mut observed = good();
+    assert!(ended(&verdict("kill-instance", &observed)).message.ends_with("0 writes lost, 0 doubled"));
+    observed.ledger = None;
+    assert!(ended(&verdict("kill-instance", &observed)).message.ends_with("no writes were made"));
 }
 
 #[test]

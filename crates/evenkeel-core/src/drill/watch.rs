@@ -120,6 +120,9 @@ impl<'a> Watch<'a> {
         let Some(seen) = seen else {
             return Some(format!("{instance} is not listed any more"));
         };
+        if seen.pid.is_none() {
+            return Some(format!("the process of {instance} is gone"));
+        }
         if seen.health != Health::Healthy {
             let because = if seen.reason.is_empty() { String::new() } else { format!(": {}", seen.reason) };
             return Some(format!("{instance} is {}{because}", seen.health));

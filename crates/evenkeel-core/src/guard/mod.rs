@@ -67,6 +67,13 @@ pub enum Order {
     },
     /// Start the edge if it was not started yet. The guard restarts it from then on when it dies.
     StartEdge,
+    /// How long the end of `keel` may take, by the stack in force. Until it comes the guard goes by bounds of its own.
+    Bounds {
+        /// Milliseconds that the edge may finish its requests.
+        edge_grace_ms: u64,
+        /// Milliseconds from `Terminate` to `Finish` before everything is killed.
+        finish_ms: u64,
+    },
     /// Everything is stopped: the guard may end with this exit code.
     Finish {
         /// Exit code of `keel up`.
@@ -145,7 +152,8 @@ pub enum Notice {
         /// Milliseconds until it is started again; `u64::MAX` where it is not, since `keel` is ending.
         restart_in_ms: u64,
     },
-    /// `keel` was told to end (`SIGTERM`, `SIGINT`): stop everything, then `Finish`.
+    /// `keel` was told to end (`SIGTERM`, `SIGINT`): stop everything, then `Finish`. No edge is started any more. A
+    /// node process that starts later hears it before `Complete`, so that it starts nothing.
     Terminate,
     /// `SIGHUP`: read the stack file again.
     Reload,

@@ -84,6 +84,9 @@ impl Message for Order {
             Self::Finish { code } => {
                 to.byte(8).byte(*code);
             }
+            Self::Bounds { edge_grace_ms, finish_ms } => {
+                to.byte(9).u64(*edge_grace_ms).u64(*finish_ms);
+            }
         }
     }
 
@@ -97,6 +100,7 @@ impl Message for Order {
             6 => Self::Release { key: from.string()? },
             7 => Self::StartEdge,
             8 => Self::Finish { code: from.byte()? },
+            9 => Self::Bounds { edge_grace_ms: from.u64()?, finish_ms: from.u64()? },
             tag => return Err(Malformed::Tag { tag }),
         })
     }

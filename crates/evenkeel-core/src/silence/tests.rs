@@ -5,6 +5,8 @@ use proptest::prelude::*;
 use super::*;
 
 const AFTER_MS: u64 = 400;
+/// While nothing is known of how long probes take.
+const BOUND: Duration = Duration::from_millis(AFTER_MS * UNKNOWN_BOUND as u64);
 
 fn ms(at: u64) -> Moment {
     Moment::from_millis(at)
@@ -30,17 +32,18 @@ fn watch(silence: &mut Silence<u8>, quiet: u64, from: u64, to: u64) -> Vec<(u64,
 
 fn number(outputs: &[(u64, Output<u8>)]) -> u64 {
     match outputs {
-        [(_, Output::ProbeNow { key: 1, number, timeout })] if *timeout == Duration::from_millis(AFTER_MS) => *number,
+        [(_, Output::ProbeNow { key: 1, number, timeout })] if *timeout == BOUND => *number,
         other => panic!("one probe of instance 1 expected: {other:?}"),
     }
 }
 
 fn fail(silence: &mut Silence<u8>, number: u64, at: u64) -> Vec<Output<u8>> {
-    silence.on(Event::Probed { key: 1, number, result: Err("timed out after 400 ms") }, ms(at))
+    silence.on(Event::Probed { key: 1, number, took: BOUND, result: Err("timed out after 400 ms") }, ms(at))
 }
 
+/// A probe as slow as the bound while nothing is known, so that the bound stays what it is.
 fn pass(silence: &mut Silence<u8>, number: u64, at: u64) -> Vec<Output<u8>> {
-    silence.on(Event::Probed { key: 1, number, result: Ok(()) }, ms(at))
+    silence.on(Event::Probed { key: 1, number, took: BOUND / PATIENCE, result: Ok(()) }, ms(at))
 }
 
 /// Freezes instance 1 at 1 s and fails both probes.
@@ -96,6 +99,52 @@ fn one_failure_and_one_pass_is_no_silence() {
     assert!(pass(&mut silence, first + 1, 1_900).is_empty());
     let next = number(&watch(&mut silence, 1_000, 1_400, 2_700));
     assert!(matches!(fail(&mut silence, next, 2_800).as_slice(), [Output::ProbeNow { .. }]), "counting starts anew");
+}
+
+/// The bound of the next probe after these probes of the check were passed, one after the other.
+fn bound_after(took_ms: &[u64]) -> u64 {
+    let mut silence = Silence::new(AFTER_MS);
+    watch(&mut silence, 1_000, 0, 20);
+    let mut now = 20;
+    for &took_ms in took_ms {
+        now += AFTER_MS;
+        let took = Duration::from_millis(took_ms);
+        silence.on(Event::Probed { key: 2, number: 0, took, result: Ok(()) }, ms(now));
+    }
+    let outputs = watch(&mut silence, now + 980, now, now + 1_380);
+    let [(_, Output::ProbeNow { timeout, number, .. })] = outputs.as_slice() else { panic!("{outputs:?}") };
+    let again = fail(&mut silence, *number, now + 1_480);
+    assert!(matches!(again.as_slice(), [Output::ProbeNow { timeout: second, .. }] if second == timeout), "{again:?}");
+    u64::try_from(timeout.as_millis()).unwrap()
+}
+
+#[test]
+fn the_bound_of_a_probe_follows_what_is_usual() {
+    assert_eq!(bound_after(&[]), 800, "nothing is known");
+    assert_eq!(bound_after(&[2, 3, 1]), 200, "half of the time: two probes take no longer than the suspicion");
+    assert_eq!(bound_after(&[1_000]), 800, "the first one teaches nothing if it is slow");
+    assert_eq!(bound_after(&[1_000; 4]), 4_000, "a service with a slow check is not accused for it");
+    assert_eq!(bound_after(&[60_000; 9]), 8_000);
+    assert_eq!(bound_after(&[160, 2]), 600, "a slow one is remembered");
+    assert_eq!(bound_after(&[&[160][..], &[2; 100]].concat()), 200, "and forgotten");
+    assert_eq!(bound_after(&[2, 900]), 200, "a single one may have met an instance that was stopped for a moment");
+    assert_eq!(bound_after(&[2, 900, 900, 900, 900, 900, 900, 900]), 3_600);
+    let mut silence = Silence::new(AFTER_MS);
+    let first = number(&watch(&mut silence, 1_000, 0, 1_400));
+    let again = silence.on(Event::Probed { key: 1, number: first, took: BOUND, result: Err("timed out") }, ms(2_200));
+    assert!(matches!(again.as_slice(), [Output::ProbeNow { timeout: BOUND, .. }]), "a failed one teaches nothing");
+
+    let mut silence = Silence::new(AFTER_MS);
+    for took_ms in [2, 900, 900, 900, 900, 900] {
+        let took = Duration::from_millis(took_ms);
+        silence.on(Event::Probed { key: 1, number: 0, took, result: Ok(()) }, ms(20));
+    }
+    assert_eq!(silence.bound(), Duration::from_millis(200), "nor do several that one stop held up");
+
+    let mut silence = Silence::new(AFTER_MS);
+    self::silent(&mut silence);
+    silence.on(Event::Probed { key: 1, number: 0, took: BOUND * 5, result: Ok(()) }, ms(3_000));
+    assert_eq!(silence.bound(), BOUND, "nor does the first one that is passed after a silence");
 }
 
 #[test]
@@ -269,7 +318,7 @@ proptest! {
                 let (key, number) = awaited.remove(0);
                 if passes { failed_in_a_row[key] = 0 } else { failed_in_a_row[key] += 1 }
                 let result = if passes { Ok(()) } else { Err("timed out") };
-                outputs.extend(silence.on(Event::Probed { key, number, result }, ms(now)));
+                outputs.extend(silence.on(Event::Probed { key, number, took: Duration::from_millis(1), result }, ms(now)));
                 prop_assert!(!(passes && silence.is_silent(key)));
             }
             for output in outputs {

@@ -153,7 +153,8 @@ pub struct Limits {
     /// A complete answer up to this size is relayed only when whole, so that a death in its middle can be retried.
     pub whole: Size,
     /// After so long with requests in flight and nothing received while other instances answer, an instance is
-    /// silent and probed at once. `0ms` switches the rule off.
+    /// probed at once, and silent if it fails two probes in a row. Each of them may take half of this time, or four
+    /// times as long as its check usually takes where that is longer. `0ms` switches the rule off.
     pub silent_after: Duration,
     /// Idle connections kept by edge thread and instance.
     pub idle_connections: u16,
@@ -168,7 +169,7 @@ impl Default for Limits {
             in_flight: 0,
             head: Size::kib(64),
             whole: Size::kib(64),
-            silent_after: Duration::ms(250),
+            silent_after: Duration::ms(200),
             idle_connections: 128,
         }
     }

@@ -213,6 +213,11 @@ impl Supervisor {
         self.killed.is_some()
     }
 
+    /// Why this generation was killed by us, if it was.
+    pub fn killed(&self) -> Option<&str> {
+        self.killed.as_deref()
+    }
+
     /// Whether it is healthy by the last verdict.
     pub fn is_healthy(&self) -> bool {
         self.healthy_since.is_some() && self.killed.is_none()

@@ -8,7 +8,6 @@ use std::{collections::VecDeque, mem, time::Duration};
 
 use evenkeel_core::{
     link::{Event, EventKind, ToNode},
-    status::InstanceId,
     time::{Moment, WallTime},
 };
 
@@ -73,9 +72,9 @@ impl Events {
         self.due
     }
 
-    /// Whether something about this instance waits.
-    pub(super) fn mentions(&self, instance: &InstanceId) -> bool {
-        self.waiting.iter().any(|event| event.instance.as_ref() == Some(instance))
+    /// Whether exactly this waits.
+    pub(super) fn has(&self, event: &Event) -> bool {
+        self.waiting.contains(event)
     }
 
     /// Sends what there is room for. Without a link everything waits for the next one.
@@ -105,6 +104,18 @@ impl Events {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_the_very_same_event_waits_already() {
+        let id = Some(evenkeel_core::status::InstanceId { name: "shop/1".into(), generation: 1 });
+        let event = |what| Event { at: WallTime::default(), instance: id.clone(), service: "shop".into(), what };
+        let health = event(EventKind::Health { health: evenkeel_core::status::Health::Healthy, reason: "x".into() });
+        let mut events = Events::default();
+        events.push(event(EventKind::Drained), Moment::ORIGIN);
+        assert!(!events.has(&health), "another event about the instance does not say it");
+        events.push(health.clone(), Moment::ORIGIN);
+        assert!(events.has(&health));
+    }
 
     #[test]
     fn bounded_and_counted() {

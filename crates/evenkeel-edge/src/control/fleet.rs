@@ -8,6 +8,7 @@
 use std::{
     collections::{HashMap, HashSet},
     sync::Arc,
+    time::Duration,
 };
 
 use evenkeel_core::time::Moment;
@@ -30,8 +31,8 @@ pub(super) struct Fleet {
     /// lives there alive.
     keys: HashMap<*const InstanceShared, Key>,
     last_key: u64,
-    /// When we last found that we had slept.
-    overslept: Option<Moment>,
+    /// When we last found that we had slept, and for how long.
+    overslept: Option<(Moment, Duration)>,
 }
 
 impl Fleet {
@@ -84,14 +85,15 @@ impl Fleet {
         }
     }
 
-    /// The control thread did not run for a while: probes that failed meanwhile may have failed for that.
-    pub(super) fn overslept(&mut self, now: Moment) {
-        self.overslept = Some(now);
+    /// The control thread did not run for so long: probes that took too long meanwhile may have done so for that.
+    pub(super) fn overslept(&mut self, slept: Duration, now: Moment) {
+        self.overslept = Some((now, slept));
     }
 
-    /// A probe ended. One of an instance that is gone says nothing, and one that failed while we slept is repeated.
+    /// A probe ended. One of an instance that is gone says nothing, and one of whose time we slept through a good
+    /// part is repeated.
     pub(super) fn probed(&mut self, done: Done, hands: &mut Hands, now: Moment) {
-        let slept = self.overslept.is_some_and(|overslept| done.started <= overslept);
+        let slept = self.overslept.is_some_and(|(at, slept)| done.started <= at && slept > done.target.timeout / 4);
         if slept && matches!(done.result, Err(Failure::Timeout(_))) {
             return hands.probe(done.key, done.which, done.target);
         }

@@ -12,7 +12,7 @@ use std::{
 
 use evenkeel_core::{
     ejection::{self, Ejector},
-    link::EventKind,
+    link::{Event, EventKind},
     silence::{self, Seen, Silence},
     snapshot::{Duty, Service},
     status::Health,
@@ -21,7 +21,7 @@ use evenkeel_core::{
 
 use super::{
     hands::{Done, Hands, Which},
-    member::{Key, Member},
+    member::{Drain, Key, Member},
     resolve::Resolved,
 };
 use crate::{
@@ -105,7 +105,7 @@ impl Group {
             Which::Tight { number } => {
                 let cause = done.result.err().map(|failure| failure.to_string());
                 let result = cause.as_deref().map_or(Ok(()), Err);
-                self.on_silence(silence::Event::Probed { key: done.key, number, result }, hands, now);
+                self.on_silence(silence::Event::Probed { key: done.key, number, took: done.took, result }, hands, now);
             }
         }
     }
@@ -165,15 +165,19 @@ impl Group {
     /// is not said twice.
     pub(super) fn repeat(&self, hands: &mut Hands, now: Moment) {
         for member in self.members.values() {
-            if hands.events.mentions(&member.shared.id) {
-                continue;
+            let last = Event { service: self.config.name.clone(), ..member.last_word() };
+            if !hands.events.has(&last) {
+                hands.report(&self.config.name, last, now);
             }
-            hands.report(&self.config.name, member.last_word(), now);
             if let Some(liveness) = member.liveness.as_ref()
                 && let Some(passing) = liveness.verdict()
             {
                 let what = EventKind::Liveness { passing, reason: liveness.reason() };
                 hands.report(&self.config.name, member.event(member.told.at, what), now);
+            }
+            if member.drain == Drain::Done {
+                let event = member.event(clock::wall(), EventKind::Drained);
+                hands.report(&self.config.name, event, now);
             }
         }
     }
@@ -303,7 +307,8 @@ impl Group {
             hands.tell(|| ToThread::Abandon(Arc::clone(&shared)));
         }
         if answers {
-            self.on_silence(silence::Event::Probed { key: done.key, number: 0, result: Ok(()) }, hands, now);
+            let event = silence::Event::Probed { key: done.key, number: 0, took: done.took, result: Ok(()) };
+            self.on_silence(event, hands, now);
         }
     }
 

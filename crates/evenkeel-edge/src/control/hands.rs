@@ -3,7 +3,7 @@
 //! Decisions are made elsewhere; everything here is an effect. Probes run as tasks and come back as [`Done`]. How
 //! many run at once is bounded, except for those that a silent instance calls for: they are few and urgent.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use evenkeel_core::{
     link::{Event, EventKind},
@@ -30,6 +30,8 @@ pub(super) struct Done {
     pub(super) which: Which,
     /// When it was sent.
     pub(super) started: Moment,
+    /// How long it took.
+    pub(super) took: Duration,
     /// What was asked.
     pub(super) target: Target,
     /// What it saw.
@@ -86,8 +88,9 @@ impl Hands {
             };
             let started = clock::now();
             let result = target.probe().await;
+            let took = clock::now().since(started);
             // Nobody listens any more only when the edge ends.
-            let _ = done.send(Done { key, which, started, target, result });
+            let _ = done.send(Done { key, which, started, took, target, result });
         });
     }
 

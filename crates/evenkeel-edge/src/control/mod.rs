@@ -58,7 +58,7 @@ const TICK: Duration = Duration::from_millis(20);
 
 /// Something happens at least on every tick. Where nothing did for this long, this thread did not run: the machine
 /// was suspended or overloaded, or something here took too long.
-const SLEPT: Duration = Duration::from_millis(100);
+const SLEPT: Duration = Duration::from_millis(40);
 
 /// How often the node process gets counters.
 const COUNTERS: Duration = Duration::from_millis(250);
@@ -89,7 +89,8 @@ pub enum End {
 /// Serves until told to end, with this channel to the guard. Blocks the calling thread, which becomes the control
 /// thread; data threads are started with the first snapshot.
 pub fn serve(channel: OwnedFd) -> End {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(8).build();
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(resolve::AT_ONCE + 2).build();
     match runtime {
         Ok(runtime) => {
             let end = runtime.block_on(async { Control::new(channel)?.run().await });
@@ -174,8 +175,9 @@ impl Control {
         loop {
             let happened = self.next(&mut signals, &mut tick, &mut counters).await;
             let now = clock::now();
-            if now.since(std::mem::replace(&mut last, now)) > SLEPT {
-                self.fleet.overslept(now);
+            let since = now.since(std::mem::replace(&mut last, now));
+            if since > SLEPT {
+                self.fleet.overslept(since, now);
             }
             match happened {
                 Happened::Guard(received) => match received? {

@@ -4,10 +4,20 @@
 //! that still contains the address in use changes nothing: servers rotate their answers, and following that would
 //! throw connections away. Results arrive over a channel; the control thread decides what follows.
 
-use std::{collections::HashMap, io, net::SocketAddr, time::Duration};
+use std::{
+    collections::HashMap,
+    io,
+    net::{SocketAddr, ToSocketAddrs},
+    sync::Arc,
+    time::Duration,
+};
 
 use evenkeel_core::time::Moment;
-use tokio::{net::lookup_host, sync::mpsc, time::timeout};
+use tokio::{
+    sync::{Semaphore, mpsc},
+    task::spawn_blocking,
+    time::timeout,
+};
 
 /// Time between two questions for one name.
 const INTERVAL: Duration = Duration::from_secs(5);
@@ -17,6 +27,10 @@ const FIRST_INTERVAL: Duration = Duration::from_millis(500);
 
 /// A question that takes longer has failed.
 const TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Questions under way at once. Each of them takes a thread for as long as the system's resolver does, also where
+/// nobody waits for it any more; other work of the control thread needs such threads too.
+pub(super) const AT_ONCE: usize = 6;
 
 /// The answer for one address.
 #[derive(Debug)]
@@ -32,6 +46,7 @@ pub(super) struct Resolved {
 pub(super) struct Resolver {
     names: HashMap<String, Name>,
     send: mpsc::UnboundedSender<Resolved>,
+    room: Arc<Semaphore>,
 }
 
 #[derive(Debug, Default)]
@@ -45,7 +60,7 @@ struct Name {
 impl Resolver {
     /// Nothing to resolve yet. Answers arrive at the other end of `send`, at most one for each name at a time.
     pub(super) fn new(send: mpsc::UnboundedSender<Resolved>) -> Self {
-        Self { names: HashMap::new(), send }
+        Self { names: HashMap::new(), send, room: Arc::new(Semaphore::new(AT_ONCE)) }
     }
 
     /// Exactly these addresses are in use; literal ones need no answer.
@@ -66,7 +81,7 @@ impl Resolver {
             }
             name.asked = Some(now);
             name.running = true;
-            tokio::spawn(ask(address.clone(), self.send.clone()));
+            tokio::spawn(ask(address.clone(), Arc::clone(&self.room), self.send.clone()));
         }
     }
 
@@ -81,15 +96,25 @@ impl Resolver {
     }
 }
 
-async fn ask(address: String, send: mpsc::UnboundedSender<Resolved>) {
-    let answer = match timeout(TIMEOUT, lookup_host(address.as_str())).await {
-        Ok(Ok(found)) => Ok(found.collect::<Vec<_>>()),
+async fn ask(address: String, room: Arc<Semaphore>, send: mpsc::UnboundedSender<Resolved>) {
+    let answer = match timeout(TIMEOUT, look_up(address.clone(), room)).await {
+        Ok(Ok(found)) => Ok(found),
         Ok(Err(error)) => Err(words(&error)),
         Err(_) => Err("the resolver did not answer in time".to_owned()),
     };
     let answer = answer.and_then(|found| if found.is_empty() { Err("no address".to_owned()) } else { Ok(found) });
     // Nobody listens any more only when the edge ends.
     let _ = send.send(Resolved { address, answer });
+}
+
+async fn look_up(address: String, room: Arc<Semaphore>) -> io::Result<Vec<SocketAddr>> {
+    let room = room.acquire_owned().await.map_err(io::Error::other)?;
+    let asked = spawn_blocking(move || {
+        let found = address.to_socket_addrs().map(Iterator::collect);
+        drop(room);
+        found
+    });
+    asked.await.map_err(io::Error::other)?
 }
 
 /// The resolver's own words without what wraps them.

@@ -151,7 +151,7 @@ impl Client {
         }
     }
 
-    /// Refuses a request. Returns whether the connection goes on.
+    /// Refuses a request. Returns whether the connection goes on; if not, it is to linger.
     pub(crate) async fn refuse(&mut self, refusal: Refusal) -> bool {
         let Reject { status, reason } = refusal.reject;
         self.thread.rejected(status, reason);
@@ -163,9 +163,6 @@ impl Client {
         answer.write(&mut out);
         let written = self.write_all(&out).await;
         self.thread.buffers.give(out);
-        if close && written.is_ok() {
-            self.linger().await;
-        }
         written.is_ok() && !close
     }
 

@@ -325,6 +325,8 @@ impl<'a> Duplex<'a> {
             return Ok(true);
         };
         if head.done || self.answer.is_empty() {
+            // Bytes behind the answer belong to nothing; such a connection is not used again.
+            head.reusable &= !head.done || self.answer.is_empty();
             return Ok(true);
         }
         let (out, unpack, mut unpacked) = (&mut self.out, head.unpack, 0);
@@ -342,7 +344,6 @@ impl<'a> Duplex<'a> {
         } else {
             self.ready = step.taken;
         }
-        // Bytes behind the answer belong to nothing; such a connection is not used again.
         head.reusable &= !step.done || self.answer.filled().len() == self.ready;
         Ok(true)
     }
@@ -358,6 +359,9 @@ impl<'a> Duplex<'a> {
         let (minor, id) = (self.request.minor, self.request.id);
         let (id, length) = (id.as_bytes(), head.length);
         if head.is_interim() {
+            if self.request.tires_of_interim() {
+                return Err(Failure::Malformed);
+            }
             if minor >= 1 {
                 head.write(&mut self.out, &Delivery { id, minor, close: false });
             }

@@ -34,6 +34,8 @@ pub(crate) struct Outcome {
     pub(crate) end: End,
     /// The connection may carry another request.
     pub(crate) keep: bool,
+    /// The client may still be sending: what comes is read for a while before the connection is closed.
+    pub(crate) linger: bool,
 }
 
 /// Whether the client got what it asked for.
@@ -50,7 +52,7 @@ pub(crate) enum End {
 impl Outcome {
     /// The client went away.
     pub(crate) const fn cancelled(status: u16) -> Self {
-        Self { status, sent_bytes: 0, end: End::Cancelled, keep: false }
+        Self { status, sent_bytes: 0, end: End::Cancelled, keep: false, linger: false }
     }
 }
 
@@ -226,5 +228,7 @@ async fn deliver(client: &mut Client, request: &Request, status: u16, body_bytes
     if let Err(Gone) = client.write_all(&request.out).await {
         return Outcome::cancelled(status);
     }
-    Outcome { status, sent_bytes: body_bytes as u64, end: End::Answered, keep: !close }
+    // Bytes of a next request may be there too, or the rest of this one.
+    let linger = close && !(request.complete && client.input.is_empty());
+    Outcome { status, sent_bytes: body_bytes as u64, end: End::Answered, keep: !close, linger }
 }

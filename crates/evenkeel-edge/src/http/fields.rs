@@ -52,8 +52,19 @@ pub(crate) fn classify(name: &[u8]) -> Known {
         17 if is(b"x-forwarded-proto") => Known::ForwardedProto,
         7.. if starts_with(name, b"proxy-") => Known::HopByHop,
         12.. if starts_with(name, b"x-forwarded-") => Known::ForwardedOther,
+        _ if name.contains(&b'_') => classify_spelled_otherwise(name),
         _ => Known::Other,
     }
+}
+
+/// A name with underscores. Many applications get names in a form in which `-` and `_` are one (RFC 3875 section
+/// 4.1.18), so one that then means something to the edge would get around it.
+fn classify_spelled_otherwise(name: &[u8]) -> Known {
+    const LONGEST: usize = 32;
+    let mut dashes = [b'-'; LONGEST];
+    let start = &mut dashes[..name.len().min(LONGEST)];
+    start.iter_mut().zip(name).filter(|(_, byte)| **byte != b'_').for_each(|(to, byte)| *to = *byte);
+    if classify(start) == Known::Other { Known::Other } else { Known::HopByHop }
 }
 
 fn starts_with(name: &[u8], prefix: &[u8]) -> bool {
@@ -233,6 +244,9 @@ mod tests {
         assert_eq!(classify(b"X-Forwarded-Port"), Known::ForwardedOther);
         assert_eq!(classify(b"x-forwarded"), Known::Other);
         assert_eq!(classify(b"Content-Type"), Known::Other);
+        assert_eq!(classify(b"X_Forwarded_For"), Known::HopByHop);
+        assert_eq!(classify(&[b"x-forwarded_".as_slice(), &[b'a'; 100]].concat()), Known::HopByHop);
+        assert_eq!(classify(b"Content_Type"), Known::Other);
     }
 
     #[test]

@@ -138,6 +138,11 @@ impl<'b> RequestHead<'b, '_> {
         self.fields.iter().find(|field| field.name.as_bytes().eq_ignore_ascii_case(name)).map(|field| field.value)
     }
 
+    /// The first field of this lower-case name, if the instance gets to see it.
+    pub fn passes_on(&self, name: &[u8]) -> Option<&'b [u8]> {
+        self.field(name).filter(|_| !(self.framing.lists && is_listed(self.fields, name)))
+    }
+
     /// Whether some field of this name has exactly this value.
     pub fn field_is(&self, name: &[u8], value: &[u8]) -> bool {
         self.fields.iter().any(|f| f.value == value && f.name.as_bytes().eq_ignore_ascii_case(name))

@@ -74,7 +74,10 @@ pub fn parse<'b, 'f>(
         noted.map_err(|_| BadAnswer("contradictory framing"))?;
     }
     let body = body(framing, status, minor, to_head)?;
-    let keep_alive = framing.persists(minor) && body != Body::UntilClose;
+    // Some instances send a body all the same where none may be, and later than the head: it would be taken for the
+    // next request's answer.
+    let doubtful = body == Body::Empty && (framing.chunked || framing.content_length.is_some_and(|length| length > 0));
+    let keep_alive = framing.persists(minor) && body != Body::UntilClose && !doubtful;
     Ok(Some(ResponseHead { head, fields, framing, reason, length, status, body, keep_alive }))
 }
 

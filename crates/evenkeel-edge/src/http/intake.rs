@@ -131,7 +131,7 @@ impl Client {
             content_bytes,
             to_head,
             idempotent: is_idempotent(head.method),
-            keyed: route.idempotency_key && head.field(b"idempotency-key").is_some_and(|key| !key.is_empty()),
+            keyed: route.idempotency_key && head.passes_on(b"idempotency-key").is_some_and(|key| !key.is_empty()),
             expect,
             minor: head.minor,
             keep_alive: head.keep_alive,
@@ -139,6 +139,7 @@ impl Client {
             started,
             tries: 0,
             tried: Tried::default(),
+            interim: 0,
             paused_ms: 0,
         };
         self.input.consume(used);

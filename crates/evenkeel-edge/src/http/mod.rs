@@ -39,28 +39,24 @@ async fn next(client: &mut Client) -> bool {
     // Accept has happened; head and route.
     let mut request = match client.receive().await {
         Received::Request(request) => request,
-        Received::Refused(refusal) => return client.refuse(refusal).await,
+        Received::Refused(refusal) => {
+            let goes_on = client.refuse(refusal).await;
+            if !goes_on {
+                client.linger().await;
+            }
+            return goes_on;
+        }
         Received::End => return false,
     };
     record::arrived(&request);
     // Guard rails: a slow or broken body must not occupy an instance.
-    if let Err(broken) = client.gather(&mut request, GATHER_BYTES).await {
-        let status = match broken.refusal() {
-            Some(refusal) => {
-                let status = refusal.status();
-                client.refuse(refusal).await;
-                status
-            }
-            None => 0,
-        };
-        record::broken(client, request, status);
-        return false;
-    }
-    // Instance, connect or reuse, send, receive, relay: as often as it is safe and needed.
-    let outcome = exchange::run(client, &mut request).await;
+    let outcome = match client.gather(&mut request, GATHER_BYTES).await {
+        // Instance, connect or reuse, send, receive, relay: as often as it is safe and needed.
+        Ok(()) => exchange::run(client, &mut request).await,
+        Err(broken) => relay::refuse(client, broken.refusal()).await,
+    };
     record::ended(client, request, outcome);
-    if !outcome.keep && outcome.end == exchange::End::Answered && !client.input.is_empty() {
-        // Bytes of a next request are there; closing at once would destroy the answer on its way.
+    if !outcome.keep && outcome.linger {
         client.linger().await;
     }
     outcome.keep

@@ -126,6 +126,9 @@ fn look(client: &Client, request: &mut Request, flight: &Flight, answer: &mut In
         };
         let minor = request.minor;
         if head.is_interim() {
+            if request.tires_of_interim() {
+                return Err(BadAnswer("too many interim answers"));
+            }
             let mut interim = Vec::new();
             // A 100 answers an expectation; the request came whole, so nobody waits for it.
             if minor >= 1 && head.status != 100 {

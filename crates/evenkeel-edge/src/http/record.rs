@@ -13,12 +13,6 @@ pub(crate) fn arrived(request: &Request) {
     request.service.cell().requests.add(1);
 }
 
-/// A request whose body could not be read; 0: the client got no answer.
-pub(crate) fn broken(client: &Client, request: Request, status: u16) {
-    let end = if status == 0 { End::Cancelled } else { End::Answered };
-    ended(client, request, Outcome { status, sent_bytes: 0, end, keep: false });
-}
-
 /// A request ended.
 pub(crate) fn ended(client: &Client, request: Request, outcome: Outcome) {
     let cell = request.service.cell();

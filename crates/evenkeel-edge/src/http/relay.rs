@@ -32,7 +32,7 @@ pub(crate) async fn run(
     let stop = poll_fn(|cx| duplex.poll(cx)).await;
     let ended = duplex.end();
     match ended.committed {
-        Some(head) => Ok(committed(client, flight, stream, stop, &ended, head).await),
+        Some(head) => Ok(committed(client, flight, stream, stop, &ended, head)),
         None => uncommitted(client, stop, &ended).await,
     }
 }
@@ -53,7 +53,7 @@ async fn uncommitted(client: &mut Client, stop: Stop, ended: &Ended) -> Result<O
 }
 
 /// The head of the answer has reached the client, so what happens now can only be shown by how it ends.
-async fn committed(
+fn committed(
     client: &mut Client,
     flight: &Flight,
     stream: TcpStream,
@@ -68,9 +68,6 @@ async fn committed(
             if ended.up_done && head.reusable {
                 keep(client, flight, stream);
             }
-            if !ended.up_done {
-                client.linger().await;
-            }
             (End::Answered, ended.up_done && !head.close)
         }
         Stop::Instance(failure) => {
@@ -84,14 +81,16 @@ async fn committed(
             (End::Aborted, false)
         }
     };
-    Outcome { status, sent_bytes, end, keep: keep_client }
+    let linger = end == End::Answered && !(ended.up_done && client.input.is_empty());
+    Outcome { status, sent_bytes, end, keep: keep_client, linger }
 }
 
-async fn refuse(client: &mut Client, refusal: Option<Refusal>) -> Outcome {
+/// Refuses a request of which the rest cannot be taken; `None`: nobody is left to be told.
+pub(crate) async fn refuse(client: &mut Client, refusal: Option<Refusal>) -> Outcome {
     let Some(refusal) = refusal else {
         return Outcome::cancelled(0);
     };
     let status = refusal.status();
     client.refuse(refusal).await;
-    Outcome { status, sent_bytes: 0, end: End::Answered, keep: false }
+    Outcome { status, sent_bytes: 0, end: End::Answered, keep: false, linger: true }
 }

@@ -13,6 +13,9 @@ use crate::{
     pick::{Flight, Tried},
 };
 
+/// Most interim answers in one try: each of them begins the wait for the answer anew.
+const MOST_INTERIM: u8 = 100;
+
 /// Longest identity that is taken over from a trusted peer, in bytes.
 const LONGEST_ID: usize = 64;
 
@@ -70,6 +73,8 @@ pub(crate) struct Request {
     pub(crate) started: Moment,
     pub(crate) tries: u8,
     pub(crate) tried: Tried,
+    /// Interim answers in this try.
+    pub(crate) interim: u8,
     /// How long it has waited because nobody could be reached.
     pub(crate) paused_ms: u64,
 }
@@ -81,7 +86,14 @@ impl Request {
             self.service.cell().retries.add(1);
         }
         self.tries = self.tries.saturating_add(1);
+        self.interim = 0;
         self.tried.push(&flight.instance);
+    }
+
+    /// An interim answer came. Returns whether that is one too many.
+    pub(crate) fn tires_of_interim(&mut self) -> bool {
+        self.interim = self.interim.saturating_add(1);
+        self.interim > MOST_INTERIM
     }
 
     /// The last try reached nobody and was followed by a pause: it does not count, and everybody may be tried anew.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use evenkeel_core::{silence, snapshot::Check};
+use evenkeel_core::{silence, snapshot::Check, time::Moment};
 
 use super::{Edge, tell_liveness};
 use crate::{
@@ -18,6 +18,7 @@ use crate::{
 pub(super) struct Probe {
     pub(super) key: Key,
     kind: Kind,
+    sent: Moment,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,7 +59,7 @@ impl Edge {
 
     fn send_probe(&mut self, key: Key, kind: Kind, timeout: Duration, fleet: &mut Fleet, ctx: &mut Context) {
         let probe = self.name();
-        self.probes.insert(probe, Probe { key, kind });
+        self.probes.insert(probe, Probe { key, kind, sent: ctx.now });
         // Where an answer comes within a few milliseconds no timeout can come before it.
         if !fleet.get_mut(key).probe(probe, ctx) {
             let result = Err("no answer in time");
@@ -74,13 +75,13 @@ impl Edge {
         fleet: &mut Fleet,
         ctx: &mut Context,
     ) {
-        let Some(Probe { key, kind }) = self.probes.remove(&probe) else {
+        let Some(Probe { key, kind, sent }) = self.probes.remove(&probe) else {
             return;
         };
         match kind {
             Kind::Check => {
                 self.checked(key, result, ctx);
-                self.ask_silence(key, 0, result, fleet, ctx);
+                self.ask_silence(key, 0, (sent, result), fleet, ctx);
             }
             Kind::Liveness => self.liveness_checked(key, result.is_ok(), ctx),
             Kind::Tight(number) => {
@@ -90,7 +91,7 @@ impl Edge {
                     ctx.seen("silence: suspicion refuted");
                     ctx.fact(Fact::TightPassed { key });
                 }
-                self.ask_silence(key, number, result, fleet, ctx);
+                self.ask_silence(key, number, (sent, result), fleet, ctx);
             }
         }
     }
@@ -131,11 +132,12 @@ impl Edge {
         &mut self,
         key: Key,
         number: u64,
-        result: Result<(), &'static str>,
+        (sent, result): (Moment, Result<(), &'static str>),
         fleet: &mut Fleet,
         ctx: &mut Context,
     ) {
-        let outputs = self.silence.on(silence::Event::Probed { key, number, result }, ctx.now);
+        let took = ctx.now.since(sent);
+        let outputs = self.silence.on(silence::Event::Probed { key, number, took, result }, ctx.now);
         self.obey_silence(outputs, fleet, ctx);
     }
 }

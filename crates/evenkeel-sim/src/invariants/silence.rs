@@ -29,9 +29,9 @@ impl Invariant for Silence {
                 if process.frozen || !process.is_alive() || process.terminated {
                     return Ok(());
                 }
-                // Two probes of this length each failed.
-                let probe = Duration::from_millis(view.scenario.service.limits.silent_after_ms);
-                let mut window = probe * 2 + TICK * 2;
+                // Two probes failed, of half of this time each, since checks are answered within milliseconds here.
+                let probes = Duration::from_millis(view.scenario.service.limits.silent_after_ms);
+                let mut window = probes + TICK * 2;
                 if self.interrupted.is_some_and(|at| view.now.since(at) <= window) {
                     window += LONGEST_PAUSE;
                 }

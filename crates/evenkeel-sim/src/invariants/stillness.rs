@@ -1,7 +1,8 @@
 //! A frozen instance with requests in flight, while others are well, leaves traffic within a bound: the time after
-//! which it is suspected, two probes, and a few looks. Where a slow request was vouched for by a probe within the
-//! same quiet spell, the longest back-off comes on top. Others are well when one that gets requests has answered
-//! lately or has none. Pauses of the edge begin the count anew.
+//! which it is suspected, two probes of at most twice that, since an edge that has just started does not know yet how
+//! quick its probes are, and a few looks. Where a slow request was vouched for by a probe within the same quiet spell,
+//! the longest back-off comes on top. Others are well when one that gets requests has answered lately or has none.
+//! Pauses of the edge begin the count anew.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -91,7 +92,7 @@ impl Stillness {
             if spell.others_well < 2 {
                 continue;
             }
-            let bound = spell.compared + after * 2 + TICK * 4;
+            let bound = spell.compared + after * 4 + TICK * 4;
             if view.now > bound {
                 let ms = view.now.since(spell.since).as_millis();
                 return Err(format!("{} is frozen, has requests in flight, and is healthy for {ms} ms", target.id));

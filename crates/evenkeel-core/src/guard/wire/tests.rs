@@ -30,6 +30,7 @@ fn order() -> impl Strategy<Value = Order> {
         text().prop_map(|key| Order::Release { key }),
         Just(Order::StartEdge),
         any::<u8>().prop_map(|code| Order::Finish { code }),
+        (any::<u64>(), any::<u64>()).prop_map(|(edge_grace_ms, finish_ms)| Order::Bounds { edge_grace_ms, finish_ms }),
     ]
 }
 
