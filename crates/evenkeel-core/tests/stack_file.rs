@@ -125,6 +125,7 @@ fn a_wrong_value_says_what_would_be_right() {
     insta::assert_snapshot!(refused(&file("check = { http = \"/h\", rise = -1 }")));
     insta::assert_snapshot!(refused(&file("check = { htp = \"/h\" }")));
     insta::assert_snapshot!(refused("[stack]\nname = \"a\"\n[services.a]\nrun = \"node server.js\"\n"));
+    insta::assert_snapshot!(refused("[stack]\nname = \"a\"\n[listeners.web]\nbind = \"8080\"\n"));
 }
 
 #[test]

@@ -116,12 +116,14 @@ fn receive_into<M: Message>(buffer: &mut [u8], socket: BorrowedFd<'_>) -> io::Re
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(2))];
     let mut control = RecvAncillaryBuffer::new(&mut space);
     let flags = RecvFlags::DONTWAIT | RecvFlags::CMSG_CLOEXEC;
+    let mut reset = false;
     let got = loop {
         match net::recvmsg(socket, &mut [IoSliceMut::new(buffer)], &mut control, flags) {
             Ok(got) => break got,
-            Err(Errno::INTR) => {}
+            // A peer that closes with something unread is reported once as a reset, before what it had said itself;
+            // that is still there to be read, and after it the end.
+            Err(Errno::INTR | Errno::CONNRESET) => {}
             Err(Errno::AGAIN) => return Ok(Received::Empty),
-            Err(Errno::CONNRESET) => return Ok(Received::Closed),
             Err(errno) => return Err(errno.into()),
         }
     };
@@ -146,4 +148,22 @@ fn receive_into<M: Message>(buffer: &mut [u8], socket: BorrowedFd<'_>) -> io::Re
         Ok(message) => Received::Message(message, descriptors.pop()),
         Err(malformed) => Received::Malformed(malformed),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use evenkeel_core::guard::{Notice, Order};
+
+    use super::*;
+
+    #[test]
+    fn the_last_word_of_a_peer_that_did_not_listen_is_heard() {
+        let (ours, theirs) = pair().unwrap();
+        assert!(matches!(send(&ours, &Notice::Reload.encode().unwrap(), None), Ok(Sent::Yes)));
+        let last = Order::Finish { code: 7 };
+        assert!(matches!(send(&theirs, &last.encode().unwrap(), None), Ok(Sent::Yes)));
+        drop(theirs);
+        assert!(matches!(receive::<Order>(&ours), Ok(Received::Message(heard, None)) if heard == last));
+        assert!(matches!(receive::<Order>(&ours), Ok(Received::Closed)));
+    }
 }

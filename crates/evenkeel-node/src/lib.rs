@@ -17,7 +17,7 @@
 //! | `logs` | output of instances: files, last lines, searching, following |
 //! | `journal` | events and decisions, on a thread of its own |
 //! | `traffic` | counters of the edge: totals over its restarts, rates and percentiles |
-//! | `api`, `metrics` | what is told to people and programs |
+//! | `api`, `metrics`, `words` | what is told to people and programs |
 
 mod api;
 mod channel;
@@ -35,6 +35,7 @@ mod ports;
 mod state_dir;
 mod traffic;
 mod users;
+mod words;
 
 pub use self::{
     config::{NodeConfig, StackSource},

@@ -1,7 +1,8 @@
 //! The client of the node process's API on the control socket.
 //!
 //! While the node process is being restarted its socket refuses for a moment, so a call waits a little and says
-//! so. Errors of the API come as `{"error", "hint"}` and become failures with the same words.
+//! so. One that accepts and stays silent is given up on soon, since nobody should wait for a frozen process to
+//! tell how things are. Errors of the API come as `{"error", "hint"}` and become failures with the same words.
 
 use std::{
     fmt::Write,
@@ -21,11 +22,14 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use crate::{
     failure::{Exit, Failure},
     http::{Answer, Ask, Connection, HttpError},
+    process,
     running::Running,
 };
 
-/// How long an answer may take.
-const ANSWER_WAIT: Duration = Duration::from_secs(30);
+/// How long an answer about the present may take.
+const ANSWER_WAIT: Duration = Duration::from_secs(2);
+/// How long an answer may take that needs work first: a change, or a search through logs.
+const WORK_WAIT: Duration = Duration::from_secs(30);
 /// How long the socket may refuse before we give up. A node process that died is back well within it.
 const CONNECT_PATIENCE: Duration = Duration::from_secs(5);
 
@@ -66,30 +70,40 @@ impl Api {
     /// How the stack is, asked once without patience: for those who ask again and again.
     pub(crate) async fn status_now(&self) -> Result<Status, HttpError> {
         let mut connection = Connection::unix(&self.socket).await?;
-        let answer = connection.ask(Ask::get("/v1/status"), Duration::from_secs(5)).await?;
+        let answer = connection.ask(Ask::get("/v1/status"), ANSWER_WAIT).await?;
         serde_json::from_slice(&answer.body).map_err(|error| HttpError::Body(error.into()))
     }
 
     /// `GET` a target and reads its JSON.
     pub(crate) async fn get<T: DeserializeOwned>(&self, target: &str) -> Result<T, Failure> {
-        read(&self.succeed(Ask::get(target)).await?)
+        self.get_within(target, ANSWER_WAIT).await
+    }
+
+    /// The same where the node process holds the answer back until there is something to say.
+    pub(crate) async fn get_within<T: DeserializeOwned>(&self, target: &str, wait: Duration) -> Result<T, Failure> {
+        read(&succeeded(self.exchange(Ask::get(target), wait).await?)?)
     }
 
     /// Asks and returns the answer, whatever its status.
     pub(crate) async fn ask(&self, ask: Ask<'_>) -> Result<Answer, Failure> {
-        self.connect().await?.ask(ask, ANSWER_WAIT).await.map_err(|error| self.unreachable(&error))
+        self.exchange(ask, WORK_WAIT).await
     }
 
     /// Asks; an answer other than 2xx is a failure.
     pub(crate) async fn succeed(&self, ask: Ask<'_>) -> Result<Answer, Failure> {
-        let answer = self.ask(ask).await?;
-        if answer.status.is_success() { Ok(answer) } else { Err(refused(answer.status, &answer.body)) }
+        succeeded(self.ask(ask).await?)
+    }
+
+    async fn exchange(&self, ask: Ask<'_>, wait: Duration) -> Result<Answer, Failure> {
+        self.connect().await?.ask(ask, wait).await.map_err(|error| self.unreachable(&error))
     }
 
     /// `GET` a target whose answer is one JSON document a line, as they come.
     pub(crate) async fn stream(&self, target: &str) -> Result<Lines, Failure> {
         let mut connection = self.connect().await?;
-        let response = connection.open(Ask::get(target)).await.map_err(|error| self.unreachable(&error))?;
+        let opened = tokio::time::timeout(WORK_WAIT, connection.open(Ask::get(target))).await;
+        let opened = opened.unwrap_or(Err(HttpError::Timeout(WORK_WAIT)));
+        let response = opened.map_err(|error| self.unreachable(&error))?;
         let status = response.status();
         let mut body = response.into_body();
         if status.is_success() {
@@ -122,6 +136,11 @@ impl Api {
         }
     }
 
+    /// That the stack has ended, if it has.
+    pub(crate) fn end(&self) -> Option<Failure> {
+        self.is_gone().then(|| self.gone())
+    }
+
     /// Whether the stack has ended, or another one runs in its place.
     fn is_gone(&self) -> bool {
         Running::in_dir(&self.running.state_dir).is_none_or(|now| now.holder.pid != self.running.holder.pid)
@@ -135,15 +154,25 @@ impl Api {
             .fix("start it again with `keel up FILE`")
     }
 
-    fn unreachable(&self, error: &HttpError) -> Failure {
-        Failure::new("the stack runs, but its node process does not answer").at_path(&self.socket).because(error).fix(
-            format!(
-                "it is restarted when it dies: try again in a moment; what it says last stands in the output of \
-                 `keel up` (process {})",
-                self.running.holder.pid
-            ),
-        )
+    /// The node process does not answer, which says nothing about the service.
+    pub(crate) fn unreachable(&self, error: &HttpError) -> Failure {
+        let guard = self.running.holder.pid;
+        let (name, frozen) = match process::node_of(guard) {
+            Some(node) if node.stopped => (format!("its node process ({}) does not answer", node.pid), true),
+            Some(node) => (format!("its node process ({}) does not answer", node.pid), false),
+            None => ("its node process does not run at the moment".to_owned(), false),
+        };
+        let cause = if frozen { format!("{error}: it was stopped by a signal") } else { error.to_string() };
+        Failure::new(format!("the stack runs, but {name}")).at_path(&self.socket).because(cause).fix(format!(
+            "try again in a moment: the guard starts a node process again that is dead or stays silent.\n\
+             The service itself goes on: the edge and the instances do not need the node process.\n\
+             What it said last stands in the output of `keel up` (process {guard})."
+        ))
     }
+}
+
+fn succeeded(answer: Answer) -> Result<Answer, Failure> {
+    if answer.status.is_success() { Ok(answer) } else { Err(refused(answer.status, &answer.body)) }
 }
 
 /// The lines of a streamed answer.

@@ -3,13 +3,13 @@
 //! A command's options stand beside its code, in a file of its own below `command`. The processes of a node are
 //! hidden commands, since nobody but `keel` starts them.
 
-use std::process::ExitCode;
+use std::{ffi::OsString, path::Path, process::ExitCode};
 
 use clap::{Parser, Subcommand};
 
 use crate::{
     command::{apply, completions, events, internal, logs, status, up, validate, why},
-    context::{Context, Global},
+    context::{Context, Global, shell_word},
     drill,
     failure::Failure,
     init,
@@ -101,6 +101,45 @@ pub(crate) fn dispatch(cli: Cli) -> Result<ExitCode, Failure> {
     Ok(done.into())
 }
 
+/// Arguments that cannot be understood, for a program: `None` where help was asked for or a person reads. What
+/// follows `--` belongs to somebody else's command.
+pub(crate) fn refusal(error: &clap::Error, arguments: impl Iterator<Item = OsString>) -> Option<Failure> {
+    let json = arguments.take_while(|argument| argument != "--").any(|argument| argument == "--json");
+    if !json || !error.use_stderr() {
+        return None;
+    }
+    let text = error.to_string();
+    let mut parts = text.trim_end().splitn(2, "\n\n");
+    let what = parts.next().unwrap_or_default().trim_start_matches("error: ");
+    let failure = Failure::usage(what.split_whitespace().collect::<Vec<_>>().join(" "));
+    Some(match parts.next() {
+        Some(rest) => failure.fix(rest.trim()),
+        None => failure,
+    })
+}
+
+/// `keel up node server.js`: a command without the `--` in front of it. `None` where it is something else.
+pub(crate) fn forgotten_dashes(error: &clap::Error, arguments: &[OsString]) -> Option<Failure> {
+    let words: Vec<&str> = arguments.iter().map(|word| word.to_str()).collect::<Option<_>>()?;
+    let up = words.iter().position(|word| *word == "up")?;
+    if error.kind() != clap::error::ErrorKind::UnknownArgument || words.contains(&"--") {
+        return None;
+    }
+    let takes_value = |word: &str| ["--port", "--replicas", "--env", "-e", "--state-dir"].contains(&word);
+    let mut at = up + 1;
+    while words.get(at).is_some_and(|word| word.starts_with('-')) {
+        at += if takes_value(words[at]) { 2 } else { 1 };
+    }
+    // What clap stumbled over must be a word of the command, not a misspelt option before it.
+    let unexpected = error.get(clap::error::ContextKind::InvalidArg)?.to_string();
+    let program = words.get(at).filter(|_| words[at..].iter().any(|word| word.starts_with(&unexpected)));
+    let program = program.filter(|word| !up::is_stack_file(Path::new(word)))?;
+    let quoted = |words: &[&str]| words.iter().map(|word| shell_word(word)).collect::<Vec<_>>().join(" ");
+    let fix = format!("did you mean `keel {} -- {}`?", quoted(&words[..at]), quoted(&words[at..]));
+    let what = format!("`{program}` stands where a stack file belongs");
+    Some(Failure::usage(what).because("what is to be run comes after `--`").fix(fix))
+}
+
 #[cfg(test)]
 mod tests {
     use clap::CommandFactory;
@@ -137,5 +176,41 @@ mod tests {
     #[test]
     fn wrong_arguments_end_with_2() {
         assert_eq!(Cli::try_parse_from(["keel", "stauts"]).unwrap_err().exit_code(), 2);
+    }
+
+    #[test]
+    fn a_command_without_dashes_is_understood() {
+        let fix = |line: &str| {
+            let words: Vec<OsString> = line.split(' ').map(OsString::from).collect();
+            let error = Cli::try_parse_from(std::iter::once("keel".into()).chain(words.clone())).unwrap_err();
+            forgotten_dashes(&error, &words).map(|failure| serde_json::to_value(&failure).unwrap()["hint"].to_string())
+        };
+        for (line, meant) in [
+            ("up node server.js", "keel up -- node server.js"),
+            ("up node --inspect server.js", "keel up -- node --inspect server.js"),
+            ("up --port 8081 node x.js", "keel up --port 8081 -- node x.js"),
+            ("--json up --replicas=2 ./serve -x", "keel --json up --replicas=2 -- ./serve -x"),
+        ] {
+            assert_eq!(fix(line), Some(format!("\"did you mean `{meant}`?\"")), "{line}");
+        }
+        for other in ["up shop.toml again", "up --prot 1", "up --port x -- node", "stauts node"] {
+            assert_eq!(fix(other), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn wrong_arguments_are_json_for_programs() {
+        let refused = |arguments: &[&str]| {
+            let error = Cli::try_parse_from([&["keel"], arguments].concat()).unwrap_err();
+            refusal(&error, arguments.iter().map(OsString::from))
+        };
+        let failure = refused(&["stauts", "--json"]).unwrap();
+        assert_eq!(failure.exit, crate::failure::Exit::Usage);
+        let json = serde_json::to_value(&failure).unwrap();
+        assert_eq!(json["error"], "unrecognized subcommand 'stauts'");
+        assert!(json["hint"].as_str().unwrap().contains("'status'"), "{json}");
+        assert!(refused(&["stauts"]).is_none(), "a person reads the usual text");
+        assert!(refused(&["--help", "--json"]).is_none(), "help is no error");
+        assert!(refused(&["up", "--prot", "1", "--", "x", "--json"]).is_none(), "that option is of the command");
     }
 }

@@ -82,6 +82,11 @@ impl Failure {
         Self::new("").exit(Exit::Done)
     }
 
+    /// Whether it is only that nobody reads our output any more.
+    pub(crate) fn is_output_closed(&self) -> bool {
+        self.what.is_empty()
+    }
+
     /// Writing output failed.
     pub(crate) fn output(error: &io::Error) -> Self {
         match error.kind() {
@@ -121,7 +126,7 @@ impl Failure {
 
     /// Prints it on standard error: for a person, or as one JSON object.
     pub(crate) fn print(&self, json: bool) {
-        let text = if self.what.is_empty() {
+        let text = if self.is_output_closed() {
             return;
         } else if json {
             let mut text = serde_json::to_string(self).expect("strings serialise");

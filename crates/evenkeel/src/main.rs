@@ -19,6 +19,7 @@ mod lock;
 mod logging;
 mod paths;
 mod port;
+mod process;
 mod running;
 mod start;
 mod style;
@@ -33,13 +34,22 @@ use clap::Parser;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    let cli = cli::Cli::parse();
-    let json = cli.global.json;
-    match cli::dispatch(cli) {
-        Ok(code) => code,
-        Err(failure) => {
-            failure.print(json);
-            failure.exit.into()
+    let (outcome, json) = match cli::Cli::try_parse() {
+        Ok(cli) => {
+            let json = cli.global.json;
+            (cli::dispatch(cli), json)
         }
-    }
+        Err(error) => {
+            let arguments: Vec<_> = std::env::args_os().skip(1).collect();
+            match (cli::forgotten_dashes(&error, &arguments), cli::refusal(&error, arguments.iter().cloned())) {
+                (Some(failure), refusal) => (Err(failure), refusal.is_some()),
+                (None, Some(failure)) => (Err(failure), true),
+                (None, None) => error.exit(),
+            }
+        }
+    };
+    outcome.unwrap_or_else(|failure| {
+        failure.print(json);
+        failure.exit.into()
+    })
 }

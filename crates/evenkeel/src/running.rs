@@ -57,7 +57,7 @@ fn nothing_in(dir: &Path) -> Failure {
     let word = shell_word(&dir.display().to_string());
     match std::fs::metadata(dir) {
         Ok(meta) if !meta.is_dir() => failure.because("this is no folder").fix("name a state directory"),
-        Ok(_) if dir.join("lock").exists() && std::fs::File::open(dir.join("lock")).is_err() => {
+        Ok(_) if is_hidden(&dir.join("lock")) => {
             failure.because("its lock cannot be read: it belongs to another user").fix("run this as that user")
         }
         Ok(_) => failure
@@ -65,6 +65,11 @@ fn nothing_in(dir: &Path) -> Failure {
             .fix(format!("start it with `keel up FILE --state-dir {word}`")),
         Err(error) => failure.because(error).fix("name a state directory, or start a stack with `keel up FILE`"),
     }
+}
+
+/// Whether this user may not look at a file, be it there or not.
+fn is_hidden(file: &Path) -> bool {
+    std::fs::File::open(file).is_err_and(|error| error.kind() == std::io::ErrorKind::PermissionDenied)
 }
 
 fn several(found: &[Running]) -> Failure {

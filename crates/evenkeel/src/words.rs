@@ -2,10 +2,11 @@
 
 use std::{
     fmt::Write,
-    time::{SystemTime, UNIX_EPOCH},
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use evenkeel_core::time::WallTime;
+use evenkeel_core::{stack, time::WallTime};
+use serde::de::{Deserialize, IntoDeserializer, value::StrDeserializer};
 
 /// `12304` as `12,304`.
 pub(crate) fn count(n: u64) -> String {
@@ -61,6 +62,13 @@ pub(crate) fn timestamp(at: WallTime) -> String {
     let (year, month, day) = date(days);
     let (hour, minute, second) = (in_day / 3_600_000, in_day / 60_000 % 60, in_day / 1000 % 60);
     format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{:03}Z", ms % 1000)
+}
+
+/// A duration as a stack file has it.
+pub(crate) fn duration(text: &str) -> Result<Duration, String> {
+    let source: StrDeserializer<'_, serde::de::value::Error> = text.into_deserializer();
+    let parsed = stack::Duration::deserialize(source).map_err(|error| error.to_string())?;
+    Ok(Duration::from_millis(parsed.as_ms()))
 }
 
 /// The present.
@@ -138,5 +146,11 @@ mod tests {
         ] {
             assert_eq!(timestamp(WallTime::from_millis(ms)), text);
         }
+    }
+
+    #[test]
+    fn durations_are_written_as_in_a_stack_file() {
+        assert_eq!(duration("30s"), Ok(Duration::from_secs(30)));
+        assert!(duration("30").unwrap_err().contains("with its unit"));
     }
 }

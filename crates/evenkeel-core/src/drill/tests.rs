@@ -42,6 +42,7 @@ fn instance(service: &str, number: u32, since: u64) -> InstanceStatus {
     InstanceStatus {
         name: format!("{service}/{number}"),
         generation: 1,
+        revision: Some(1),
         pid: Some(1000 + number),
         address: format!("127.0.0.1:{}", 20_000 + number),
         health: Health::Healthy,
@@ -68,6 +69,7 @@ fn service(name: &str, instances: Vec<InstanceStatus>) -> ServiceStatus {
         p99_ms: None,
         retries: 0,
         held: 0,
+        rollout: None,
         instances,
     }
 }

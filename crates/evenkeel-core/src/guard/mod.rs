@@ -74,6 +74,13 @@ pub enum Order {
         /// Milliseconds from `Terminate` to `Finish` before everything is killed.
         finish_ms: u64,
     },
+    /// The node process is not frozen: it will say so again, and is killed and started anew if it does not.
+    Alive {
+        /// Milliseconds that it may be silent.
+        within_ms: u64,
+    },
+    /// Kill the edge, which does not answer any more; it is started again as after any death.
+    KillEdge,
     /// Everything is stopped: the guard may end with this exit code.
     Finish {
         /// Exit code of `keel up`.

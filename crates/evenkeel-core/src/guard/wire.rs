@@ -87,6 +87,12 @@ impl Message for Order {
             Self::Bounds { edge_grace_ms, finish_ms } => {
                 to.byte(9).u64(*edge_grace_ms).u64(*finish_ms);
             }
+            Self::Alive { within_ms } => {
+                to.byte(10).u64(*within_ms);
+            }
+            Self::KillEdge => {
+                to.byte(11);
+            }
         }
     }
 
@@ -101,6 +107,8 @@ impl Message for Order {
             7 => Self::StartEdge,
             8 => Self::Finish { code: from.byte()? },
             9 => Self::Bounds { edge_grace_ms: from.u64()?, finish_ms: from.u64()? },
+            10 => Self::Alive { within_ms: from.u64()? },
+            11 => Self::KillEdge,
             tag => return Err(Malformed::Tag { tag }),
         })
     }

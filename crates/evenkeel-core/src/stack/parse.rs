@@ -78,9 +78,15 @@ fn explain(error: &toml::de::Error, tree: &Tree) -> Diagnostic {
 fn unknown_key(key: &str, message: &str, path: &str, span: Option<Range<usize>>) -> Diagnostic {
     let whole = if path == key || path.ends_with(&format!(".{key}")) { path.to_owned() } else { join(path, key) };
     let planned = PLANNED.iter().find(|(pattern, _)| matches(pattern, &whole));
-    if let Some((_, what)) = planned {
+    if let Some((pattern, what)) = planned {
         let message = format!("`{key}` is described but not built into this version ({what})");
-        return Diagnostic { message, help: Some("remove it; it is refused rather than ignored".into()), span };
+        let help = match *pattern {
+            "listeners.*.tls" => {
+                "remove it, and put a proxy that has TLS in front for now; it is refused rather than ignored"
+            }
+            _ => "remove it; it is refused rather than ignored",
+        };
+        return Diagnostic { message, help: Some(help.into()), span };
     }
     let place = match whole.rsplit_once('.') {
         Some((parent, _)) => format!(" in `{parent}`"),
@@ -113,7 +119,8 @@ fn listed(message: &str) -> Vec<&str> {
 
 /// Replaces the names of Rust's types, which a stack file's writer need not know.
 fn in_plain_words(message: &str) -> String {
-    const WORDS: [(&str, &str); 8] = [
+    const WORDS: [(&str, &str); 9] = [
+        ("invalid socket address syntax", "expected an address with a port, as 127.0.0.1:8080 or 0.0.0.0:80"),
         ("expected u8", "expected a whole number from 0 to 255"),
         ("expected u16", "expected a whole number from 0 to 65535"),
         ("expected u32", "expected a whole number, not negative"),

@@ -8,7 +8,10 @@ use evenkeel_core::{
     status::ExitStatus,
     time::Moment,
 };
-use rustix::process::{Rlimit, geteuid};
+use rustix::{
+    net::{Shutdown, shutdown},
+    process::{Rlimit, geteuid},
+};
 
 use super::{Child, Guard, peer::Peer};
 use crate::{
@@ -64,13 +67,18 @@ impl Guard {
         }
     }
 
-    /// Lets it finish its requests and end for good.
+    /// Lets it finish its requests and end for good. Who connects from now on is refused at once: nobody would answer,
+    /// and whoever shares out requests over several machines goes to another one.
     pub(super) fn end_edge(&mut self) {
         self.edge.start_at = None;
         if !self.edge.told_to_end {
             self.edge.told_to_end = true;
             let grace_ms = u64::try_from(self.config.edge_grace.as_millis()).unwrap_or(u64::MAX);
             self.edge.tell(&EdgeNotice::Terminate { grace_ms }, None);
+            for descriptor in self.held.values() {
+                // Ends a socket's listening for everybody who has it, and says an error of everything else that is held.
+                let _ = shutdown(descriptor, Shutdown::Both);
+            }
         }
     }
 

@@ -54,9 +54,10 @@ pub struct GuardConfig {
     /// User and group of the edge, without any further groups; heeded only where the guard is root. `None`: as the
     /// guard.
     pub edge_user: Option<(u32, u32)>,
-    /// How long the edge may finish its requests when `keel` ends.
+    /// How long the edge may finish its requests when `keel` ends, until the node process says otherwise.
     pub edge_grace: Duration,
-    /// How long the node process may take from `Terminate` to `Finish` before everything is killed.
+    /// How long the node process may take from `Terminate` to `Finish` before everything is killed, until it says
+    /// otherwise.
     pub finish_within: Duration,
 }
 
@@ -170,6 +171,7 @@ impl Guard {
     fn do_what_is_due(&mut self, now: Moment) {
         self.start_edge_if_due(now);
         self.start_node_if_due(now);
+        self.look_after_node(now);
         self.kill_processes_if_due(now);
         self.sweep_if_due(now);
         self.end_broken_peers();

@@ -6,6 +6,7 @@ use evenkeel_core::{
     guard::{Notice, VERSION},
     status::ExitStatus,
     time::Moment,
+    watchdog::Watchdog,
 };
 
 use super::{Child, Guard, ending::Ending, peer::Peer};
@@ -25,16 +26,23 @@ pub(super) struct Node {
     starts: u64,
     start_at: Option<Moment>,
     backoff: Backoff,
+    /// Watches it from the first time on that it says it is alive.
+    watchdog: Option<Watchdog>,
 }
 
 impl Node {
     /// To be started now.
     pub(super) const fn new(now: Moment) -> Self {
-        Self { child: None, starts: 0, start_at: Some(now), backoff: Backoff::new(LONG_LIFE) }
+        Self { child: None, starts: 0, start_at: Some(now), backoff: Backoff::new(LONG_LIFE), watchdog: None }
     }
 
-    pub(super) const fn due_at(&self) -> Option<Moment> {
-        self.start_at
+    pub(super) fn due_at(&self) -> Option<Moment> {
+        self.start_at.into_iter().chain(self.watchdog.as_ref().map(Watchdog::next_look)).min()
+    }
+
+    /// It says that it is alive, and that it will say so again within this time.
+    pub(super) fn is_alive(&mut self, within: Duration, now: Moment) {
+        self.watchdog.get_or_insert_with(|| Watchdog::new(within, now)).heard(now);
     }
 
     /// It is not to be started again.
@@ -69,8 +77,20 @@ impl Guard {
         }
     }
 
+    /// A frozen node process looks alive; it is killed so that another one can take over.
+    pub(super) fn look_after_node(&mut self, now: Moment) {
+        let Some(watchdog) = self.node.watchdog.as_mut().filter(|watchdog| watchdog.next_look() <= now) else { return };
+        let Some(silent) = watchdog.look(now) else { return };
+        self.node.watchdog = None;
+        if let Some(child) = &self.node.child {
+            log::line(format_args!("the node process has been silent for {} s: killing it", silent.as_secs()));
+            child.kill();
+        }
+    }
+
     pub(super) fn node_ended(&mut self, status: ExitStatus) {
         let Some(child) = self.node.child.take() else { return };
+        self.node.watchdog = None;
         let now = clock::now();
         self.sweep_at = Some(now);
         if !self.ending.restarts_node() {
@@ -113,10 +133,10 @@ impl Guard {
         if let Some((notice, link)) = link {
             child.peer.tell(&notice, Some(link));
         }
-        child.peer.tell(&Notice::Complete, None);
         if matches!(self.ending, Ending::Terminating { .. }) {
             child.peer.tell(&Notice::Terminate, None);
         }
+        child.peer.tell(&Notice::Complete, None);
         child.peer.inventory_ends();
     }
 }

@@ -51,6 +51,16 @@ impl Guard {
                 }
             }
             Order::StartEdge => self.want_edge(),
+            Order::Bounds { edge_grace_ms, finish_ms } => {
+                self.config.edge_grace = Duration::from_millis(edge_grace_ms);
+                self.config.finish_within = Duration::from_millis(finish_ms);
+            }
+            Order::Alive { within_ms } => self.node.is_alive(Duration::from_millis(within_ms), now),
+            Order::KillEdge => {
+                if let Some(child) = &self.edge.child {
+                    child.kill();
+                }
+            }
             Order::Finish { code } => self.finish(code, now),
         }
         Ok(())
@@ -88,6 +98,6 @@ const fn key_of(order: &Order) -> Option<&Key> {
         | Order::Forget { key }
         | Order::Hold { key }
         | Order::Release { key } => Some(key),
-        Order::StartEdge | Order::Finish { .. } => None,
+        Order::StartEdge | Order::Bounds { .. } | Order::Alive { .. } | Order::KillEdge | Order::Finish { .. } => None,
     }
 }

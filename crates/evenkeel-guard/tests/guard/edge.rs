@@ -16,10 +16,11 @@ use evenkeel_core::{
     guard::{EdgeNotice, Notice, Order},
     status::ExitStatus,
 };
+use rustix::process::Signal;
 
 use crate::{
     Test,
-    world::{Actor, Identity, World, fields, readable},
+    world::{Actor, Identity, World, eventually, fields, readable},
 };
 
 pub(crate) const TESTS: &[Test] = &[
@@ -29,6 +30,7 @@ pub(crate) const TESTS: &[Test] = &[
     ("each restart of either side makes a fresh link", links),
     ("an edge that dies at once is started ever later", back_off),
     ("the edge is confined", confined),
+    ("who connects while keel ends is refused", refused_at_the_end),
 ];
 
 fn start(identity: Identity) {
@@ -62,6 +64,33 @@ fn hold_later(identity: Identity) {
     node.order(&Order::Hold { key: key() });
     node.order_with(&Order::Hold { key: "snapshot".into() }, Some(&writer));
     assert!(matches!(edge.next(), (EdgeNotice::Held { key }, Some(_)) if key == "snapshot"));
+}
+
+fn refused_at_the_end(identity: Identity) {
+    let (mut world, node, edge) = with_edge(identity);
+    // A port that was asked for by its number stays with its socket, as one that the kernel chose need not.
+    let chosen = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let listener = TcpListener::bind(chosen).unwrap();
+    let address = listener.local_addr().unwrap();
+    node.order_with(&Order::Hold { key: "listener/web/0".into() }, Some(&OwnedFd::from(listener)));
+    let (_, held) = edge.next::<EdgeNotice>();
+    TcpStream::connect(address).unwrap();
+    world.signal(Signal::TERM);
+    while !matches!(edge.next::<EdgeNotice>().0, EdgeNotice::Terminate { .. }) {}
+    eventually("it is refused", || TcpStream::connect(address).is_err());
+    // A node process that is started now finds the same sockets, so it has no reason to bind others.
+    node.kill();
+    let node = world.node();
+    let told = node.inventory();
+    let Some((_, Some(found))) = told.into_iter().find(|(notice, _)| matches!(notice, Notice::Held { .. })) else {
+        panic!("the listener is not held any more")
+    };
+    assert_eq!(TcpListener::from(found).local_addr().unwrap(), address);
+    drop(held);
+    edge.end(0);
+    node.order(&Order::Finish { code: 0 });
+    node.end(0);
+    assert_eq!(world.wait().code(), Some(0));
 }
 
 fn no_refusal(identity: Identity) {

@@ -16,6 +16,7 @@ pub(crate) const TESTS: &[Test] = &[
     ("a node process that dies while ending is told again", told_again),
     ("a second signal kills everything", second_signal),
     ("who does not finish in time is killed", too_late),
+    ("the node process says how long the end may take", bounds),
     ("nothing outlives a killed guard for long", guard_killed),
 ];
 
@@ -63,8 +64,8 @@ fn told_again(identity: Identity) {
     assert_eq!(node.next::<Notice>().0, Notice::Terminate);
     node.kill();
     let node = world.node();
-    node.inventory();
-    assert_eq!(node.next::<Notice>().0, Notice::Terminate);
+    let told: Vec<Notice> = node.inventory().into_iter().map(|(notice, _)| notice).collect();
+    assert_eq!(told.last(), Some(&Notice::Terminate), "before `Complete`, so that it starts nothing");
     node.order(&Order::Finish { code: 0 });
     node.end(0);
     assert_eq!(world.wait().code(), Some(0));
@@ -88,6 +89,23 @@ fn too_late(identity: Identity) {
     world.signal(Signal::TERM);
     assert_eq!(world.wait().code(), Some(1));
     assert!(!alive(pid) && !alive(node.pid));
+}
+
+fn bounds(identity: Identity) {
+    let mut world = World::start_with(identity, "edge", Duration::from_millis(1));
+    let node = world.node();
+    node.inventory();
+    node.order(&Order::Bounds { edge_grace_ms: 7777, finish_ms: 60_000 });
+    node.order(&Order::StartEdge);
+    let edge = world.edge();
+    edge.edge_inventory();
+    world.signal(Signal::TERM);
+    while edge.next::<EdgeNotice>().0 != (EdgeNotice::Terminate { grace_ms: 7777 }) {}
+    edge.end(0);
+    while !matches!(node.next::<Notice>().0, Notice::EdgeExited { .. }) {}
+    node.order(&Order::Finish { code: 3 });
+    node.end(0);
+    assert_eq!(world.wait().code(), Some(3), "not killed after the guard's own millisecond");
 }
 
 fn guard_killed(identity: Identity) {

@@ -68,6 +68,11 @@ pub(super) async fn list(
     }
 }
 
+/// Bounds of an entry from outside. The journal keeps a number of entries, so their size must be bounded too.
+const MAX_NAME_BYTES: usize = 256;
+const MAX_TEXT_BYTES: usize = 4096;
+const MAX_REASONS: usize = 32;
+
 #[derive(Debug, Deserialize)]
 pub(super) struct Told {
     subject: String,
@@ -91,6 +96,17 @@ pub(super) async fn record(
     let Json(told) = told?;
     if told.subject.is_empty() || told.kind.is_empty() || told.message.is_empty() {
         return Err(ApiError::new(400, "subject, kind and message must not be empty", ""));
+    }
+    let texts = || std::iter::once(&told.message).chain(told.reasons.iter().map(|reason| &reason.text));
+    if told.subject.len().max(told.kind.len()) > MAX_NAME_BYTES
+        || told.reasons.len() > MAX_REASONS
+        || texts().any(|text| text.len() > MAX_TEXT_BYTES)
+    {
+        let hint = format!(
+            "Names have at most {MAX_NAME_BYTES} bytes, message and reasons {MAX_TEXT_BYTES} each, and there are at \
+             most {MAX_REASONS} reasons."
+        );
+        return Err(ApiError::new(400, "the entry is too large for the journal", hint));
     }
     api.journal.note(told.level, &told.subject, &told.kind, told.message, told.reasons);
     Ok((StatusCode::CREATED, Json(serde_json::json!({}))))

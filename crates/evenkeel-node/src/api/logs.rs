@@ -2,6 +2,8 @@
 //!
 //! For `edge`, `node` and the like, which write no output of their own, the lines are those of the journal.
 
+use std::time::Duration;
+
 use axum::{
     body::{Body, Bytes},
     extract::{Query, State, rejection::QueryRejection},
@@ -11,18 +13,21 @@ use axum::{
 use evenkeel_core::journal::Entry;
 use http_body_util::channel::{Channel, Sender};
 use serde::Deserialize;
-use tokio::sync::broadcast::{Receiver, error::RecvError};
+use tokio::{sync::broadcast::error::RecvError, time::interval};
 
 use super::{Api, error::ApiError};
 use crate::{
     clock::wall_now,
-    journal,
-    logs::{Line, Search},
+    journal::{self, Journal},
+    logs::{Line, Logs, Search},
     node::Command,
 };
 
 /// The most lines of one answer.
 const MAX_LINES: usize = 100_000;
+
+/// How often it is looked whether a follower that has got no line for a while is still there.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// Lines sent at once.
 const CHUNK: usize = 500;
@@ -55,26 +60,44 @@ pub(super) async fn lines(
     let (sender, body) = Channel::<Bytes>::new(16);
     let follow = wanted.follow;
     if of_journal {
-        tokio::spawn(stream_journal(api, wanted.subject, search, follow, sender));
+        tokio::spawn(stream_journal(api.journal, wanted.subject, search, follow, sender));
     } else {
-        tokio::spawn(stream_output(api, wanted.subject, search, follow, sender));
+        tokio::spawn(stream_output(api.logs, wanted.subject, search, follow, sender));
     }
     Ok(([(CONTENT_TYPE, "application/x-ndjson")], Body::new(body)).into_response())
 }
 
-async fn stream_output(api: Api, subject: String, search: Search, follow: bool, mut to: Sender<Bytes>) {
+async fn stream_output(logs: Logs, subject: String, search: Search, follow: bool, mut to: Sender<Bytes>) {
     // Subscribed before the search, so that no line falls between the two.
-    let mut follower = follow.then(|| api.logs.follow());
-    let (logs, wanted) = (api.logs.clone(), search.clone());
+    let mut follower = follow.then(|| logs.follow());
+    let wanted = search.clone();
     let found = tokio::task::spawn_blocking(move || logs.search(&wanted)).await.unwrap_or_default();
     let last = found.last().map(|line| line.at);
     if !send(&mut to, &found).await {
         return;
     }
     let Some(follower) = &mut follower else { return };
+    let mut look = interval(LOOK_EVERY);
     loop {
-        let Some(line) = next(follower, &mut to).await else {
-            return;
+        let received = tokio::select! {
+            received = follower.recv() => received,
+            _ = look.tick() => {
+                if is_read(&mut to).await {
+                    continue;
+                }
+                return;
+            }
+        };
+        let line = match received {
+            Ok(line) => line,
+            Err(RecvError::Closed) => return,
+            Err(RecvError::Lagged(n)) => {
+                let text = format!("({n} lines were left out: this follower was too slow)");
+                if !send(&mut to, &[Line { at: wall_now(), instance: "node".into(), text }]).await {
+                    return;
+                }
+                continue;
+            }
         };
         let of_service = line.instance.strip_prefix(subject.as_str()).is_some_and(|rest| rest.starts_with('/'));
         let wanted = subject.is_empty() || *line.instance == *subject || of_service;
@@ -87,38 +110,39 @@ async fn stream_output(api: Api, subject: String, search: Search, follow: bool, 
     }
 }
 
-/// The next line of any instance; says so where some were missed. `None` when either side is gone.
-async fn next(follower: &mut Receiver<Line>, to: &mut Sender<Bytes>) -> Option<Line> {
+async fn stream_journal(journal: Journal, subject: String, search: Search, follow: bool, mut to: Sender<Bytes>) {
+    let mut newest = journal.newest();
+    let mut look = interval(LOOK_EVERY);
+    let limit = u32::try_from(search.lines).unwrap_or(u32::MAX);
+    let mut query = journal::Query { after: None, limit, subject: Some(subject) };
     loop {
-        match follower.recv().await {
-            Ok(line) => return Some(line),
-            Err(RecvError::Closed) => return None,
-            Err(RecvError::Lagged(n)) => {
-                let text = format!("({n} lines were left out: this follower was too slow)");
-                if !send(to, &[Line { at: wall_now(), instance: "node".into(), text }]).await {
-                    return None;
+        newest.borrow_and_update();
+        let entries = journal.read(query.clone()).await;
+        query.after = Some(entries.last().map_or_else(|| query.after.unwrap_or(0), |entry| entry.id));
+        query.limit = 1000;
+        let lines: Vec<Line> = entries.iter().map(as_line).collect();
+        let matching = |line: &Line| search.grep.as_ref().is_none_or(|text| line.text.contains(text));
+        let lines: Vec<Line> = lines.into_iter().filter(matching).collect();
+        if !send(&mut to, &lines).await || !follow {
+            return;
+        }
+        loop {
+            tokio::select! {
+                changed = newest.changed() => match changed {
+                    Ok(()) => break,
+                    Err(_) => return,
+                },
+                _ = look.tick() => if !is_read(&mut to).await {
+                    return;
                 }
             }
         }
     }
 }
 
-async fn stream_journal(api: Api, subject: String, search: Search, follow: bool, mut to: Sender<Bytes>) {
-    let mut newest = api.journal.newest();
-    let limit = u32::try_from(search.lines).unwrap_or(u32::MAX);
-    let mut query = journal::Query { after: None, limit, subject: Some(subject) };
-    loop {
-        newest.borrow_and_update();
-        let entries = api.journal.read(query.clone()).await;
-        query.after = Some(entries.last().map_or_else(|| query.after.unwrap_or(0), |entry| entry.id));
-        query.limit = 1000;
-        let lines: Vec<Line> = entries.iter().map(as_line).collect();
-        let matching = |line: &Line| search.grep.as_ref().is_none_or(|text| line.text.contains(text));
-        let lines: Vec<Line> = lines.into_iter().filter(matching).collect();
-        if !send(&mut to, &lines).await || !follow || newest.changed().await.is_err() {
-            return;
-        }
-    }
+/// Whether somebody still reads: an empty piece goes into no answer, but finds its way closed.
+async fn is_read(to: &mut Sender<Bytes>) -> bool {
+    to.send_data(Bytes::new()).await.is_ok()
 }
 
 fn as_line(entry: &Entry) -> Line {
@@ -139,4 +163,28 @@ async fn send(to: &mut Sender<Bytes>, lines: &[Line]) -> bool {
         }
     }
     true
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::logs::Limits;
+
+    /// One who follows what says nothing, and goes away.
+    #[tokio::test]
+    async fn a_follower_that_went_away_is_forgotten() {
+        let temp = tempfile::tempdir().unwrap();
+        let logs = Logs::open(temp.path().to_owned(), Limits { size_bytes: 1 << 20, files: 2 }).unwrap();
+        let journal = Journal::open(&temp.path().join("journal.db"), 10).unwrap();
+        let search = Search { instances: Vec::new(), lines: 10, grep: None };
+        let (sender, body) = Channel::<Bytes>::new(1);
+        let (other, other_body) = Channel::<Bytes>::new(1);
+        let output = tokio::spawn(stream_output(logs, "shop".to_owned(), search.clone(), true, sender));
+        let entries = tokio::spawn(stream_journal(journal, "edge".to_owned(), search, true, other));
+        tokio::task::yield_now().await;
+        drop((body, other_body));
+        let both = async { tokio::join!(output, entries) };
+        let ended = tokio::time::timeout(Duration::from_secs(20), both).await.expect("both end");
+        assert!(ended.0.is_ok() && ended.1.is_ok());
+    }
 }

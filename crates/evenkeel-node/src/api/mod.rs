@@ -4,12 +4,13 @@
 //! decides anything. Errors are `{"error": …, "hint": …}` with the status that fits.
 
 mod apply;
+mod bounded;
 mod error;
 mod events;
 mod logs;
 mod peer;
 
-use std::{io, net::SocketAddr, os::unix::fs::PermissionsExt, path::Path};
+use std::{io, net::SocketAddr, os::unix::fs::PermissionsExt, path::Path, time::Duration};
 
 use axum::{
     Json, Router,
@@ -23,7 +24,10 @@ use evenkeel_core::{journal::Entry, status::Status};
 use serde::{Deserialize, Serialize};
 use tokio::net::{TcpListener, UnixListener};
 
-use self::error::ApiError;
+use self::{
+    bounded::{Bounded, Bounds},
+    error::ApiError,
+};
 use crate::{
     journal::{self, Journal},
     logs::Logs,
@@ -33,6 +37,9 @@ use crate::{
 
 /// The largest body of a request: a stack file with room to spare.
 const BODY_BYTES: usize = 4 << 20;
+
+/// What connections to the metrics may cost. Whoever scrapes asks at least every minute or opens another connection.
+const METRICS: Bounds = Bounds { connections: 64, silence: Duration::from_secs(75) };
 
 /// Entries that `why` shows.
 const WHY_ENTRIES: u32 = 20;
@@ -73,7 +80,7 @@ pub(crate) fn serve_control(path: &Path, api: Api) -> io::Result<()> {
 
 /// Serves metrics, and a page that says so, on a TCP address.
 pub(crate) async fn serve_metrics(address: SocketAddr, api: Api) -> io::Result<()> {
-    let listener = TcpListener::bind(address).await?;
+    let listener = Bounded::new(TcpListener::bind(address).await?, METRICS);
     let routes = Router::new().route("/metrics", get(scrape)).route("/", get(page));
     let routes = routes.fallback(not_found).method_not_allowed_fallback(not_allowed).with_state(api);
     tokio::spawn(async move {

@@ -27,6 +27,9 @@ use crate::clock::rfc3339;
 /// Bytes that may wait for the disk.
 const WAITING_BYTES: usize = 16 << 20;
 
+/// A disk that stays full is complained of so often; the count of lines is told by `status` all the time.
+const COMPLAIN_EVERY: Duration = Duration::from_mins(1);
+
 /// How long a file that failed is left alone.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
@@ -66,7 +69,7 @@ impl Files {
         let (jobs, inbox) = mpsc::channel();
         let counts = Arc::new(Counts::default());
         let theirs = Arc::clone(&counts);
-        let writer = Writer { folder, limits, open: HashMap::new(), counts: theirs };
+        let writer = Writer { folder, limits, open: HashMap::new(), counts: theirs, complained: None };
         thread::Builder::new().name("keel-logs".to_owned()).spawn(move || writer.serve(&inbox))?;
         Ok(Self { jobs, counts })
     }
@@ -105,6 +108,7 @@ struct Writer {
     limits: Limits,
     open: HashMap<Arc<str>, Log>,
     counts: Arc<Counts>,
+    complained: Option<Instant>,
 }
 
 enum Log {
@@ -171,7 +175,10 @@ impl Writer {
     }
 
     fn failed(&mut self, instance: Arc<str>, error: &io::Error) {
-        tracing::warn!(%instance, %error, "its output cannot be written; lines are dropped");
+        if self.complained.is_none_or(|at| at.elapsed() >= COMPLAIN_EVERY) {
+            self.complained = Some(Instant::now());
+            tracing::warn!(%instance, %error, "its output cannot be written; lines are dropped");
+        }
         self.counts.dropped.fetch_add(1, Ordering::Relaxed);
         if let Some(Log::Open { file, .. }) = self.open.insert(instance, Log::Failed { since: Instant::now() }) {
             // Dropping a BufWriter would write once more; what it holds is lost anyway.

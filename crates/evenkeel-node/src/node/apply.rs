@@ -35,6 +35,9 @@ pub(crate) enum Refused {
     Stopping,
 }
 
+/// How many faults of a file the journal keeps.
+const MOST_CAUSES: usize = 10;
+
 /// Sockets bound for a revision that is not in force yet.
 pub(super) type Bound = Vec<(String, SocketAddr, Vec<OwnedFd>)>;
 
@@ -92,6 +95,7 @@ impl Node {
         reasons.extend(changes.iter().map(Reason::seen));
         self.note(Level::Info, "stack", "applied", format!("revision {number} is in force"), reasons);
         self.try_again(&format!("revision {number} was applied"));
+        self.give_bounds();
         // The snapshot without them goes first, so that the edge closes its side in order.
         self.publish();
         for name in former.stack.listeners.keys().filter(|name| !stack.listeners.contains_key(*name)) {
@@ -117,7 +121,7 @@ impl Node {
         let applied = start::read_source(&source)
             .map_err(Refused::Machine)
             .and_then(|(text, file, dir)| self.apply(&text, &file, Some(dir), "the file was read again (SIGHUP)"));
-        let error = match applied {
+        let (shown, reasons) = match applied {
             Ok(Applied { changes, .. }) => {
                 if changes.is_empty() {
                     let message = format!("{} was read again and is unchanged", path.display());
@@ -125,13 +129,14 @@ impl Node {
                 }
                 return;
             }
-            Err(Refused::Stack(faults)) => faults.to_string(),
-            Err(Refused::Machine(error)) => error.to_string(),
+            // The lines shown on the terminal may hold secrets; the journal, which others read, gets the causes only.
+            Err(Refused::Stack(faults)) => (faults.to_string(), causes(&faults)),
+            Err(Refused::Machine(error)) => (error.to_string(), vec![Reason::seen(error.split().0)]),
             Err(Refused::Stopping) => return,
         };
-        eprintln!("{error}");
+        eprintln!("{shown}");
         let message = format!("{} was not applied; revision {} stays", path.display(), self.revision.number);
-        self.note(Level::Error, "stack", "refused", message, vec![Reason::seen(error)]);
+        self.note(Level::Error, "stack", "refused", message, reasons);
     }
 
     /// Binds listeners that are new or have moved. On an error nothing stays bound that was not before.
@@ -170,4 +175,17 @@ impl Node {
         }
         self.note(Level::Info, &format!("listeners.{name}"), "released", "not listening any more", Vec::new());
     }
+}
+
+/// What is wrong with a stack file and where, without any of its text and without values of the environment, which
+/// the message about a wrong type would repeat.
+fn causes(faults: &Diagnostics) -> Vec<Reason> {
+    let cause = |fault: &stack::Diagnostic| {
+        let what = if fault.message.contains(".env.") { "a value of `env` is not valid" } else { &fault.message };
+        match &fault.span {
+            Some(span) => format!("line {}: {what}", faults.position(span.start).0),
+            None => what.to_owned(),
+        }
+    };
+    faults.faults.iter().take(MOST_CAUSES).map(|fault| Reason::seen(cause(fault))).collect()
 }

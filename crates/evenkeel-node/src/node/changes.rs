@@ -2,7 +2,7 @@
 
 use evenkeel_core::stack::{Service, Stack};
 
-use crate::{launch::Launch, state_dir::Revision};
+use crate::{launch::Launch, state_dir::Revision, words::counted};
 
 /// One clause for each difference that matters to somebody; "only comments or spelling" where there is none.
 pub(super) fn between(former: &Revision, next: &Revision) -> Vec<String> {
@@ -62,7 +62,11 @@ fn of_service(name: &str, (was, former): (&Service, &Revision), (is, next): (&Se
         return vec![format!("services.{name}: now {}", size(is))];
     }
     if was.run.is_some() && was.replicas != is.replicas {
-        changes.push(format!("services.{name}: {} → {} instances", was.replicas.0, is.replicas.0));
+        changes.push(format!(
+            "services.{name}: {} → {}",
+            was.replicas.0,
+            counted(is.replicas.0, "instance", "instances")
+        ));
     }
     if digest(was, former) != digest(is, next) {
         changes.push(format!("services.{name}: what its processes start with; they are replaced one by one"));
@@ -89,8 +93,8 @@ fn of_service(name: &str, (was, former): (&Service, &Revision), (is, next): (&Se
 
 fn size(service: &Service) -> String {
     match &service.instances {
-        Some(fixed) => format!("{} fixed instances", fixed.len()),
-        None => format!("{} instances", service.replicas.0),
+        Some(fixed) => counted(fixed.len(), "fixed instance", "fixed instances"),
+        None => counted(service.replicas.0, "instance", "instances"),
     }
 }
 
@@ -118,7 +122,7 @@ mod tests {
             "services.a: 2 → 3 instances",
             "services.a: what its processes start with",
             "services.a: settings that act without a restart",
-            "services.b: new, 1 fixed instances",
+            "services.b: new, 1 fixed instance",
         ] {
             assert!(changes.contains(part), "{part} is missing from\n{changes}");
         }

@@ -13,11 +13,15 @@ use evenkeel_core::{
     snapshot::Duty,
     status::{Health, InstanceId, Phase},
     supervise::Event,
+    time::Moment,
 };
 use tokio::sync::mpsc;
 
-use super::{Node, instances::Place, slot::Verdict};
-use crate::edge_link::{EdgeLink, FromEdge};
+use super::{Node, instances::Place, slot::Verdict, vital::Pulse};
+use crate::{
+    edge_link::{EdgeLink, FromEdge},
+    words::counted,
+};
 
 /// Refused requests are summed up so often, so that a hostile client cannot fill the journal.
 const REFUSALS_EVERY: Duration = Duration::from_mins(1);
@@ -36,6 +40,8 @@ pub(super) struct Edge {
     pub(super) dropped: u64,
     /// Verdicts about fixed instances, by name.
     pub(super) fixed: BTreeMap<String, Verdict>,
+    /// Whether it still speaks; `None` while there is no link.
+    pub(super) pulse: Option<Pulse>,
     link: Option<EdgeLink>,
     links: u64,
     inbox: mpsc::Sender<FromEdge>,
@@ -51,6 +57,7 @@ impl Edge {
             applied: 0,
             dropped: 0,
             fixed: BTreeMap::new(),
+            pulse: None,
             link: None,
             links: 0,
             inbox,
@@ -59,8 +66,9 @@ impl Edge {
     }
 
     /// Takes a new link; a former one is closed.
-    pub(super) fn connect(&mut self, fd: OwnedFd) -> io::Result<()> {
+    pub(super) fn connect(&mut self, fd: OwnedFd, now: Moment) -> io::Result<()> {
         self.links += 1;
+        self.pulse = Some(Pulse::new(now));
         self.link = Some(EdgeLink::open(self.links, fd, self.inbox.clone())?);
         self.applied = 0;
         Ok(())
@@ -68,6 +76,7 @@ impl Edge {
 
     pub(super) fn disconnect(&mut self) {
         self.link = None;
+        self.pulse = None;
         self.applied = 0;
     }
 
@@ -83,11 +92,9 @@ impl Node {
         match said {
             FromEdge::Message { link, message } if Some(link) == current => self.edge_message(*message),
             FromEdge::Closed { link, reason } if Some(link) == current => {
+                // At the end of `keel up` the edge ends first, as it should.
                 if self.shutdown.is_none() {
-                    // At the end of `keel up` the edge ends first, as it should.
-                    if self.shutdown.is_none() {
-                        tracing::warn!(reason, "the link to the edge is closed");
-                    }
+                    tracing::warn!(reason, "the link to the edge is closed");
                 }
                 self.edge.disconnect();
             }
@@ -96,6 +103,10 @@ impl Node {
     }
 
     fn edge_message(&mut self, message: ToNode) {
+        let (serves, now) = (matches!(message, ToNode::Applied { .. }), self.clock.now());
+        if let Some(pulse) = &mut self.edge.pulse {
+            pulse.heard(serves, now);
+        }
         match message {
             ToNode::Hello { version, pid } => {
                 if version != link::VERSION {
@@ -232,14 +243,17 @@ impl Node {
                 (Level::Warning, "holding", "requests are held".to_owned(), vec![Reason::seen(reason)])
             }
             EventKind::HoldEnded { held, expired: 0 } => {
-                (Level::Info, "released", format!("{held} held requests went on"), Vec::new())
+                let requests = counted(held, "held request", "held requests");
+                (Level::Info, "released", format!("{requests} went on"), Vec::new())
             }
             EventKind::HoldEnded { held, expired } => {
-                let message = format!("{held} requests were held; {expired} of them got 503 because it took too long");
+                let requests = counted(held, "request was", "requests were");
+                let message = format!("{requests} held; {expired} of them got 503 because it took too long");
                 (Level::Error, "released", message, Vec::new())
             }
             EventKind::Moved { requests, reason } => {
-                let message = format!("{requests} requests in flight were sent to other instances");
+                let requests = counted(requests, "request in flight was", "requests in flight were");
+                let message = format!("{requests} sent to other instances");
                 (Level::Info, "moved", message, vec![Reason::seen(reason)])
             }
             EventKind::BudgetExhausted => {
@@ -260,7 +274,10 @@ impl Node {
             former => {
                 let more = former.as_ref().map_or(0, |(_, more)| *more);
                 *former = Some((now, 0));
-                let more = if more > 0 { format!(" ({more} more samples before it)") } else { String::new() };
+                let more = match more {
+                    0 => String::new(),
+                    n => format!(" ({} before it)", counted(n, "more sample", "more samples")),
+                };
                 let message = format!("a request was refused with {status}{more}");
                 self.note(Level::Info, "edge", "refused-request", message, vec![Reason::seen(reason)]);
             }

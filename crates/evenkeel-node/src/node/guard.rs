@@ -72,10 +72,13 @@ impl Node {
     }
 
     fn edge_started(&mut self, pid: u32, starts: u64, link: Option<OwnedFd>) {
-        let another = self.edge.pid != Some(pid);
+        let (another, now) = (self.edge.pid != Some(pid), self.clock.now());
         self.edge.pid = Some(pid);
         self.edge.starts = starts;
-        match link.ok_or_else(|| std::io::Error::other("no link came with it")).and_then(|fd| self.edge.connect(fd)) {
+        match link
+            .ok_or_else(|| std::io::Error::other("no link came with it"))
+            .and_then(|fd| self.edge.connect(fd, now))
+        {
             Ok(()) => self.send_snapshot(),
             Err(error) => tracing::error!(%error, "the link to the edge cannot be used"),
         }

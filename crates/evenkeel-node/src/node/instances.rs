@@ -24,9 +24,9 @@ pub(super) type Place = (String, u32);
 
 impl Node {
     /// When something is due next.
-    pub(super) fn deadline(&self) -> Option<Moment> {
+    pub(super) fn deadline(&self) -> Moment {
         let supervisors = self.slots.values().filter_map(|slot| slot.supervisor.deadline(&self.policy_of(slot)));
-        supervisors.chain(self.shutdown_deadline()).min()
+        supervisors.chain(self.shutdown_deadline()).fold(self.vital_deadline(), Moment::min)
     }
 
     /// Lets every supervisor whose time has come act.

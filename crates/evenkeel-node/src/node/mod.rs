@@ -19,6 +19,7 @@ mod shutdown;
 mod slot;
 mod start;
 mod status;
+mod vital;
 mod why;
 
 use std::{
@@ -31,6 +32,7 @@ use std::{
 use evenkeel_core::{
     journal::{Level, Reason},
     snapshot::Snapshot,
+    time::Moment,
 };
 use tokio::sync::mpsc;
 
@@ -92,6 +94,8 @@ struct Node {
     /// What needs attention and is not visible elsewhere, by what it concerns.
     problems: BTreeMap<&'static str, String>,
     shutdown: Option<Shutdown>,
+    /// When the guard is to hear from us next.
+    next_alive: Moment,
 }
 
 /// Where inputs come from.
@@ -104,9 +108,6 @@ struct Inputs {
 /// How many inputs are taken before the world settles.
 const BURST: usize = 256;
 
-/// How long to wait at most when nothing has a deadline.
-const IDLE: Duration = Duration::from_hours(1);
-
 impl Node {
     /// The loop. Ends with the exit code of `keel up`, or when the guard is gone.
     async fn serve(&mut self, inputs: &mut Inputs) -> Result<u8, NodeError> {
@@ -114,7 +115,7 @@ impl Node {
             if let Some(code) = self.settle() {
                 return Ok(code);
             }
-            let wake = self.deadline().unwrap_or_else(|| self.clock.now() + IDLE);
+            let wake = self.deadline();
             let wake = tokio::time::Instant::from_std(self.clock.instant(wake));
             tokio::select! {
                 biased;
@@ -146,6 +147,7 @@ impl Node {
 
     /// Brings the world to rest: what is due is done, what is missing is started, what changed is published.
     fn settle(&mut self) -> Option<u8> {
+        self.vital_signs();
         self.tick();
         if self.shutdown.is_none() {
             self.reconcile();

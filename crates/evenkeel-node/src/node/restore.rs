@@ -160,7 +160,9 @@ impl Node {
     pub(super) fn ended(&mut self, place: &(String, u32), status: evenkeel_core::status::ExitStatus, leftovers: u32) {
         if let Some(slot) = self.slots.get_mut(place) {
             slot.pid = None;
-            slot.last_exit = Some(status.to_string());
+            // Without the reason a kill of ours looks like one of the system's.
+            let why = slot.supervisor.killed().map(|why| format!(", {why}"));
+            slot.last_exit = Some(format!("{status}{}", why.unwrap_or_default()));
             slot.verdict = Verdict::default();
         }
         self.feed(place, Event::Exited { status, leftovers });

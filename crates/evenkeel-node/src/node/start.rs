@@ -16,6 +16,7 @@ use evenkeel_core::{
     journal::{Level, Reason},
     snapshot::Snapshot,
     stack,
+    time::Moment,
 };
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
@@ -74,6 +75,7 @@ pub(super) async fn run_on(
     for received in later {
         node.notice(received);
     }
+    node.give_bounds();
     node.settle();
     node.give(&Order::StartEdge);
     let code = match node.serve(&mut inputs).await {
@@ -153,6 +155,7 @@ impl Node {
             snapshot: Arc::new(placeholder(&revision, threads, former.map_or(0, |snapshot| snapshot.version))),
             problems: std::collections::BTreeMap::new(),
             shutdown: None,
+            next_alive: Moment::ORIGIN,
             config,
             dir,
             revision,

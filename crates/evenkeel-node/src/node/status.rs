@@ -12,6 +12,7 @@ use super::{Node, publish::fixed_id, slot::Slot};
 use crate::{
     metrics::{InstanceSample, Scrape},
     traffic::Sums,
+    words::counted,
 };
 
 /// Lines of output shown of an instance that keeps failing.
@@ -70,6 +71,7 @@ impl Node {
             p99_ms: rates.p99_ms,
             retries: sums.retries,
             held: sums.held,
+            rollout: self.rollouts.get(name).cloned(),
             instances,
         }
     }
@@ -85,6 +87,7 @@ impl Node {
         InstanceStatus {
             name: slot.name(),
             generation: memory.generation,
+            revision: Some(slot.revision),
             pid: slot.pid,
             address: format!("127.0.0.1:{}", slot.port),
             health: health_of(slot),
@@ -103,6 +106,7 @@ impl Node {
         InstanceStatus {
             name: id.name.clone(),
             generation: id.generation,
+            revision: None,
             pid: None,
             address: address.to_owned(),
             health: verdict.health,
@@ -121,7 +125,7 @@ impl Node {
         if self.shutdown.is_some() {
             problems.push("keel is being stopped".to_owned());
         }
-        if self.edge.pid.is_none() && self.edge.exits > 0 {
+        if self.edge.pid.is_none() && self.edge.exits > 0 && self.shutdown.is_none() {
             problems.push("the edge does not run: connections wait at the listening sockets".to_owned());
         }
         for service in services {
@@ -134,11 +138,13 @@ impl Node {
         }
         let dropped = self.journal.dropped();
         if dropped > 0 {
-            problems.push(format!("{dropped} journal entries were dropped: the disk is slow, full or read-only"));
+            let entries = counted(dropped, "journal entry was", "journal entries were");
+            problems.push(format!("{entries} dropped: the disk is slow, full or read-only"));
         }
         let lines = self.logs.dropped();
         if lines > 0 {
-            problems.push(format!("{lines} lines of output were dropped: the disk is slow, full or read-only"));
+            let lines = counted(lines, "line of output was", "lines of output were");
+            problems.push(format!("{lines} dropped: the disk is slow, full or read-only"));
         }
         problems.extend(self.journal.problem().map(str::to_owned));
         let snapshot_file = self.snapshot_file.failure();
@@ -153,14 +159,25 @@ impl Node {
             let how = instance.last_exit.as_deref().unwrap_or("it never started");
             problems.push(format!("{} gave up ({how}): `keel why {}`", instance.name, instance.name));
         }
+        problems.extend(service.instances.iter().filter_map(|instance| self.left_frozen(&service.name, instance)));
         let starting = service.instances.iter().any(|instance| instance.phase == Some(Phase::Starting));
         let unheard = |instance: &InstanceStatus| instance.phase.is_none() && instance.health == Health::Unknown;
         let just_begun =
             self.edge.applied == 0 || starting && service.requests == 0 || service.instances.iter().all(unheard);
         if service.replicas > 0 && service.healthy == 0 && !just_begun && self.shutdown.is_none() {
-            problems.push(format!("{}: no instance is healthy, so requests are held", service.name));
+            let exited =
+                |instance: &InstanceStatus| Some(format!(" ({}: {})", instance.name, instance.last_exit.as_ref()?));
+            let cause = service.instances.iter().find_map(exited).unwrap_or_default();
+            problems.push(format!("{}: no instance is healthy, so requests are held{cause}", service.name));
         }
         problems
+    }
+
+    /// A frozen process gets no requests; whether anybody starts it again is a matter of `liveness`.
+    fn left_frozen(&self, service: &str, instance: &InstanceStatus) -> Option<String> {
+        let watched = self.revision.stack.services.get(service).is_none_or(|service| service.liveness.is_some());
+        (instance.health == Health::Silent && instance.pid.is_some() && !watched)
+            .then(|| format!("{} does not answer, and without `liveness` nothing starts it again", instance.name))
     }
 
     /// What `/metrics` shows.

@@ -3,6 +3,7 @@
 use evenkeel_core::status::{Health, InstanceStatus, Phase, ServiceStatus, Status};
 
 use super::Node;
+use crate::words::counted;
 
 impl Node {
     /// The sentence; `None` for a name that nobody has.
@@ -72,9 +73,11 @@ fn instance_sentence(instance: &InstanceStatus) -> String {
         Phase::Starting => format!("{name} is starting and has not passed its check yet{because}{last}"),
         Phase::Running if *health == Health::Healthy => format!("{name} is healthy and gets requests{last}"),
         Phase::Running => format!("{name} runs but is {health}{because}, so it gets no new requests{last}"),
-        Phase::Draining => format!("{name} is draining: it finishes {} requests", instance.in_flight),
+        Phase::Draining => {
+            format!("{name} is draining: it finishes {}", counted(instance.in_flight, "request", "requests"))
+        }
         Phase::Stopping => format!("{name} was told to stop"),
-        Phase::GaveUp => format!("{name} gave up after {} starts{last}", instance.generation),
+        Phase::GaveUp => format!("{name} gave up after {}{last}", counted(instance.generation, "start", "starts")),
     }
 }
 

@@ -1,18 +1,28 @@
 //! `keel apply`: the running stack becomes what the file says now.
+//!
+//! A file that is accepted is in force at once, but its instances may never get ready; so this waits until they
+//! are, or until it is plain that they will not be.
 
-use std::path::PathBuf;
+use std::{
+    path::PathBuf,
+    time::{Duration, Instant},
+};
 
 use evenkeel_core::stack;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::validate;
+use super::{
+    rollout::{self, Outcome, Wanted},
+    validate,
+};
 use crate::{
     api::{Api, read},
     context::{Context, block_on},
     failure::{Exit, Failure},
     http::Ask,
     style::harmless,
+    words::duration,
 };
 
 /// Options of `keel apply`.
@@ -21,6 +31,12 @@ pub(crate) struct Args {
     /// The stack file
     #[arg(default_value = "keel.toml")]
     file: PathBuf,
+    /// How long to wait until every service has its instances, healthy and as the file wants them
+    #[arg(long, value_name = "TIME", default_value = "60s", value_parser = duration)]
+    wait: Duration,
+    /// Return once the file is accepted
+    #[arg(long, conflicts_with = "wait")]
+    no_wait: bool,
 }
 
 /// The answer of `POST /v1/apply`.
@@ -28,6 +44,15 @@ pub(crate) struct Args {
 struct Applied {
     revision: u64,
     changes: Vec<String>,
+}
+
+/// The answer under `--json`.
+#[derive(Serialize)]
+struct Report {
+    #[serde(flatten)]
+    applied: Applied,
+    #[serde(flatten)]
+    outcome: Outcome,
 }
 
 /// A refused file, as the node process says it.
@@ -46,21 +71,83 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
     let file = std::fs::canonicalize(&args.file)
         .map_err(|error| Failure::usage("the stack file cannot be found").at_path(&args.file).because(error))?;
     let running = context.running()?;
-    let applied = block_on(apply(&Api::of(&running), &text, &file.display().to_string()))?;
-    if context.json {
-        context.json(&applied)?;
-        return Ok(Exit::Done);
-    }
-    if applied.changes.is_empty() {
-        context.line(format!("nothing to change: revision {} is in force", applied.revision))?;
-    } else {
-        context.line(format!("revision {} is in force:", applied.revision))?;
-        for change in &applied.changes {
-            context.line(format!("  {}", harmless(change)))?;
+    let api = Api::of(&running);
+    block_on(async {
+        let applied = apply(&api, &text, &file.display().to_string()).await?;
+        if !context.json {
+            say(&applied, context)?;
         }
+        let wanted = Wanted { revision: applied.revision, was_in_force: applied.changes.is_empty() };
+        let began = Instant::now();
+        let outcome = if args.no_wait { Outcome::NotAwaited } else { rollout::watch(&api, wanted, args.wait).await? };
+        let exit = match outcome {
+            Outcome::Done | Outcome::NotAwaited => Exit::Done,
+            _ => Exit::Failed,
+        };
+        if context.json {
+            context.json(&Report { applied, outcome })?;
+            return Ok(exit);
+        }
+        let command = |args: &str| context.command(&running.state_dir, args);
+        match outcome {
+            Outcome::Done => {
+                let took = began.elapsed().as_secs_f64();
+                context
+                    .line(format!("every instance is healthy at revision {} after {took:.1} s", applied.revision))?;
+                context.next(&command("status"), "shows its instances")?;
+            }
+            Outcome::NotAwaited => {
+                context.next(&command("status --watch"), "shows the change being carried out")?;
+            }
+            other => return Err(not_done(&other, applied.revision, args.wait, command)),
+        }
+        Ok(exit)
+    })
+}
+
+fn say(applied: &Applied, context: &Context) -> Result<(), Failure> {
+    if applied.changes.is_empty() {
+        return context.line(format!("nothing to change: revision {} is in force", applied.revision));
     }
-    context.next(&context.command(&running.state_dir, "status --watch"), "shows the change being carried out")?;
-    Ok(Exit::Done)
+    context.line(format!("revision {} is in force:", applied.revision))?;
+    for change in &applied.changes {
+        context.line(format!("  {}", harmless(change)))?;
+    }
+    Ok(())
+}
+
+/// The file was accepted, and the stack did not become what it says.
+fn not_done(outcome: &Outcome, revision: u64, waited: Duration, command: impl Fn(&str) -> String) -> Failure {
+    match outcome {
+        Outcome::Stuck { instance, last_exit, last_output } => {
+            let mut cause = harmless(last_exit);
+            for line in last_output {
+                cause.push('\n');
+                cause.push_str(&harmless(line));
+            }
+            Failure::new(format!("revision {revision} does not get ready: {instance} keeps ending"))
+                .at(instance)
+                .because(cause)
+                .fix(format!(
+                    "instances of the former revision that served go on serving.\n\
+                     {}   gives the reasons\n\
+                     Correct the file, or take the former one, and apply it:  {}",
+                    command(&format!("why {instance}")),
+                    command("apply FILE")
+                ))
+        }
+        Outcome::Replaced { by } => {
+            Failure::new(format!("revision {revision} was replaced by revision {by} before it was carried out"))
+                .because("somebody else applied another file")
+                .fix(command("events --subject stack"))
+        }
+        Outcome::Unfinished { progress } => {
+            Failure::new(format!("revision {revision} is not carried out after {} s", waited.as_secs()))
+                .because(progress)
+                .fix(format!("it goes on; look at it:  {}", command("status --watch")))
+        }
+        Outcome::Done | Outcome::NotAwaited => unreachable!("these are no failures"),
+    }
 }
 
 async fn apply(api: &Api, text: &str, file: &str) -> Result<Applied, Failure> {

@@ -2,13 +2,11 @@
 
 use std::{net::SocketAddr, time::Duration};
 
-use evenkeel_core::stack;
-use serde::de::{IntoDeserializer, value::StrDeserializer};
-
 use crate::{
     context::{Context, block_on},
     demo::{self, Wanted},
     failure::{Exit, Failure},
+    words::duration,
 };
 
 /// Options of `keel demo`.
@@ -32,23 +30,4 @@ pub(crate) struct Args {
 pub(crate) fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
     let wanted = Wanted { port: args.port, console: args.console, traffic: !args.no_traffic, duration: args.r#for };
     block_on(demo::run(wanted, context))
-}
-
-/// A duration as a stack file has it.
-fn duration(text: &str) -> Result<Duration, String> {
-    use serde::Deserialize;
-    let source: StrDeserializer<'_, serde::de::value::Error> = text.into_deserializer();
-    let parsed = stack::Duration::deserialize(source).map_err(|error| error.to_string())?;
-    Ok(Duration::from_millis(parsed.as_ms()))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn durations_are_written_as_in_a_stack_file() {
-        assert_eq!(duration("30s"), Ok(Duration::from_secs(30)));
-        assert!(duration("30").unwrap_err().contains("with its unit"));
-    }
 }

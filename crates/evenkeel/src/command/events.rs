@@ -1,5 +1,7 @@
 //! `keel events`: what happened and what was decided, oldest first.
 
+use std::time::Duration;
+
 use evenkeel_core::journal::{Entry, Level};
 
 use crate::{
@@ -26,6 +28,8 @@ pub(crate) struct Args {
 
 /// How long the node process waits for something new before it answers with nothing.
 const WAIT_MS: u32 = 20_000;
+/// How long such an answer may take: what it waits for, and some more.
+const FOLLOW_WAIT: Duration = Duration::from_secs(25);
 
 /// Prints what there is, and what comes.
 pub(crate) fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
@@ -44,7 +48,11 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
         if page.entries.is_empty() && !context.json {
             context.line("nothing has been recorded")?;
         }
-        let about = args.subject.as_deref().unwrap_or("SUBJECT");
+        let about = match &args.subject {
+            Some(_) if page.entries.is_empty() => "stack",
+            Some(subject) => subject,
+            None => "SUBJECT",
+        };
         context.next(&context.command(&running.state_dir, &format!("why {about}")), "gives the reasons")?;
         Ok(Exit::Done)
     })
@@ -56,7 +64,7 @@ async fn follow(api: &Api, mut after: u64, subject: &str, context: &Context) -> 
     let mut failed = false;
     loop {
         let next = format!("/v1/events?after={after}&limit=1000&wait_ms={WAIT_MS}{subject}");
-        match api.get::<Events>(&next).await {
+        match api.get_within::<Events>(&next, FOLLOW_WAIT).await {
             Ok(page) => {
                 failed = false;
                 after = page.next;

@@ -10,6 +10,7 @@ pub(crate) mod demo;
 pub(crate) mod events;
 pub(crate) mod internal;
 pub(crate) mod logs;
+mod rollout;
 pub(crate) mod status;
 pub(crate) mod up;
 pub(crate) mod validate;

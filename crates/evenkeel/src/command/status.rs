@@ -189,6 +189,7 @@ mod tests {
         InstanceStatus {
             name: format!("shop/{number}"),
             generation: 1,
+            revision: Some(2),
             pid: Some(4000 + number),
             address: format!("127.0.0.1:{}", 20_770 + number),
             health,
@@ -223,6 +224,7 @@ mod tests {
                 p99_ms: None,
                 retries: 2,
                 held: 0,
+                rollout: None,
                 instances,
             }],
             problems,

@@ -1,11 +1,14 @@
 //! `keel up`: runs a stack in the foreground until it is told to stop. This process becomes the guard.
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
 
 use evenkeel_core::stack::Stack;
 
 use crate::{
-    context::Context,
+    context::{Context, shell_word},
     failure::Failure,
     port,
     start::{Inline, Source, Start},
@@ -20,7 +23,8 @@ pub(crate) struct Args {
     #[arg(long, requires = "command", value_parser = clap::value_parser!(u16).range(1..))]
     port: Option<u16>,
     /// How many copies of COMMAND
-    #[arg(long, requires = "command", default_value_t = 3, value_name = "N")]
+    #[arg(long, requires = "command", default_value_t = 3, value_name = "N",
+          value_parser = clap::value_parser!(u32).range(1..))]
     replicas: u32,
     /// Environment of COMMAND; without a value the present one is passed on
     #[arg(short, long, requires = "command", value_name = "NAME[=VALUE]")]
@@ -49,7 +53,15 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<ExitCode, Failure> {
 fn find(args: &Args, context: &Context) -> Result<(Source, Stack), Failure> {
     if args.command.is_empty() {
         let file = args.file.clone().unwrap_or_else(|| PathBuf::from("keel.toml"));
-        return Source::from_file(&file);
+        if is_stack_file(&file) {
+            return Source::from_file(&file);
+        }
+        let port = args.port.map(|port| format!("--port {port} ")).unwrap_or_default();
+        let word = shell_word(&file.display().to_string());
+        return Err(Failure::usage("there is no stack file of this name")
+            .at_path(&file)
+            .because("what is to be run comes after `--`")
+            .fix(format!("did you mean `keel up {port}-- {word}`?")));
     }
     let port = port::choose(args.port, 8080, "stop it, or choose another port: keel up --port N -- COMMAND")?;
     let console_port = port::choose(None, 9400, "free a port from 9400 on")?;
@@ -58,6 +70,12 @@ fn find(args: &Args, context: &Context) -> Result<(Source, Stack), Failure> {
     }
     let env = args.env.iter().map(|setting| variable(setting)).collect::<Result<_, _>>()?;
     Source::from_command(&Inline { command: args.command.clone(), env, replicas: args.replicas, port, console_port })
+}
+
+/// Whether this is, or was meant as, a stack file rather than a program.
+pub(crate) fn is_stack_file(file: &Path) -> bool {
+    let text = || std::fs::read(file).is_ok_and(|bytes| std::str::from_utf8(&bytes).is_ok());
+    file.extension().is_some_and(|extension| extension == "toml") || text()
 }
 
 fn variable(setting: &str) -> Result<(String, String), Failure> {

@@ -58,8 +58,9 @@ fn render(why: &Why, at: WallTime, paint: Paint) -> String {
     for entry in &why.entries {
         let _ = write!(
             text,
-            "\n{}  {}  {}\n",
+            "\n{}  {:<8}  {}  {}\n",
             paint.dim(&timestamp(entry.at)),
+            harmless(&entry.subject),
             harmless(&entry.message),
             paint.dim(&format!("({} ago)", since(entry.at, at)))
         );
@@ -106,7 +107,7 @@ mod tests {
         insta::assert_snapshot!(render(&why, at, Paint::plain()), @r"
         shop/1 waits to be started
 
-        2024-12-31T23:59:59.999Z  starting it again in 100 ms  (2s ago)
+        2024-12-31T23:59:59.999Z  shop/1    starting it again in 100 ms  (2s ago)
             seen:      exit code 1 after 0.4 s
             rule:      the second exit in a row waits 100 ms
             ruled out: giving up: 2 of 10 attempts

@@ -81,6 +81,9 @@ impl Child {
 
     /// It ended although nobody asked it to.
     pub(super) fn failed(&self, exit: ExitStatus) -> Failure {
+        if let Some(signal) = exit.signal() {
+            return killed(self.pid, signal);
+        }
         let tail = self.tail();
         let failure = Failure::new(format!("the stack ended: {exit}")).at_path(&self.log);
         let failure = if tail.is_empty() { failure } else { failure.because(tail) };
@@ -108,9 +111,33 @@ impl Child {
     }
 }
 
+/// Its log says nothing about that: a process that is killed has no time for last words.
+fn killed(pid: u32, signal: i32) -> Failure {
+    let signal = evenkeel_core::status::ExitStatus::Signal(signal);
+    Failure::new(format!("`keel up` (the guard, process {pid}) was killed by {signal}"))
+        .because(
+            "somebody sent that signal, or the kernel did because memory ran short (`dmesg` says so); everything \
+             of the stack ended with its guard",
+        )
+        .fix("start it again: keel demo")
+}
+
 fn cannot_write(dir: &Path, error: &io::Error) -> Failure {
     Failure::new("cannot write to the state directory")
         .at_path(dir)
         .because(error)
         .fix("free some space, or choose another place with --state-dir")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::style::Paint;
+
+    #[test]
+    fn a_killed_guard_is_named_and_no_old_lines() {
+        let text = killed(4711, 9).render(Paint::plain());
+        assert!(text.starts_with("error: `keel up` (the guard, process 4711) was killed by SIGKILL\n"), "{text}");
+        assert!(!text.contains("--port"), "{text}");
+    }
 }

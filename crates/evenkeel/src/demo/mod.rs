@@ -66,7 +66,10 @@ pub(crate) async fn run(wanted: Wanted, context: &Context) -> Result<Exit, Failu
         // Only the default may be sought: a port that somebody asked for is that one or none.
         shop: port::choose(Some(wanted.port.unwrap_or(8080)), 8080, fix)?,
         console: match wanted.console {
-            Some(address) => address,
+            Some(address) => {
+                port::must_be_free(address, "stop it, or choose another address with --console")?;
+                address
+            }
             None => (Ipv4Addr::LOCALHOST, port::choose(None, 9400, "choose an address with --console")?).into(),
         },
     };

@@ -56,6 +56,8 @@ check = {{ http = "/readyz", interval = "500ms", timeout = "1s" }}
 # A frozen instance may hold the database's write lock, for which the others wait up to 10 s.
 liveness = {{ http = "/healthz", interval = "250ms", timeout = "500ms", after = "1500ms" }}
 stop = {{ drain = "3s", grace = "5s" }}
+# Drills in a row kill each instance every few seconds: that must not look like a loop of crashes.
+restart = {{ reset = "5s" }}
 
 [drills]
 read = "/api/products"
@@ -90,6 +92,7 @@ mod tests {
         assert!(serde_json::from_str::<serde_json::Value>(&write.body).is_ok(), "{}", write.body);
         assert_eq!(stack.services["shop"].replicas.0, 3);
         assert!(stack.routes[0].idempotency_key);
+        assert_eq!(stack.services["shop"].restart.reset.as_ms(), 5000, "drills in a row are no loop of crashes");
         std::fs::write(temp.path().join(FILE), &text).unwrap();
         assert_eq!(ports(temp.path()), Some(wanted));
     }

@@ -24,6 +24,7 @@ struct Inner {
     worst: Duration,
     last_failure: Option<String>,
     begun: Option<Instant>,
+    newest: Option<Instant>,
     recent: VecDeque<(Instant, Duration)>,
 }
 
@@ -38,10 +39,12 @@ pub(super) struct Seen {
     pub(super) orders: u64,
     /// Requests a second of late.
     pub(super) per_s: f64,
-    /// Median of late, in milliseconds.
-    pub(super) p50_ms: f64,
-    /// 99th percentile of late, in milliseconds.
-    pub(super) p99_ms: f64,
+    /// Median of late, in milliseconds; `None` where no request ended of late.
+    pub(super) p50_ms: Option<f64>,
+    /// 99th percentile of late, in milliseconds; `None` where no request ended of late.
+    pub(super) p99_ms: Option<f64>,
+    /// How long ago the newest answer came; `None` before the first.
+    pub(super) silent_for: Option<Duration>,
     /// The slowest of all, in milliseconds.
     pub(super) worst_ms: f64,
     /// What the newest failure was.
@@ -74,6 +77,7 @@ impl Inner {
         self.requests += 1;
         self.worst = self.worst.max(took);
         self.begun.get_or_insert(now);
+        self.newest = Some(now);
         self.recent.push_back((now, took));
         if failure.is_some() {
             self.failed += 1;
@@ -94,7 +98,7 @@ impl Inner {
         took.sort_unstable();
         let percentile = |percent: usize| {
             let rank = (took.len() * percent).div_ceil(100).max(1) - 1;
-            took.get(rank).map_or(0.0, |took| took.as_secs_f64() * 1000.0)
+            took.get(rank).map(|took| took.as_secs_f64() * 1000.0)
         };
         let span = self.begun.map_or(WINDOW, |begun| now.duration_since(begun).clamp(Duration::from_secs(1), WINDOW));
         let recent = u32::try_from(took.len()).unwrap_or(u32::MAX);
@@ -105,6 +109,7 @@ impl Inner {
             per_s: f64::from(recent) / span.as_secs_f64(),
             p50_ms: percentile(50),
             p99_ms: percentile(99),
+            silent_for: self.newest.map(|newest| now.duration_since(newest)),
             worst_ms: self.worst.as_secs_f64() * 1000.0,
             last_failure: self.last_failure.clone(),
         }
@@ -125,9 +130,11 @@ mod tests {
         }
         let seen = inner.seen(start + Duration::from_secs(21));
         assert_eq!((seen.requests, seen.failed, seen.per_s), (101, 1, 10.0));
-        assert_eq!((seen.p50_ms, seen.p99_ms, seen.worst_ms), (50.0, 99.0, 900.0));
+        assert_eq!((seen.p50_ms, seen.p99_ms, seen.worst_ms), (Some(50.0), Some(99.0), 900.0));
+        assert_eq!(seen.silent_for, Some(Duration::from_secs(1)));
         assert_eq!(seen.last_failure.as_deref(), Some("status 503"));
         let later = inner.seen(start + Duration::from_mins(1));
-        assert_eq!((later.requests, later.per_s, later.p99_ms), (101, 0.0, 0.0));
+        assert_eq!((later.requests, later.per_s, later.p99_ms), (101, 0.0, None));
+        assert_eq!(later.silent_for, Some(Duration::from_secs(40)));
     }
 }

@@ -14,6 +14,8 @@ use rustix::{
     process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal},
 };
 
+pub(super) use crate::process::stat;
+
 /// One process, and no other that may get its number later.
 #[derive(Debug)]
 pub(super) struct Held {
@@ -61,13 +63,4 @@ pub(super) fn descendants(pid: u32) -> BTreeSet<u32> {
         }
     }
     found
-}
-
-/// State and parent of a process; `None` if it is gone.
-pub(super) fn stat(pid: u32) -> Option<(char, u32)> {
-    let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // The name in parentheses may itself have spaces and parentheses; what follows the last one does not.
-    let mut fields = text.rsplit_once(')')?.1.split_ascii_whitespace();
-    let state = fields.next()?.chars().next()?;
-    Some((state, fields.next()?.parse().ok()?))
 }

@@ -1,15 +1,18 @@
 //! The order of a run: plan, clients, baseline, harm, watching, settling, ledger, verdict.
 //!
 //! One function for each part, top to bottom. The run owns its clients and its harm; both end with it, whether it
-//! comes to a verdict, fails or is interrupted. It never harms a stack that already shows errors, and it never
+//! comes to a verdict, fails or is interrupted. One drill runs on a stack at a time. It never harms a stack that already shows errors, and it never
 //! harms a process without having asked the stack, after taking hold of it, whether it is still the instance.
 
 use std::{
+    fs::File,
+    io::ErrorKind,
     process::ExitCode,
     time::{Duration, Instant},
 };
 
 use evenkeel_core::drill::{self, Drill, Fault, Observed, Plan, Refusal, Report, Sample, Stage, Verdict, Watch, Wish};
+use rustix::fs::{FlockOperation, flock};
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::{
@@ -23,6 +26,7 @@ use crate::{
     api::Api,
     context::{Context, block_on},
     failure::{Exit, Failure},
+    running::Running,
     words,
 };
 
@@ -37,6 +41,7 @@ const INTERRUPTED: u8 = 130;
 /// Runs a drill to its verdict.
 pub(super) fn run(drill: &dyn Drill, wish: &Wish, context: &Context) -> Result<ExitCode, Failure> {
     let running = context.running()?;
+    let _alone = alone(&running)?;
     let control = Control::new(Api::of(&running), context.json);
     block_on(async {
         let (stack, status) = (control.stack().await?, control.status().await?);
@@ -50,7 +55,7 @@ pub(super) fn run(drill: &dyn Drill, wish: &Wish, context: &Context) -> Result<E
         show.end();
         // Only here is everything taken back: what carried the drill out has been dropped or is done.
         let Some(outcome) = outcome else {
-            return aborted(&plan, &control, "it was interrupted").await;
+            return Ok(interrupted(&plan, &control, context.json).await);
         };
         let report = match outcome {
             Ok(report) => report,
@@ -60,9 +65,6 @@ pub(super) fn run(drill: &dyn Drill, wish: &Wish, context: &Context) -> Result<E
             }
         };
         control.record(&drill::ended(&report)).await;
-        if context.json {
-            context.json(&report)?;
-        }
         let (args, why) = match report.verdict {
             Verdict::Pass => {
                 (format!("why {}", plan.subject.instance), "gives the reasons for each step of the recovery")
@@ -71,6 +73,23 @@ pub(super) fn run(drill: &dyn Drill, wish: &Wish, context: &Context) -> Result<E
         };
         show.report(&report, &context.command(&running.state_dir, &args), why)?;
         Ok(if report.verdict == Verdict::Pass { Exit::Done } else { Exit::Failed }.into())
+    })
+}
+
+/// Two drills at once would take each other's harm for their own, so a drill locks the folder of the sockets
+/// (flock(2)) until it ends, however it ends.
+fn alone(running: &Running) -> Result<File, Failure> {
+    let folder = &running.holder.runtime_dir;
+    let locked = File::open(folder).and_then(|file| {
+        flock(&file, FlockOperation::NonBlockingLockExclusive)?;
+        Ok(file)
+    });
+    locked.map_err(|error| match error.kind() {
+        ErrorKind::WouldBlock => Failure::new("the drill was refused, and nothing was harmed")
+            .exit(Exit::NotWell)
+            .because("another drill runs on this stack")
+            .fix("wait until it has ended"),
+        _ => Failure::new("the drill cannot be started").at_path(folder).because(error),
     })
 }
 
@@ -246,10 +265,10 @@ fn not_harmed(error: &FaultError) -> Failure {
     }
 }
 
-async fn aborted(plan: &Plan, control: &Control, why: &str) -> Result<ExitCode, Failure> {
-    eprintln!("interrupted: clients have stopped, and whatever was frozen goes on");
-    control.record(&drill::aborted(plan, why)).await;
-    Ok(ExitCode::from(INTERRUPTED))
+async fn interrupted(plan: &Plan, control: &Control, json: bool) -> ExitCode {
+    Failure::new("the drill was interrupted: clients have stopped, and whatever was frozen goes on").print(json);
+    control.record(&drill::aborted(plan, "it was interrupted")).await;
+    ExitCode::from(INTERRUPTED)
 }
 
 /// Returns when somebody wants the run to end: SIGINT or SIGTERM.

@@ -1,7 +1,7 @@
 //! What a person sees of a drill: the plan, one live line, each stage as it comes, the verdict with its reasons.
 //!
-//! It owns the live line and removes it however a run ends. Under `--json` it shows nothing: the report is printed
-//! by whoever runs the drill.
+//! It owns the live line and removes it however a run ends. Under `--json` it shows nothing but the report. Where
+//! nobody reads any more a run goes on all the same: its exit code is its verdict.
 
 use std::{
     io::{self, IsTerminal},
@@ -76,6 +76,9 @@ impl<'a> Show<'a> {
     /// How it ended.
     pub(super) fn report(&mut self, report: &Report, next: &str, why: &str) -> Result<(), Failure> {
         self.end();
+        if self.context.json {
+            return unless_closed(self.context.json(report));
+        }
         let paint = self.context.paint;
         let verdict = match report.verdict {
             Verdict::Pass => paint.good("passed"),
@@ -97,7 +100,7 @@ impl<'a> Show<'a> {
             let took = in_words(sample.took_ms);
             self.line(&format!("{at}  {}: {} ({took}, {}×)", sample.request, harmless(&sample.seen), sample.count))?;
         }
-        self.context.next(next, why)
+        unless_closed(self.context.next(next, why))
     }
 
     /// Removes the live line.
@@ -111,11 +114,16 @@ impl<'a> Show<'a> {
         if self.context.json {
             return Ok(());
         }
-        match &self.live {
+        unless_closed(match &self.live {
             Some(live) => live.suspend(|| self.context.line(text)),
             None => self.context.line(text),
-        }
+        })
     }
+}
+
+/// A reader that went away is no reason to give a drill up, nor to call it done.
+fn unless_closed(written: Result<(), Failure>) -> Result<(), Failure> {
+    written.or_else(|failure| if failure.is_output_closed() { Ok(()) } else { Err(failure) })
 }
 
 impl Drop for Show<'_> {

@@ -51,8 +51,31 @@ fn line(line: &str) -> Option<(&str, &str)> {
     (fits && !command.trim().is_empty()).then_some((kind, command.trim()))
 }
 
+/// Replaces every address by loopback where it stands before the port, as in `0.0.0.0:{port}`. Elsewhere it may mean
+/// something else.
+fn stay_inside(words: &mut [String]) -> bool {
+    let mut found = false;
+    for word in words {
+        for port in [":{port}", ":$PORT", ":${PORT"] {
+            for everywhere in ["0.0.0.0", "[::]"] {
+                let wide = format!("{everywhere}{port}");
+                if word.contains(&wide) {
+                    *word = word.replace(&wide, &format!("127.0.0.1{port}"));
+                    found = true;
+                }
+            }
+        }
+    }
+    found
+}
+
 fn service(kind: &str, line: &str, notes: &mut Vec<String>) -> Option<Service> {
-    let command = shell::command(line)?;
+    let mut command = shell::command(line)?;
+    if stay_inside(&mut command.words) {
+        notes.push(format!(
+            "`{kind}` bound every address; here it binds 127.0.0.1, since clients are to reach it through the edge"
+        ));
+    }
     if command.shell_stays {
         notes.push(format!(
             "`{kind}` needs a shell that stays: signals reach it first, so `stop` may take its whole grace"

@@ -103,7 +103,7 @@ fn service(service: &Service) -> String {
         None => lines.push(CHECK.to_owned()),
     }
     if matches!(service.source, Source::Run(_)) && !service.asleep {
-        lines.push(LIVENESS.to_owned());
+        lines.push(if service.check.is_some() { LIVENESS } else { NO_LIVENESS }.to_owned());
     }
     if !service.env.is_empty() {
         let pairs = service.env.iter().map(|(name, value)| format!("{} = {}", key(name), string(value)));
@@ -121,8 +121,15 @@ const CHECK: &str = "\
 ";
 
 const LIVENESS: &str = "\
-# Kills and restarts an instance that answers nothing for so long.
-# liveness = { tcp = true, after = \"10s\" }
+# Kills and restarts an instance that answers nothing for so long; any answer below 500 will do.
+liveness = { http = \"/\", after = \"30s\" }
+";
+
+const NO_LIVENESS: &str = "\
+# Without this an instance that hangs gets no requests, but is not restarted either. It needs a path
+# that every healthy instance answers within a second (any status below 500 will do), which only you
+# know: on another one it would have good instances killed.
+# liveness = { http = \"/\", after = \"30s\" }
 ";
 
 fn fixed(instances: &[(String, u32)]) -> String {

@@ -112,6 +112,11 @@ fn procfile_variants() {
     assert_eq!(shell, "sh -c exec java $JAVA_OPTS -jar x.jar --server.port=$PORT");
     let (stack, _) = stack_of(&[("Procfile", "API_1: ./serve $PORT\nAPI_1: x\nother: y")]);
     assert_eq!(stack.routes[0].service, "api-1", "the first line, as there is no `web`");
+    let wide = [("Procfile", "web: gunicorn app:app --bind 0.0.0.0:$PORT")];
+    assert_eq!(run_of(&wide), "gunicorn app:app --bind 127.0.0.1:{port}");
+    assert!(stack_of(&wide).1.text.contains("`web` bound every address"));
+    let shell = [("Procfile", "web: gunicorn app:$APP -b 0.0.0.0:${PORT}")];
+    assert_eq!(run_of(&shell), "sh -c exec gunicorn app:$APP -b 127.0.0.1:${PORT}");
     let (_, junk) = stack_of(&[("Procfile", "\u{feff}:::\nno line\n: x\nweb:   \n")]);
     assert!(junk.found[0].contains("nothing that could be run"));
 }
@@ -205,6 +210,15 @@ fn a_proxy_that_leads_nowhere_leaves_its_notes() {
     assert!(alone.text.contains("line 1: fastcgi_pass unix:/run/php.sock"), "{}", alone.text);
     let (stack, _) = stack_of(&[("nginx.conf", conf), ("package.json", "{}"), ("index.js", "")]);
     assert_eq!(stack.services["web"].run.as_ref().unwrap()[0], "node");
+}
+
+#[test]
+fn a_location_that_leads_nowhere_is_not_called_translated() {
+    let conf = "upstream app { server 10.0.0.1:80; }\nserver { listen 80;\nlocation / { proxy_pass http://app; }\n\
+                location = /gone { return 410; }\n}\n";
+    let (_, made) = stack_of(&[("nginx.conf", conf)]);
+    assert!(made.text.contains("line 4: location = /gone (it leads to no instance)"), "{}", made.text);
+    assert!(!made.text.contains("translated"), "{}", made.text);
 }
 
 #[test]

@@ -5,11 +5,12 @@
 
 use std::{
     collections::BTreeSet,
+    fmt::Write,
     net::SocketAddr,
     time::{Duration, Instant},
 };
 
-use evenkeel_core::status::{ServiceStatus, Status};
+use evenkeel_core::status::{Phase, ServiceStatus, Status};
 use indicatif::{ProgressBar, ProgressDrawTarget};
 use serde_json::json;
 
@@ -68,11 +69,31 @@ pub(crate) fn url(address: &str) -> String {
 
 /// Whether every service has all the instances it should have.
 pub(crate) fn is_up(status: &Status) -> bool {
-    let has_all = |service: &ServiceStatus| {
-        let wanted = if service.replicas == 0 { service.instances.len() } else { service.replicas as usize };
-        service.healthy as usize >= wanted
-    };
     status.edge.is_some() && !status.services.is_empty() && status.services.iter().all(has_all)
+}
+
+fn has_all(service: &ServiceStatus) -> bool {
+    let wanted = if service.replicas == 0 { service.instances.len() } else { service.replicas as usize };
+    service.healthy as usize >= wanted
+}
+
+/// Whether every instance of it gave up: then it stays as it is until somebody changes something.
+fn gave_up(service: &ServiceStatus) -> bool {
+    let instances = &service.instances;
+    !instances.is_empty() && instances.iter().all(|instance| instance.phase == Some(Phase::GaveUp))
+}
+
+/// What is to be said once of a service whose instances all gave up.
+fn last_words(service: &ServiceStatus) -> String {
+    let mut text = format!("{}: every instance gave up, so nothing serves it", service.name);
+    if let Some(instance) = service.instances.iter().find(|instance| !instance.last_output.is_empty()) {
+        let _ = write!(text, "; last output of {}:", instance.name);
+        for line in &instance.last_output {
+            let _ = write!(text, "\n  {}", harmless(line));
+        }
+    }
+    text.push_str("\nkeel goes on: correct the stack file and `keel apply` it, or stop keel with Ctrl-C");
+    text
 }
 
 /// Asks until the stack is up. Shows how far it is, and each problem once.
@@ -81,27 +102,54 @@ async fn await_healthy(api: &Api, quiet: bool) -> Status {
     let mut told = BTreeSet::new();
     let mut next_word = Instant::now() + SAY_EVERY;
     loop {
-        let asked = api.status_now().await;
-        if let Ok(status) = asked {
+        if let Ok(status) = api.status_now().await {
             if is_up(&status) {
                 bar.finish_and_clear();
                 return status;
             }
-            for problem in status.problems.iter().filter(|_| !quiet) {
-                if told.insert(problem.clone()) {
-                    bar.suspend(|| eprintln!("{}", harmless(problem)));
+            for news in news(&status).into_iter().filter(|_| !quiet) {
+                if told.insert(news.clone()) {
+                    bar.suspend(|| eprintln!("{news}"));
                 }
             }
-            let line = progress(&status);
-            bar.set_message(line.clone());
-            if !quiet && bar.is_hidden() && Instant::now() >= next_word {
-                next_word += SAY_EVERY;
-                eprintln!("{line}");
+            if status.services.iter().all(|service| has_all(service) || gave_up(service)) {
+                // Nothing moves any more until somebody changes something, so there is no progress to show.
+                bar.finish_and_clear();
+            } else {
+                show_progress(&bar, progress(&status), &mut next_word, quiet);
             }
         }
-        bar.tick();
         tokio::time::sleep(ASK_EVERY).await;
     }
+}
+
+/// A live line on a terminal, elsewhere a line from time to time.
+fn show_progress(bar: &ProgressBar, line: String, next_word: &mut Instant, quiet: bool) {
+    if !quiet && bar.is_hidden() && Instant::now() >= *next_word {
+        *next_word = Instant::now() + SAY_EVERY;
+        eprintln!("{line}");
+    }
+    if bar.is_finished() {
+        bar.reset();
+    }
+    bar.set_message(line);
+    bar.tick();
+}
+
+/// What is worth saying once, harmless for a terminal.
+fn news(status: &Status) -> Vec<String> {
+    let given_up = status.services.iter().filter(|service| gave_up(service)).map(last_words);
+    problems(status).iter().map(|problem| harmless(problem)).chain(given_up).collect()
+}
+
+/// What keeps the stack from being up: its problems, and how processes of its instances ended, of each service
+/// the first, since the others mostly say the same.
+fn problems(status: &Status) -> Vec<String> {
+    let ended = status.services.iter().filter_map(|service| {
+        let (instance, exit) = service.instances.iter().find_map(|i| i.last_exit.as_ref().map(|exit| (i, exit)))?;
+        Some(format!("{}: {exit}", instance.name))
+    });
+    ended.chain(status.problems.iter().cloned()).collect()
 }
 
 /// How far a start is, in one line.

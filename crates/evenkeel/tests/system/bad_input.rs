@@ -41,6 +41,15 @@ fn a_missing_file_says_so() {
 }
 
 #[test]
+fn a_command_without_dashes_is_understood() {
+    for words in [&["up", "node", "server.js"][..], &["up", "node"]] {
+        let (error, code) = refused("", words);
+        assert_eq!(code, 2, "{error}");
+        assert!(error.contains(&format!("did you mean `keel up -- {}", words[1..].join(" "))), "{error}");
+    }
+}
+
+#[test]
 fn a_taken_port_is_named() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap();
@@ -60,6 +69,8 @@ fn a_command_that_does_not_exist_is_given_up_with_its_cause() {
     });
     let why = String::from_utf8(rig.keel(&["why", "app/1"]).stdout).unwrap();
     assert!(why.contains("no-such-program"), "{why}");
+    rig.wait_until("whoever started it reads the cause", |_| rig.log().contains("cannot run `no-such-program`"));
+    rig.wait_until("and that it is over", |_| rig.log().contains("app: every instance gave up"));
 }
 
 #[test]
@@ -74,6 +85,7 @@ fn an_instance_that_exits_in_a_loop_is_given_up_with_its_last_output() {
     assert_eq!(instance.last_exit.as_deref(), Some("exit code 3"));
     assert!(instance.last_output.iter().any(|line| line.contains("the cause")), "{instance:?}");
     assert!(!status.problems.is_empty(), "status says that somebody should look");
+    rig.wait_until("whoever started it reads its last output", |_| rig.log().contains("\n  the cause"));
     let answer = ask(rig.port, b"GET / HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n");
     assert!(answer.starts_with("HTTP/1.1 503"), "{answer}");
     assert!(answer.to_lowercase().contains("retry-after:"), "{answer}");

@@ -53,8 +53,8 @@ fn applying_a_file_under_load_costs_nobody_anything() {
     rewrite(&rig, &two, &four);
     let applied = rig.keel(&["apply", "keel.toml"]);
     assert!(applied.status.success(), "{applied:?}");
-    let (status, _) =
-        rig.wait_until("four instances are healthy", |status| status.services[0].replicas == 4 && all_healthy(status));
+    let status = rig.status();
+    assert!(instances(&status).len() == 4 && all_healthy(&status), "apply returns once it is done: {status:#?}");
     assert_eq!(status.revision, 2);
     let old: Vec<_> = instances(&status).iter().map(|instance| instance.pid).collect();
 
@@ -70,7 +70,9 @@ fn applying_a_file_under_load_costs_nobody_anything() {
     });
 
     rewrite(&rig, &other, &two);
-    assert!(rig.keel(&["apply", "keel.toml"]).status.success());
+    let applied = rig.keel(&["apply", "keel.toml", "--json"]);
+    let report: serde_json::Value = serde_json::from_slice(&applied.stdout).unwrap();
+    assert_eq!((report["revision"].as_u64(), report["outcome"].as_str()), (Some(4), Some("done")), "{report:#}");
     rig.wait_until("two instances are left", |status| instances(status).len() == 2 && all_healthy(status));
     load.wait_for(200);
     load.finish().assert_clean();
@@ -98,12 +100,17 @@ fn a_broken_command_replaces_nothing_that_works() {
     let (before, _) = rig.wait_until("both instances are healthy", all_healthy);
     let load = Load::start(rig.port, "/api/products", 4);
     rewrite(&rig, &good, &good.replace("\"__shop\"", "\"__no_such_command\""));
-    assert!(rig.keel(&["apply", "keel.toml"]).status.success());
-    rig.wait_until("the new one is known to fail", |status| {
-        instances(status).iter().any(|instance| instance.restarts > 1 || instance.last_exit.is_some())
-    });
+    let applied = rig.keel(&["apply", "keel.toml"]);
+    assert_eq!(applied.status.code(), Some(1), "it is accepted and does not get ready: {applied:?}");
+    let error = String::from_utf8_lossy(&applied.stderr);
+    assert!(error.contains("revision 2 does not get ready: app/3 keeps ending"), "{error}");
+    assert!(error.contains("__no_such_command"), "with what it said last: {error}");
+    assert!(error.contains("keel why app/3"), "{error}");
     load.wait_for(500);
     load.finish().assert_clean();
+    let again = rig.keel(&["apply", "keel.toml", "--json", "--no-wait"]);
+    let report: serde_json::Value = serde_json::from_slice(&again.stdout).unwrap();
+    assert!(again.status.success() && report["outcome"] == "not-awaited", "{report:#}");
     let after = instances(&rig.status());
     for old in instances(&before) {
         assert!(after.iter().any(|instance| instance.pid == old.pid), "{} still serves", old.name);

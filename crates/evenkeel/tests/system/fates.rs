@@ -1,7 +1,7 @@
 //! The three processes of `keel` have separate fates.
 
 use std::{
-    io::{Read, Write},
+    io::{ErrorKind, Read, Write},
     net::TcpStream,
     thread,
     time::{Duration, Instant},
@@ -44,6 +44,32 @@ fn a_killed_node_process_is_noticed_by_no_client() {
 }
 
 #[test]
+fn a_frozen_node_process_is_said_to_be_silent() {
+    let rig = Rig::demo();
+    let node = rig.status().node.pid;
+    let load = Load::start(rig.port, "/api/products", 4);
+    load.wait_for(100);
+    rig::signal(node, Signal::STOP);
+    for command in [&["status"][..], &["why", "shop"], &["events"]] {
+        let start = Instant::now();
+        let silent = rig.keel(command);
+        assert!(start.elapsed() < Duration::from_secs(20), "it does not wait long: {:?}", start.elapsed());
+        if silent.status.success() {
+            // The guard may have replaced it meanwhile.
+            assert_ne!(command, ["status"], "{silent:?}");
+            continue;
+        }
+        let error = String::from_utf8_lossy(&silent.stderr);
+        assert!(error.contains("node process") && error.contains("service itself goes on"), "{error}");
+        assert!(command != ["status"] || error.contains(&format!("({node}) does not answer")), "{error}");
+    }
+    load.wait_for(100);
+    rig::signal(node, Signal::CONT);
+    rig.wait_until("it answers again, or another one does", all_healthy);
+    load.finish().assert_clean();
+}
+
+#[test]
 fn a_killed_edge_refuses_nobody() {
     let rig = Rig::demo();
     let before = rig.status();
@@ -58,18 +84,58 @@ fn a_killed_edge_refuses_nobody() {
         let start = Instant::now();
         match ask(rig.port) {
             Ok(()) => answered.push(start.elapsed()),
-            // A connection that the dead edge had already accepted is reset, none is refused.
-            Err(error) => assert_ne!(error.kind(), std::io::ErrorKind::ConnectionRefused, "{error}"),
+            // A connection that the dead edge had already accepted is reset, none is refused or told of an error.
+            Err(error) => assert!(
+                matches!(error.kind(), ErrorKind::ConnectionReset | ErrorKind::BrokenPipe | ErrorKind::UnexpectedEof),
+                "{error}"
+            ),
         }
         thread::sleep(Duration::from_millis(5));
     }
-    eprintln!("first answer {:?} after the kill's following request", answered[0]);
+    assert!(!answered.is_empty(), "the new edge answers");
+    eprintln!("the first request after the kill that was answered took {:?}", answered[0]);
     let (after, _) = rig.wait_until("the new edge is known", |status| {
         status.edge.as_ref().is_some_and(|new| new.pid != edge) && all_healthy(status)
     });
     assert_eq!(after.edge.unwrap().restarts, 1);
     let pids = |status| instances(status).into_iter().map(|instance| instance.pid).collect::<Vec<_>>();
     assert_eq!(pids(&before), pids(&rig.status()), "instances keep their processes");
+}
+
+#[test]
+fn a_frozen_edge_is_killed_and_started_again() {
+    let rig = Rig::demo();
+    let before = rig.status();
+    let edge = before.edge.clone().unwrap().pid;
+    rig::signal(edge, Signal::STOP);
+    // Who connects now is accepted by the socket that the guard holds, and answered by the next edge.
+    ask(rig.port).unwrap();
+    let (after, _) = rig.wait_until("another edge serves", |status| {
+        status.edge.as_ref().is_some_and(|new| new.pid != edge) && all_healthy(status)
+    });
+    let pids = |status| instances(status).into_iter().map(|instance| instance.pid).collect::<Vec<_>>();
+    assert_eq!(pids(&before), pids(&after), "instances keep their processes");
+    let why = String::from_utf8(rig.keel(&["why", "edge"]).stdout).unwrap();
+    assert!(why.contains("nothing was heard from the edge"), "{why}");
+}
+
+#[test]
+fn a_frozen_node_process_is_killed_and_started_again() {
+    let rig = Rig::demo();
+    let before = rig.status();
+    let load = Load::start(rig.port, "/api/products", 4);
+    load.wait_for(50);
+    rig::signal(before.node.pid, Signal::STOP);
+    let start = Instant::now();
+    while rig::alive(before.node.pid) {
+        assert!(start.elapsed() < PATIENCE, "the guard leaves a frozen node process alone");
+        thread::sleep(Duration::from_millis(50));
+    }
+    let (after, _) = rig.wait_until("another node process answers", all_healthy);
+    assert_ne!(before.node.pid, after.node.pid);
+    load.finish().assert_clean();
+    let pids = |status| instances(status).into_iter().map(|instance| instance.pid).collect::<Vec<_>>();
+    assert_eq!(pids(&before), pids(&after), "instances keep their processes");
 }
 
 #[test]
@@ -106,5 +172,9 @@ fn ask(port: u16) -> std::io::Result<()> {
     stream.write_all(b"GET /healthz HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n")?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer)?;
-    if answer.starts_with("HTTP/1.1 200") { Ok(()) } else { Err(std::io::Error::other(answer)) }
+    match answer.as_str() {
+        "" => Err(ErrorKind::UnexpectedEof.into()),
+        answer if answer.starts_with("HTTP/1.1 200") => Ok(()),
+        _ => Err(std::io::Error::other(answer)),
+    }
 }

@@ -27,7 +27,7 @@ impl Rig {
     /// `keel up FILE` with this stack; `{listen}` in it stands for a free address and `{console}` for another.
     pub(crate) fn up(stack: &str) -> Self {
         let (folder, port) = prepare(stack);
-        let child = start(folder.path(), &["up", "keel.toml"]);
+        let child = start(folder.path(), &["up", "keel.toml", "--ends-with", &std::process::id().to_string()]);
         Self { folder, port, child }
     }
 
@@ -99,6 +99,16 @@ impl Rig {
         panic!("it does not end; log: {}", self.log());
     }
 
+    /// Removes the folder of the sockets, which a guard that was killed leaves for its next start to use again.
+    fn remove_sockets(&self) {
+        let lock = fs::read(self.folder.path().join("state/lock")).unwrap_or_default();
+        let holder = serde_json::from_slice::<serde_json::Value>(&lock).unwrap_or_default();
+        if let Some(folder) = holder["runtime_dir"].as_str() {
+            // An ordinary end has removed it already.
+            let _ = fs::remove_dir_all(folder);
+        }
+    }
+
     /// Waits for an end that it comes to by itself.
     pub(crate) fn ended(&mut self) -> i32 {
         let start = Instant::now();
@@ -126,6 +136,7 @@ impl Drop for Rig {
             let _ = self.child.kill();
             let _ = self.child.wait();
         }
+        self.remove_sockets();
     }
 }
 

@@ -29,6 +29,8 @@ fn order() -> impl Strategy<Value = Order> {
         text().prop_map(|key| Order::Hold { key }),
         text().prop_map(|key| Order::Release { key }),
         Just(Order::StartEdge),
+        Just(Order::KillEdge),
+        any::<u64>().prop_map(|within_ms| Order::Alive { within_ms }),
         any::<u8>().prop_map(|code| Order::Finish { code }),
         (any::<u64>(), any::<u64>()).prop_map(|(edge_grace_ms, finish_ms)| Order::Bounds { edge_grace_ms, finish_ms }),
     ]

@@ -341,11 +341,69 @@ restart = { attempts = 3, delay = "1ms" }
     assert_eq!(world.post("/v1/events", &serde_json::json!({ "subject": "drill" })).0, 422);
     let entry = serde_json::json!({ "subject": "drill", "kind": "verdict", "message": "kill-instance passed" });
     assert_eq!(world.post("/v1/events", &entry).0, 201);
+    let huge = serde_json::json!({ "subject": "drill", "kind": "x", "message": "x".repeat(5000) });
+    assert_eq!(world.post("/v1/events", &huge).0, 400);
     assert_eq!(world.kinds("drill"), ["verdict"]);
     let (_, metrics) = world.get("/metrics");
     assert!(
         metrics.as_str().unwrap().contains("keel_instance_restarts_total{service=\"broken\",instance=\"broken/1\"} 2")
     );
+    world.end(node);
+}
+
+#[test]
+fn a_restart_in_the_middle_of_the_end_starts_nothing_and_waits_for_nobody() {
+    let world = World::new(&STACK.replace("drain = \"5s\"", "drain = \"10m\""));
+    let node = world.start();
+    world.wait_healthy(2);
+    // The edge has ten minutes for what is in flight, and the guard waits longer than that.
+    let (edge_grace_ms, finish_ms) = world.guard.bounds().expect("it was said before anything runs");
+    assert_eq!(edge_grace_ms, 600_000);
+    assert!(finish_ms > 605_000, "{finish_ms}");
+    world.guard.disconnect();
+    assert!(node.join().unwrap().is_err());
+    let record = world.config.state_dir.join("instances/app-2.json");
+    let text = std::fs::read_to_string(&record).unwrap();
+    std::fs::write(&record, text.replace("\"leaving\":null", "\"leaving\":\"keel was told to end\"")).unwrap();
+
+    world.guard.terminate_unheard();
+    let node = world.start();
+    assert_eq!((world.guard.finished(), world.guard.alive()), (Some(0), 0));
+    assert_eq!(node.join().unwrap(), Ok(0));
+    let started: Vec<_> = std::fs::read_dir(world.config.state_dir.join("instances")).unwrap().collect();
+    assert_eq!(started.len(), 2, "no further instance was made: {started:?}");
+}
+
+#[test]
+fn a_wrong_file_at_sighup_changes_nothing_and_tells_no_secrets() {
+    let world = World::new(STACK);
+    let node = world.start();
+    world.wait_healthy(2);
+    let env = "env = { KEY = \"sk_live_4711\", PIN = 8472, NAME = \"x\" }\n";
+    let wrong = format!("{}{env}", STACK.replace("LISTEN", &world.free));
+    std::fs::write(world.temp.path().join("keel.toml"), wrong).unwrap();
+    world.guard.reload();
+    let until = Instant::now() + PATIENCE;
+    while !world.kinds("stack").contains(&"refused".to_owned()) {
+        assert!(Instant::now() < until, "{:?}", world.kinds("stack"));
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    let (_, why) = world.get("/v1/why?subject=stack");
+    let told = why.to_string();
+    assert!(told.contains("not valid") && told.contains("line "), "{told}");
+    assert!(!told.contains("sk_live") && !told.contains("8472"), "{told}");
+    assert_eq!(world.wait_healthy(2).revision, 1);
+    world.end(node);
+}
+
+#[test]
+fn an_instance_that_we_killed_says_so() {
+    let never = STACK.replace("services.app", "services.broken").replace("replicas = 2", "replicas = 1");
+    let world = World::new(&format!("{never}start_timeout = \"50ms\"\nrestart = {{ attempts = 1 }}\n"));
+    let node = world.start();
+    let status = world.wait("giving up", |status| status.services[0].instances[0].phase == Some(Phase::GaveUp));
+    let last_exit = status.services[0].instances[0].last_exit.clone().unwrap();
+    assert_eq!(last_exit, "SIGKILL, killed: not ready within 50 ms of its start");
     world.end(node);
 }
 

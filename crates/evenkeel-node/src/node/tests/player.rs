@@ -36,8 +36,19 @@ struct State {
     node_starts: u64,
     held: BTreeMap<String, OwnedFd>,
     processes: BTreeMap<String, Process>,
-    edge: bool,
+    edge: Edge,
+    bounds: Option<(u64, u64)>,
+    terminating: bool,
     finished: Option<u8>,
+}
+
+#[derive(Clone, Copy, Default, PartialEq)]
+enum Edge {
+    #[default]
+    NotYet,
+    Runs,
+    /// For good, as at the end of `keel`.
+    Gone,
 }
 
 struct Process {
@@ -71,7 +82,25 @@ impl Guard {
     }
 
     pub(super) fn terminate(&self) {
+        self.0.0.lock().unwrap().terminating = true;
         self.tell(&Notice::Terminate, None);
+    }
+
+    /// Nobody is connected, `keel` was told to end, and the edge has ended already.
+    pub(super) fn terminate_unheard(&self) {
+        let mut state = self.0.0.lock().unwrap();
+        state.terminating = true;
+        state.edge = Edge::Gone;
+    }
+
+    /// How long the end may take, as the node process said last: the edge's part and the whole, in milliseconds.
+    pub(super) fn bounds(&self) -> Option<(u64, u64)> {
+        self.0.0.lock().unwrap().bounds
+    }
+
+    /// `SIGHUP`.
+    pub(super) fn reload(&self) {
+        self.tell(&Notice::Reload, None);
     }
 
     /// The exit code that the node process asked for.
@@ -117,10 +146,13 @@ impl Guard {
             let notice = Notice::Process { key: key.clone(), pid: p.pid, started_ms: p.started_ms, exit: p.exit };
             say(notice, Some(&p.pipe));
         }
-        say(Notice::Complete, None);
-        if state.edge {
+        if state.edge == Edge::Runs {
             say(Notice::EdgeStarted { pid: 99, starts: 0 }, Some(&start_edge()));
         }
+        if state.terminating {
+            say(Notice::Terminate, None);
+        }
+        say(Notice::Complete, None);
         state.node_starts += 1;
         state.channel = Some(Arc::clone(channel));
     }
@@ -152,11 +184,19 @@ impl Guard {
                     self.0.0.lock().unwrap().held.remove(&key);
                 }
                 Order::StartEdge => {
-                    let first = !std::mem::replace(&mut self.0.0.lock().unwrap().edge, true);
+                    let mut state = self.0.0.lock().unwrap();
+                    let first = state.edge == Edge::NotYet;
                     if first {
+                        state.edge = Edge::Runs;
+                        drop(state);
                         self.tell(&Notice::EdgeStarted { pid: 99, starts: 0 }, Some(&start_edge()));
                     }
                 }
+                Order::Bounds { edge_grace_ms, finish_ms } => {
+                    self.0.0.lock().unwrap().bounds = Some((edge_grace_ms, finish_ms));
+                }
+                // The player does not watch.
+                Order::Alive { .. } | Order::KillEdge => {}
                 Order::Finish { code } => {
                     let mut state = self.0.0.lock().unwrap();
                     state.finished = Some(code);

@@ -277,6 +277,8 @@ impl Work {
         let passes = |directive: &Directive| ["proxy_pass", "location"].contains(&directive.name.as_str());
         if !location.inside().iter().any(passes) {
             self.leave_out(location, "it leads to no instance");
+        } else if location.args[0] == "=" {
+            self.leave_out(location, "translated, but it covers what lies below it too");
         }
     }
 
@@ -285,10 +287,7 @@ impl Work {
         let path = match &location.args[..] {
             [path] if path.starts_with('/') => path,
             [prefix, path] if prefix == "^~" && path.starts_with('/') => path,
-            [equal, path] if equal == "=" && path.starts_with('/') => {
-                self.leave_out(location, "translated, but it covers what lies below it too");
-                path
-            }
+            [equal, path] if equal == "=" && path.starts_with('/') => path,
             _ => {
                 self.leave_out(location, "a pattern or a name; routes match whole parts of a path");
                 return None;

@@ -1,0 +1,221 @@
+//! How an apply ends: whether the stack becomes what was applied, seen from outside by its status.
+//!
+//! The node process carries a revision out at its own pace and never undoes it; here is only watched. An instance
+//! of the revision that ended twice without having got healthy, or that gave up, ends the watch: what it does next
+//! may take long, and nobody should have to wait for that. Nothing is changed here.
+
+use std::time::{Duration, Instant};
+
+use evenkeel_core::status::{Health, InstanceStatus, Phase, ServiceStatus, Status};
+use indicatif::{ProgressBar, ProgressDrawTarget};
+use serde::Serialize;
+
+use crate::{api::Api, failure::Failure, style::harmless};
+
+/// How often is asked.
+const ASK_EVERY: Duration = Duration::from_millis(100);
+
+/// How it ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(tag = "outcome", rename_all = "kebab-case")]
+pub(super) enum Outcome {
+    /// Every service has all its instances, healthy and as the revision wants them.
+    Done,
+    /// An instance does not get ready; what served before goes on.
+    Stuck {
+        /// The instance.
+        instance: String,
+        /// How its process ended.
+        last_exit: String,
+        /// What it said last.
+        last_output: Vec<String>,
+    },
+    /// The time is over, and it still goes on.
+    Unfinished {
+        /// How far it is.
+        progress: String,
+    },
+    /// Another revision was applied meanwhile.
+    Replaced {
+        /// That one.
+        by: u64,
+    },
+    /// Nobody waited.
+    NotAwaited,
+}
+
+/// What was applied.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Wanted {
+    /// The revision.
+    pub(super) revision: u64,
+    /// Whether it was in force before: then what its instances went through earlier counts for nothing.
+    pub(super) was_in_force: bool,
+}
+
+/// Watches until it has ended or `wait` is over. Shows how far it is on a terminal.
+pub(super) async fn watch(api: &Api, wanted: Wanted, wait: Duration) -> Result<Outcome, Failure> {
+    let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
+    let deadline = Instant::now() + wait;
+    loop {
+        let asked = api.status_now().await;
+        if let Some(outcome) = asked.as_ref().ok().and_then(|status| judge(status, wanted)) {
+            bar.finish_and_clear();
+            return Ok(outcome);
+        }
+        if let Ok(status) = &asked {
+            bar.set_message(progress(status));
+        }
+        if let Some(end) = api.end() {
+            return Err(end);
+        }
+        if Instant::now() >= deadline {
+            bar.finish_and_clear();
+            let late = |status: Status| Outcome::Unfinished { progress: progress(&status) };
+            return asked.map(late).map_err(|error| api.unreachable(&error));
+        }
+        bar.tick();
+        tokio::time::sleep(ASK_EVERY).await;
+    }
+}
+
+/// How it ended; `None` while it goes on.
+fn judge(status: &Status, wanted: Wanted) -> Option<Outcome> {
+    if status.revision != wanted.revision {
+        return Some(Outcome::Replaced { by: status.revision });
+    }
+    let broken = status.services.iter().find_map(|service| {
+        service.instances.iter().find(|instance| is_broken(instance, service.rollout.is_none(), wanted))
+    });
+    if let Some(instance) = broken {
+        return Some(Outcome::Stuck {
+            instance: instance.name.clone(),
+            last_exit: instance.last_exit.clone().unwrap_or_else(|| "it never started".to_owned()),
+            last_output: instance.last_output.clone(),
+        });
+    }
+    let served = status.edge.as_ref().is_some_and(|edge| edge.applied >= edge.snapshot);
+    let whole = |service: &ServiceStatus| service.rollout.is_none() && service.healthy >= service.replicas;
+    (served && status.services.iter().all(whole)).then_some(Outcome::Done)
+}
+
+/// Whether an instance stands in the way. One of a former revision does so only where it is to stay.
+fn is_broken(instance: &InstanceStatus, stays: bool, wanted: Wanted) -> bool {
+    let is_new = instance.revision == Some(wanted.revision);
+    let gave_up = instance.phase == Some(Phase::GaveUp);
+    // The first exit is answered by a start at once, which counts as a restart; a second one is no accident.
+    let ended_twice = instance.restarts > 1 || instance.restarts == 1 && instance.phase == Some(Phase::Waiting);
+    let fails = is_new && !wanted.was_in_force && ended_twice && instance.health != Health::Healthy;
+    gave_up && (is_new || stays) || fails
+}
+
+/// How far it is, in one line.
+fn progress(status: &Status) -> String {
+    let each = status.services.iter().map(|service| {
+        let rollout = service.rollout.as_ref().map(|waiting| format!(" ({})", harmless(waiting)));
+        let ServiceStatus { name, healthy, replicas, .. } = service;
+        format!("{name} {healthy} of {replicas} healthy{}", rollout.unwrap_or_default())
+    });
+    each.collect::<Vec<_>>().join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use evenkeel_core::{
+        status::{EdgeStatus, ProcessStatus},
+        time::WallTime,
+    };
+
+    use super::*;
+
+    const WANTED: Wanted = Wanted { revision: 2, was_in_force: false };
+
+    fn instance(number: u32, revision: u64, health: Health) -> InstanceStatus {
+        InstanceStatus {
+            name: format!("app/{number}"),
+            generation: 1,
+            revision: Some(revision),
+            pid: Some(number),
+            address: String::new(),
+            health,
+            reason: String::new(),
+            phase: Some(if health == Health::Healthy { Phase::Running } else { Phase::Starting }),
+            since: None,
+            restarts: 0,
+            last_exit: None,
+            last_output: Vec::new(),
+            in_flight: 0,
+        }
+    }
+
+    fn status(rollout: Option<&str>, instances: Vec<InstanceStatus>) -> Status {
+        let healthy = instances.iter().filter(|instance| instance.health == Health::Healthy).count();
+        Status {
+            stack: "app".to_owned(),
+            version: String::new(),
+            revision: 2,
+            since: WallTime::from_millis(1),
+            guard: ProcessStatus { pid: 1, restarts: 0 },
+            node: ProcessStatus { pid: 2, restarts: 0 },
+            edge: Some(EdgeStatus { pid: 3, restarts: 0, snapshot: 5, applied: 5, connections: 0 }),
+            listeners: Vec::new(),
+            services: vec![ServiceStatus {
+                name: "app".to_owned(),
+                replicas: 2,
+                healthy: u32::try_from(healthy).unwrap(),
+                requests_per_s: 0.0,
+                requests: 0,
+                errors: 0,
+                p50_ms: None,
+                p99_ms: None,
+                retries: 0,
+                held: 0,
+                rollout: rollout.map(str::to_owned),
+                instances,
+            }],
+            problems: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn done_once_all_are_healthy_and_none_is_to_be_replaced() {
+        let healthy = |n, revision| instance(n, revision, Health::Healthy);
+        assert_eq!(judge(&status(None, vec![healthy(1, 2), healthy(2, 2)]), WANTED), Some(Outcome::Done));
+        assert_eq!(judge(&status(None, vec![healthy(1, 1), healthy(2, 1)]), WANTED), Some(Outcome::Done));
+        let under_way = status(Some("old instance 2 is replaced next"), vec![healthy(1, 2), healthy(2, 1)]);
+        assert_eq!(judge(&under_way, WANTED), None);
+        assert_eq!(progress(&under_way), "app 2 of 2 healthy (old instance 2 is replaced next)");
+        assert_eq!(judge(&status(None, vec![healthy(1, 2)]), WANTED), None, "one is missing");
+        let mut unserved = status(None, vec![healthy(1, 2), healthy(2, 2)]);
+        unserved.edge.as_mut().unwrap().applied = 4;
+        assert_eq!(judge(&unserved, WANTED), None, "the edge serves the former snapshot");
+        unserved.revision = 3;
+        assert_eq!(judge(&unserved, WANTED), Some(Outcome::Replaced { by: 3 }));
+    }
+
+    #[test]
+    fn stuck_once_a_new_instance_keeps_ending() {
+        let mut broken = instance(3, 2, Health::Unknown);
+        broken.last_exit = Some("exit code 1".to_owned());
+        broken.last_output = vec!["no such module".to_owned()];
+        let with = |broken: &InstanceStatus| {
+            let old = instance(1, 1, Health::Healthy);
+            status(Some("new instance 3 is not ready yet"), vec![old, broken.clone()])
+        };
+        broken.restarts = 1;
+        assert_eq!(judge(&with(&broken), WANTED), None, "once may be an accident");
+        broken.phase = Some(Phase::Waiting);
+        let stuck = Outcome::Stuck {
+            instance: "app/3".to_owned(),
+            last_exit: "exit code 1".to_owned(),
+            last_output: vec!["no such module".to_owned()],
+        };
+        assert_eq!(judge(&with(&broken), WANTED), Some(stuck));
+        let again = Wanted { was_in_force: true, ..WANTED };
+        assert_eq!(judge(&with(&broken), again), None, "what it went through before counts for nothing");
+        broken.phase = Some(Phase::GaveUp);
+        assert!(matches!(judge(&with(&broken), again), Some(Outcome::Stuck { .. })));
+        broken.revision = Some(1);
+        assert_eq!(judge(&with(&broken), WANTED), None, "it is about to be replaced");
+    }
+}
