@@ -116,7 +116,6 @@ fn receive_into<M: Message>(buffer: &mut [u8], socket: BorrowedFd<'_>) -> io::Re
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(2))];
     let mut control = RecvAncillaryBuffer::new(&mut space);
     let flags = RecvFlags::DONTWAIT | RecvFlags::CMSG_CLOEXEC;
-    let mut reset = false;
     let got = loop {
         match net::recvmsg(socket, &mut [IoSliceMut::new(buffer)], &mut control, flags) {
             Ok(got) => break got,
