@@ -25,8 +25,8 @@ use crate::{
     thread::Thread,
 };
 
-/// How long a listener pauses when no descriptor is left for a new connection.
-const EXHAUSTED_PAUSE: Duration = Duration::from_millis(50);
+/// How long a listener pauses when it cannot accept: no descriptor is left, or it does not listen any more.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// Starts the data threads. They wait for listeners and a view.
 pub fn spawn(count: usize) -> io::Result<Threads> {
@@ -253,10 +253,12 @@ async fn accept(thread: Rc<Thread>, listener: TcpListener, name: Rc<str>) {
             }
             Err(error) if is_exhausted(&error) => {
                 tracing::warn!(%error, listener = &*name, "cannot accept a connection");
-                sleep(EXHAUSTED_PAUSE).await;
+                sleep(ACCEPT_PAUSE).await;
             }
             // The client was faster than we were.
-            Err(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
+            // Whatever it is, the guard's end of listening among it: asking again at once would not mend it.
+            Err(_) => sleep(ACCEPT_PAUSE).await,
         }
     }
 }
