@@ -11,6 +11,7 @@ mod csrf;
 mod failure;
 mod guard;
 mod layout;
+mod listing;
 mod pages;
 mod picture;
 mod visitor;

@@ -6,25 +6,14 @@ use axum::http::{HeaderMap, StatusCode, header};
 use serde::Deserialize;
 
 use super::Body;
-use crate::domain::{Cents, NewProduct, Product, ProductId, ProductPage, ProductQuery, Sort};
+use crate::domain::{Cents, NewProduct, Product, ProductId, ProductPage};
 use crate::error::ShopError;
+use crate::web::listing::Listing;
 use crate::web::visitor::Visitor;
 use crate::web::{App, Shared, csrf};
 
-#[derive(Deserialize)]
-pub(super) struct ListQuery {
-    #[serde(default)]
-    query: String,
-    #[serde(default)]
-    category: String,
-    #[serde(default)]
-    sort: String,
-    page: Option<i64>,
-}
-
-pub(super) async fn list(State(app): Shared, Query(asked): Query<ListQuery>) -> Result<Json<ProductPage>, ShopError> {
-    let query = ProductQuery::new(&asked.query, &asked.category, asked.page.unwrap_or(1), Sort::parse(&asked.sort))?;
-    app.store.product_page(query).await.map(Json)
+pub(super) async fn list(State(app): Shared, Query(asked): Query<Listing>) -> Result<Json<ProductPage>, ShopError> {
+    app.store.product_page(asked.read()?).await.map(Json)
 }
 
 pub(super) async fn show(State(app): Shared, Path(id): Path<ProductId>) -> Result<Json<Product>, ShopError> {

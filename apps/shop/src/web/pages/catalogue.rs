@@ -3,11 +3,11 @@
 use axum::extract::{Path, Query, State};
 use axum::response::Response;
 use maud::{Markup, html};
-use serde::Deserialize;
 
 use super::{availability, category_name, grid, secret};
 use crate::domain::{CATEGORIES, Product, ProductId, ProductPage, ProductQuery, Sort, category};
 use crate::error::ShopError;
+use crate::web::listing::Listing;
 use crate::web::picture::picture;
 use crate::web::visitor::Visitor;
 use crate::web::{Shared, layout};
@@ -43,23 +43,12 @@ pub(super) async fn front(State(app): Shared, visitor: Visitor) -> Result<Respon
     Ok(layout::page(&app, &visitor, "Plain things that keep", &content))
 }
 
-#[derive(Deserialize)]
-pub(super) struct ListQuery {
-    #[serde(default)]
-    query: String,
-    #[serde(default)]
-    category: String,
-    #[serde(default)]
-    sort: String,
-    page: Option<i64>,
-}
-
 pub(super) async fn list(
     State(app): Shared,
     visitor: Visitor,
-    Query(asked): Query<ListQuery>,
+    Query(asked): Query<Listing>,
 ) -> Result<Response, ShopError> {
-    let query = ProductQuery::new(&asked.query, &asked.category, asked.page.unwrap_or(1), Sort::parse(&asked.sort))?;
+    let query = asked.read()?;
     let page = app.store.product_page(query.clone()).await?;
     let title = match (query.words.as_str(), query.category) {
         ("", None) => "Everything".to_owned(),
