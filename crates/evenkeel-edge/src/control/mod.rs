@@ -283,7 +283,7 @@ impl Control {
         match received {
             Ok(ToEdge::Snapshot(snapshot)) => self.takes_snapshot(*snapshot, now)?,
             Err(reason) => {
-                tracing::warn!(%reason, "the link to the node process ended; serving on");
+                tracing::info!(%reason, "the link to the node process ended; serving on");
                 self.link = None;
             }
         }

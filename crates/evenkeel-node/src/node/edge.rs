@@ -92,10 +92,8 @@ impl Node {
         match said {
             FromEdge::Message { link, message } if Some(link) == current => self.edge_message(*message),
             FromEdge::Closed { link, reason } if Some(link) == current => {
-                // At the end of `keel up` the edge ends first, as it should.
-                if self.shutdown.is_none() {
-                    tracing::warn!(reason, "the link to the edge is closed");
-                }
+                // Why it ended is for the guard to report, which sees the process.
+                tracing::info!(reason, "the link to the edge is closed");
                 self.edge.disconnect();
             }
             FromEdge::Message { .. } | FromEdge::Closed { .. } => {}
