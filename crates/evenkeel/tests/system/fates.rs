@@ -107,7 +107,7 @@ fn a_frozen_edge_is_killed_and_started_again() {
     let rig = Rig::demo();
     let before = rig.status();
     let edge = before.edge.clone().unwrap().pid;
-    rig::signal(edge, Signal::STOP);
+    rig::freeze(edge);
     // Who connects now is accepted by the socket that the guard holds, and answered by the next edge.
     ask(rig.port).unwrap();
     let (after, _) = rig.wait_until("another edge serves", |status| {
@@ -125,7 +125,7 @@ fn a_frozen_node_process_is_killed_and_started_again() {
     let before = rig.status();
     let load = Load::start(rig.port, "/api/products", 4);
     load.wait_for(50);
-    rig::signal(before.node.pid, Signal::STOP);
+    rig::freeze(before.node.pid);
     let start = Instant::now();
     while rig::alive(before.node.pid) {
         assert!(start.elapsed() < PATIENCE, "the guard leaves a frozen node process alone");

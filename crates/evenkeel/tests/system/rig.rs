@@ -159,6 +159,20 @@ pub(crate) fn signal(pid: u32, signal: Signal) {
     let _ = kill_process(pid, signal);
 }
 
+/// Stops a process and waits until each of its threads stands still: until then one may still take a connection.
+pub(crate) fn freeze(pid: u32) {
+    signal(pid, Signal::STOP);
+    let start = Instant::now();
+    let stands = |thread: fs::DirEntry| {
+        let line = fs::read_to_string(thread.path().join("stat")).unwrap_or_default();
+        line.rsplit_once(')').is_none_or(|(_, rest)| rest.trim_start().starts_with('T'))
+    };
+    while !fs::read_dir(format!("/proc/{pid}/task")).unwrap().flatten().all(stands) {
+        assert!(start.elapsed() < PATIENCE, "process {pid} does not stop");
+        thread::sleep(Duration::from_millis(1));
+    }
+}
+
 /// Whether a process with this id is there and not a zombie.
 pub(crate) fn alive(pid: u32) -> bool {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
