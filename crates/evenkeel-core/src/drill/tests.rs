@@ -46,32 +46,14 @@ fn instance(service: &str, number: u32, since: u64) -> InstanceStatus {
         pid: Some(1000 + number),
         address: format!("127.0.0.1:{}", 20_000 + number),
         health: Health::Healthy,
-        reason: String::new(),
-        phase: None,
         since: Some(WallTime::from_millis(since)),
-        restarts: 0,
-        last_exit: None,
-        last_output: Vec::new(),
-        in_flight: 0,
+        ..InstanceStatus::default()
     }
 }
 
 fn service(name: &str, instances: Vec<InstanceStatus>) -> ServiceStatus {
     let replicas = u32::try_from(instances.len()).unwrap();
-    ServiceStatus {
-        name: name.to_owned(),
-        replicas,
-        healthy: replicas,
-        requests_per_s: 0.0,
-        requests: 0,
-        errors: 0,
-        p50_ms: None,
-        p99_ms: None,
-        retries: 0,
-        held: 0,
-        rollout: None,
-        instances,
-    }
+    ServiceStatus { name: name.to_owned(), replicas, healthy: replicas, instances, ..ServiceStatus::default() }
 }
 
 fn the_status() -> Status {

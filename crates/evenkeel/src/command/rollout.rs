@@ -136,15 +136,9 @@ mod tests {
             generation: 1,
             revision: Some(revision),
             pid: Some(number),
-            address: String::new(),
             health,
-            reason: String::new(),
             phase: Some(if health == Health::Healthy { Phase::Running } else { Phase::Starting }),
-            since: None,
-            restarts: 0,
-            last_exit: None,
-            last_output: Vec::new(),
-            in_flight: 0,
+            ..InstanceStatus::default()
         }
     }
 
@@ -163,15 +157,9 @@ mod tests {
                 name: "app".to_owned(),
                 replicas: 2,
                 healthy: u32::try_from(healthy).unwrap(),
-                requests_per_s: 0.0,
-                requests: 0,
-                errors: 0,
-                p50_ms: None,
-                p99_ms: None,
-                retries: 0,
-                held: 0,
                 rollout: rollout.map(str::to_owned),
                 instances,
+                ..ServiceStatus::default()
             }],
             problems: Vec::new(),
         }

@@ -196,10 +196,8 @@ mod tests {
             reason: "2 probes in a row passed".to_owned(),
             phase: Some(phase),
             since: Some(WallTime::from_millis(10_000)),
-            restarts: 0,
-            last_exit: None,
-            last_output: Vec::new(),
             in_flight: 1,
+            ..InstanceStatus::default()
         }
     }
 
@@ -219,13 +217,10 @@ mod tests {
                 healthy,
                 requests_per_s: 41.25,
                 requests: 12_304,
-                errors: 0,
                 p50_ms: Some(1.2),
-                p99_ms: None,
                 retries: 2,
-                held: 0,
-                rollout: None,
                 instances,
+                ..ServiceStatus::default()
             }],
             problems,
         }
