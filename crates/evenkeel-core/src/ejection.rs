@@ -14,7 +14,11 @@ mod window;
 use std::{collections::BTreeMap, time::Duration};
 
 pub use self::window::Window;
-use crate::{health::ejection_room, snapshot::Ejection, time::Moment};
+use crate::{
+    health::ejection_room,
+    snapshot::Ejection,
+    time::{Moment, in_words},
+};
 
 /// What was observed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -156,7 +160,7 @@ impl<K: Copy + Ord> Ejector<K> {
                 && now >= until
             {
                 record.returns(now, lasts, &self.rules);
-                let reason = format!("its time out of {} is over", words(lasts));
+                let reason = format!("its time out of {} is over", in_words(lasts));
                 outputs.push(Output::Returned { key: *key, reason });
             }
         }
@@ -172,7 +176,7 @@ impl<K: Copy + Ord> Ejector<K> {
             match ejection_room(serving, healthy, ejected, self.rules.max_percent) {
                 Ok(()) => {
                     let lasts = record.ejects(now, &self.rules);
-                    outputs.push(Output::Ejected { key: *key, reason: format!("{rule}; out for {}", words(lasts)) });
+                    outputs.push(Output::Ejected { key: *key, reason: format!("{rule}; out for {}", in_words(lasts)) });
                     healthy -= 1;
                     ejected += 1;
                 }
@@ -240,7 +244,7 @@ impl Record {
         let total = ok + failed;
         let enough = failed > 0 && total >= u64::from(rules.min_requests);
         (rules.percent > 0 && enough && failed * 100 >= total * u64::from(rules.percent)).then(|| {
-            let window = words(Duration::from_millis(rules.window_ms));
+            let window = in_words(Duration::from_millis(rules.window_ms));
             format!("{failed} of {total} requests failed within {window}")
         })
     }
@@ -262,12 +266,6 @@ impl Record {
     fn returns(&mut self, now: Moment, lasts: Duration, rules: &Ejection) {
         self.state = State::In { probation: now + lasts.max(Duration::from_millis(rules.window_ms)) };
     }
-}
-
-/// A duration as people say it.
-fn words(duration: Duration) -> String {
-    let ms = duration.as_millis();
-    if ms.is_multiple_of(1_000) { format!("{} s", ms / 1_000) } else { format!("{ms} ms") }
 }
 
 #[cfg(test)]

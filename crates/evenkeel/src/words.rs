@@ -55,15 +55,6 @@ pub(crate) fn since(then: WallTime, now: WallTime) -> String {
     span(now.as_millis().saturating_sub(then.as_millis()))
 }
 
-/// A time as ISO 8601 in UTC with milliseconds, as `2026-01-31T12:00:00.250Z`.
-pub(crate) fn timestamp(at: WallTime) -> String {
-    let ms = at.as_millis();
-    let (days, in_day) = (ms / 86_400_000, ms % 86_400_000);
-    let (year, month, day) = date(days);
-    let (hour, minute, second) = (in_day / 3_600_000, in_day / 60_000 % 60, in_day / 1000 % 60);
-    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{:03}Z", ms % 1000)
-}
-
 /// A duration as a stack file has it.
 pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     let source: StrDeserializer<'_, serde::de::value::Error> = text.into_deserializer();
@@ -75,31 +66,6 @@ pub(crate) fn duration(text: &str) -> Result<Duration, String> {
 pub(crate) fn now() -> WallTime {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     WallTime::from_millis(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
-}
-
-/// Year, month and day of a day counted from 1970-01-01 in the Gregorian calendar.
-fn date(days: u64) -> (u64, u64, u64) {
-    let leap = |year: u64| year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400));
-    // 400 years always have the same number of days, so whole cycles need not be walked.
-    let (mut year, mut rest) = (1970 + days / 146_097 * 400, days % 146_097);
-    loop {
-        let length = if leap(year) { 366 } else { 365 };
-        if rest < length {
-            break;
-        }
-        rest -= length;
-        year += 1;
-    }
-    let february = if leap(year) { 29 } else { 28 };
-    let mut month = 1;
-    for length in [31, february, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31] {
-        if rest < length {
-            break;
-        }
-        rest -= length;
-        month += 1;
-    }
-    (year, month, rest + 1)
 }
 
 #[cfg(test)]
@@ -132,19 +98,6 @@ mod tests {
     fn latencies_keep_two_digits() {
         for (ms, text) in [(0.04, "0.0 ms"), (1.24, "1.2 ms"), (9.96, "10 ms"), (812.0, "812 ms"), (1234.0, "1.2 s")] {
             assert_eq!(latency(ms), text);
-        }
-    }
-
-    #[test]
-    fn timestamps_follow_the_calendar() {
-        for (ms, text) in [
-            (0, "1970-01-01T00:00:00.000Z"),
-            (951_782_400_000, "2000-02-29T00:00:00.000Z"),
-            (1_709_164_800_001, "2024-02-29T00:00:00.001Z"),
-            (1_735_689_599_999, "2024-12-31T23:59:59.999Z"),
-            (4_107_542_400_000, "2100-03-01T00:00:00.000Z"),
-        ] {
-            assert_eq!(timestamp(WallTime::from_millis(ms)), text);
         }
     }
 

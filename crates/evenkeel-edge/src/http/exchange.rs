@@ -117,7 +117,12 @@ pub(crate) async fn run(client: &mut Client, request: &mut Request) -> Outcome {
             Err(failed) => {
                 note_failure(client, &flight, failed.cause);
                 drop(flight);
-                if !may_go_on(client, request, failed) && !pause(client, request, failed).await {
+                let goes_on = if reached_nobody(request, failed) {
+                    pause(client, request).await
+                } else {
+                    may_go_on(client, request, failed)
+                };
+                if !goes_on {
                     return give_up(client, request, failed.cause).await;
                 }
             }
@@ -129,7 +134,6 @@ pub(crate) async fn run(client: &mut Client, request: &mut Request) -> Outcome {
 /// budget: there are only as many of them as were in flight.
 fn may_go_on(client: &Client, request: &Request, failed: Failed) -> bool {
     failed.cause != Cause::ResponseTimeout
-        && !reached_nobody(request, failed)
         && request.may_repeat(failed.sent)
         && (failed.cause == Cause::Abandoned || client.thread.may_spend(&request.service))
 }
@@ -140,12 +144,9 @@ fn reached_nobody(request: &Request, failed: Failed) -> bool {
     failed.sent == Sent::Nothing && all_tried(&request.service, &request.tried)
 }
 
-/// Where nobody could be reached, waits until somebody may be: the request is held, as it would be had the edge
-/// known. Returns whether it may go on.
-async fn pause(client: &Client, request: &mut Request, failed: Failed) -> bool {
-    if !reached_nobody(request, failed) {
-        return false;
-    }
+/// Waits until somebody may be reached: the request is held, as it would be had the edge known that nobody can. Returns
+/// whether it may go on.
+async fn pause(client: &Client, request: &mut Request) -> bool {
     let Some(pause_ms) = retry::pause_ms(request.paused_ms, &request.service.config().hold) else {
         return false;
     };

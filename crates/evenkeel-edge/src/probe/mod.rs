@@ -9,7 +9,7 @@ mod tcp;
 
 use std::{io, net::SocketAddr, time::Duration};
 
-use evenkeel_core::snapshot::Probe;
+use evenkeel_core::{snapshot::Probe, time::in_words};
 
 /// What to probe and how.
 #[derive(Clone, Debug)]
@@ -34,7 +34,7 @@ pub enum Failure {
     #[error("connect: {}", cause(.0))]
     Connect(#[source] io::Error),
     /// It took too long.
-    #[error("timed out after {}", words(*.0))]
+    #[error("timed out after {}", in_words(*.0))]
     Timeout(Duration),
     /// The connection broke.
     #[error("{}", cause(.0))]
@@ -85,12 +85,6 @@ fn cause(error: &io::Error) -> String {
         io::ErrorKind::TimedOut => "no answer from the host".to_owned(),
         _ => error.to_string(),
     }
-}
-
-/// A duration as people say it.
-fn words(duration: Duration) -> String {
-    let ms = duration.as_millis();
-    if ms.is_multiple_of(1_000) { format!("{} s", ms / 1_000) } else { format!("{ms} ms") }
 }
 
 #[cfg(test)]

@@ -100,5 +100,5 @@ async fn silence_times_out_and_a_closed_port_refuses() {
     let target =
         Target { resolved: None, address: "a:1".to_owned(), probe: Probe::Tcp, timeout: Duration::from_secs(1) };
     assert_eq!(target.probe().await.unwrap_err().to_string(), "the host name does not resolve");
-    assert_eq!(words(Duration::from_secs(2)), "2 s");
+    assert_eq!(in_words(Duration::from_secs(2)), "2 s");
 }

@@ -22,7 +22,6 @@ use std::{
 use evenkeel_core::time::WallTime;
 
 use super::file_name;
-use crate::clock::rfc3339;
 
 /// Bytes that may wait for the disk.
 const WAITING_BYTES: usize = 16 << 20;
@@ -146,7 +145,7 @@ impl Writer {
 
     fn line(&mut self, instance: &Arc<str>, at: WallTime, raw: &[u8]) -> io::Result<()> {
         let path = self.folder.join(file_name(instance));
-        let stamp = rfc3339(at);
+        let stamp = at.to_string();
         let length = (stamp.len() + raw.len() + 2) as u64;
         match self.open.get(instance) {
             Some(Log::Failed { since }) if since.elapsed() < RETRY_AFTER => {

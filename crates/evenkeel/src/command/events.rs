@@ -9,7 +9,6 @@ use crate::{
     context::{Context, block_on},
     failure::{Exit, Failure},
     style::{Paint, harmless},
-    words::timestamp,
 };
 
 /// Options of `keel events`.
@@ -95,7 +94,7 @@ pub(crate) fn line(entry: &Entry, paint: Paint) -> String {
         Level::Warning => paint.warn(&level),
         Level::Error => paint.bad(&level),
     };
-    let time = paint.dim(&timestamp(entry.at));
+    let time = paint.dim(&entry.at.to_string());
     format!("{time}  {level}  {:<8}  {}", harmless(&entry.subject), harmless(&entry.message))
 }
 

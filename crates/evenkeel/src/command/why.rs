@@ -13,7 +13,7 @@ use crate::{
     context::{Context, block_on},
     failure::{Exit, Failure},
     style::{Paint, harmless},
-    words::{now, since, timestamp},
+    words::{now, since},
 };
 
 /// Options of `keel why`.
@@ -59,7 +59,7 @@ fn render(why: &Why, at: WallTime, paint: Paint) -> String {
         let _ = write!(
             text,
             "\n{}  {:<8}  {}  {}\n",
-            paint.dim(&timestamp(entry.at)),
+            paint.dim(&entry.at.to_string()),
             harmless(&entry.subject),
             harmless(&entry.message),
             paint.dim(&format!("({} ago)", since(entry.at, at)))
