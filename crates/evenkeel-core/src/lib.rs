@@ -7,6 +7,7 @@
 //! | module | concern |
 //! | --- | --- |
 //! | [`stack`] | the file `keel.toml`: fields, parsing, diagnostics, reference |
+//! | [`overrides`] | what commands changed of the file |
 //! | [`snapshot`] | what the edge needs to know, immutable and versioned |
 //! | [`link`] | what node process and edge say to each other |
 //! | [`guard`] | what the guard and its processes say to each other, and its wire format |
@@ -25,6 +26,7 @@ pub mod guard;
 pub mod health;
 pub mod journal;
 pub mod link;
+pub mod overrides;
 pub mod retry;
 pub mod rollout;
 pub mod secret;

@@ -116,6 +116,27 @@ pub enum EventKind {
         /// Why.
         reason: String,
     },
+    /// A request was tried again: a sample, at most one a second by service.
+    Retried {
+        /// What had failed, as "GET /: the answer was cut off after 120 bytes".
+        reason: String,
+        /// Where it went next.
+        next: Option<InstanceId>,
+        /// How many more were tried again since the last sample.
+        others: u64,
+    },
+    /// Nothing that is preferred is healthy: another zone or the fallback answers.
+    FellBack {
+        /// Who answers now: a service, or a zone.
+        to: String,
+        /// Why.
+        reason: String,
+    },
+    /// What is preferred answers again.
+    Returned {
+        /// Who had answered meanwhile.
+        from: String,
+    },
     /// The retry budget is used up: failures reach clients until it recovers. At most one a second by service.
     BudgetExhausted,
     /// A client's request was refused as malformed or too large; a sample, at most one a second.
@@ -188,6 +209,15 @@ pub struct InstanceCounters {
     pub in_flight: u64,
     /// Tries sent to it.
     pub tries: u64,
-    /// Tries that failed: connect error, answer cut off, timeout.
+    /// Tries that failed: connect error, answer cut off, timeout; and 5xx answers that another try replaced.
     pub failures: u64,
+    /// Answers by class: 1xx, 2xx, 3xx, 4xx, 5xx, whether or not a client got them.
+    #[serde(default)]
+    pub responses: [u64; 5],
+    /// Sum of the times from a try's first byte sent to its answer's head, in microseconds.
+    #[serde(default)]
+    pub latency_sum_us: u64,
+    /// Counts of those times by bucket of [`LATENCY_BOUNDS_US`], not cumulative; the last one is for what lies above.
+    #[serde(default)]
+    pub latency: [u64; LATENCY_BOUNDS_US.len() + 1],
 }

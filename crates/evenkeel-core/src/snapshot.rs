@@ -130,8 +130,32 @@ pub struct Service {
     pub limits: ServiceLimits,
     /// Service that answers when no instance of this one is healthy.
     pub fallback: Option<String>,
+    /// The zone whose instances get everything while one of them is healthy.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prefer: Option<String>,
+    /// Stay with the fallback, or with instances outside of the preferred zone, although what is preferred is
+    /// healthy again. Holds only while those are healthy themselves.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub away: bool,
+    /// Passive removal says what it would do and does not do it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub observe: bool,
+    /// What the edge itself answers to everything; such a service has no instances.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub page: Option<Page>,
     /// Who serves it.
     pub instances: Vec<Instance>,
+}
+
+/// An answer that the edge gives itself.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Page {
+    /// Status code.
+    pub status: u16,
+    /// `Content-Type`.
+    pub content_type: String,
+    /// The body.
+    pub body: String,
 }
 
 /// One address that serves.
@@ -145,6 +169,14 @@ pub struct Instance {
     pub weight: u16,
     /// What the edge should do with it.
     pub duty: Duty,
+    /// Its zone, for `prefer`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub zone: Option<String>,
+    /// Whether it must still prove itself: a deploy has just started it. It gets no request that could not be repeated
+    /// while another instance can take it; an answer of 5xx from it counts as a failure and is repeated elsewhere where
+    /// that is safe.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub trial: bool,
 }
 
 /// What the edge should do with an instance.

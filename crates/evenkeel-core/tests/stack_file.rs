@@ -80,7 +80,7 @@ fn a_short_file_is_enough() {
     let stack = parse("[stack]\nname = \"a\"\n[services.web]\nrun = [\"node\", \"server.js\"]\n", "keel.toml").unwrap();
     assert_eq!(stack.listeners["web"].bind.to_string(), "127.0.0.1:8080");
     assert_eq!((stack.routes[0].path.as_str(), stack.routes[0].service.as_str()), ("/", "web"));
-    assert_eq!(stack.services["web"].replicas.0, 2);
+    assert_eq!(stack.services["web"].replicas.min(), 2);
 }
 
 #[test]

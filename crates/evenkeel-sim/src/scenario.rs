@@ -145,6 +145,10 @@ fn draw_service(rng: &mut Rng, narrow: bool) -> Service {
             idle_connections: 128,
         },
         fallback: None,
+        prefer: None,
+        away: false,
+        observe: false,
+        page: None,
         instances: Vec::new(),
     }
 }

@@ -75,6 +75,10 @@ pub fn compile_service(name: &str, service: &Service, instances: Vec<snapshot::I
             idle_connections: service.limits.idle_connections,
         },
         fallback: service.fallback.clone(),
+        prefer: None,
+        away: false,
+        observe: false,
+        page: None,
         instances,
     }
 }

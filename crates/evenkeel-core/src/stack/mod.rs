@@ -12,6 +12,7 @@ mod listener;
 mod names;
 mod parse;
 pub mod reference;
+mod replicas;
 mod route;
 mod service;
 mod tree;
@@ -31,8 +32,9 @@ pub use self::{
     listener::{Cidr, ClientLimits, Listener},
     names::nearest,
     parse::parse,
+    replicas::{Backlog, Elastic, Replicas, Target},
     route::Route,
-    service::{Eject, Hold, InstanceAddress, Limits, Replicas, Restart, Retries, Service, Stop},
+    service::{Eject, Hold, InstanceAddress, Limits, Restart, Retries, Service, Stop},
     units::{Duration, Size},
 };
 

@@ -7,6 +7,7 @@ use serde::{Deserialize, Deserializer, Serialize, de};
 
 use super::{
     check::{Check, Liveness},
+    replicas::Replicas,
     units::{Duration, Size},
 };
 use crate::snapshot::Balance;
@@ -252,50 +253,6 @@ impl Default for Eject {
     }
 }
 
-/// How many instances of `run`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(transparent)]
-pub struct Replicas(pub u32);
-
-impl Default for Replicas {
-    fn default() -> Self {
-        Self(2)
-    }
-}
-
-impl<'de> Deserialize<'de> for Replicas {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Count;
-        impl<'de> de::Visitor<'de> for Count {
-            type Value = Replicas;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a number of instances from 0 to 1000")
-            }
-
-            fn visit_i64<E: de::Error>(self, count: i64) -> Result<Replicas, E> {
-                let fits = u32::try_from(count).ok().filter(|count| *count <= 1000);
-                fits.map(Replicas).ok_or_else(|| E::invalid_value(de::Unexpected::Signed(count), &self))
-            }
-
-            fn visit_map<A: de::MapAccess<'de>>(self, _: A) -> Result<Replicas, A::Error> {
-                Err(de::Error::custom("`replicas` as a table (elastic scaling) is described but not built yet"))
-            }
-        }
-        deserializer.deserialize_any(Count)
-    }
-}
-
-impl JsonSchema for Replicas {
-    fn schema_name() -> std::borrow::Cow<'static, str> {
-        "Replicas".into()
-    }
-
-    fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({ "type": "integer", "minimum": 0, "maximum": 1000 })
-    }
-}
-
 /// The address of a fixed instance.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct InstanceAddress {
@@ -303,6 +260,8 @@ pub struct InstanceAddress {
     pub address: String,
     /// Relative share for `weighted-round-robin` and `least-connections`.
     pub weight: u16,
+    /// Where it is, for `prefer`.
+    pub zone: Option<String>,
 }
 
 impl<'de> Deserialize<'de> for InstanceAddress {
@@ -313,6 +272,8 @@ impl<'de> Deserialize<'de> for InstanceAddress {
             address: String,
             #[serde(default = "one")]
             weight: u16,
+            #[serde(default)]
+            zone: Option<String>,
         }
         const fn one() -> u16 {
             1
@@ -326,12 +287,12 @@ impl<'de> Deserialize<'de> for InstanceAddress {
             }
 
             fn visit_str<E: de::Error>(self, text: &str) -> Result<InstanceAddress, E> {
-                Ok(InstanceAddress { address: text.to_owned(), weight: 1 })
+                Ok(InstanceAddress { address: text.to_owned(), weight: 1, zone: None })
             }
 
             fn visit_map<A: de::MapAccess<'de>>(self, map: A) -> Result<InstanceAddress, A::Error> {
                 let table = Table::deserialize(de::value::MapAccessDeserializer::new(map))?;
-                Ok(InstanceAddress { address: table.address, weight: table.weight })
+                Ok(InstanceAddress { address: table.address, weight: table.weight, zone: table.zone })
             }
         }
         deserializer.deserialize_any(Either)
@@ -348,7 +309,8 @@ impl JsonSchema for InstanceAddress {
             { "type": "string" },
             { "type": "object", "additionalProperties": false, "required": ["address"], "properties": {
                 "address": { "type": "string" },
-                "weight": { "type": "integer", "minimum": 1, "maximum": 1000 }
+                "weight": { "type": "integer", "minimum": 1, "maximum": 1000 },
+                "zone": { "type": "string" }
             } }
         ] })
     }

@@ -50,5 +50,8 @@ fn instance(shared: &InstanceShared) -> InstanceCounters {
         in_flight: u64::from(shared.in_flight.load(Relaxed)),
         tries: shared.sum(|cell| &cell.tries),
         failures: shared.sum(|cell| &cell.failed),
+        responses: [0; 5],
+        latency_sum_us: 0,
+        latency: [0; 19],
     }
 }

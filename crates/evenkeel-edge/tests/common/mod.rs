@@ -66,6 +66,8 @@ pub fn service(name: &str, instances: &[SocketAddr]) -> Service {
         address: address.to_string(),
         weight: 1,
         duty: Duty::Serve,
+        zone: None,
+        trial: false,
     });
     Service {
         name: name.into(),
@@ -95,6 +97,10 @@ pub fn service(name: &str, instances: &[SocketAddr]) -> Service {
             idle_connections: 16,
         },
         fallback: None,
+        prefer: None,
+        away: false,
+        observe: false,
+        page: None,
         instances: instances.collect(),
     }
 }

@@ -312,7 +312,7 @@ pub(crate) fn check() -> Check {
 
 pub(crate) fn member(name: &str, address: impl Display) -> Instance {
     let id = InstanceId { name: name.to_owned(), generation: 1 };
-    Instance { id, address: address.to_string(), weight: 1, duty: Duty::Serve }
+    Instance { id, address: address.to_string(), weight: 1, duty: Duty::Serve, zone: None, trial: false }
 }
 
 /// A service with the defaults that the tests want.
@@ -345,6 +345,10 @@ pub(crate) fn service(instances: Vec<Instance>) -> Service {
             idle_connections: 16,
         },
         fallback: None,
+        prefer: None,
+        away: false,
+        observe: false,
+        page: None,
         instances,
     }
 }

@@ -62,7 +62,7 @@ impl Node {
         check_users(&stack).map_err(Refused::Machine)?;
         let bound = self.bind_missing(&stack).map_err(Refused::Machine)?;
         let number = self.revision.number + 1;
-        let revision = Revision { number, text: text.to_owned(), file: file.to_owned(), dir, stack };
+        let revision = Revision::new(number, text.to_owned(), file.to_owned(), dir, stack);
         self.dir.save_revision(&revision, wall_now().as_millis()).map_err(|source| {
             Refused::Machine(NodeError::StateDir {
                 what: "the revision cannot be kept",

@@ -62,11 +62,7 @@ fn of_service(name: &str, (was, former): (&Service, &Revision), (is, next): (&Se
         return vec![format!("services.{name}: now {}", size(is))];
     }
     if was.run.is_some() && was.replicas != is.replicas {
-        changes.push(format!(
-            "services.{name}: {} → {}",
-            was.replicas.0,
-            counted(is.replicas.0, "instance", "instances")
-        ));
+        changes.push(format!("services.{name}: {} → {}", was.replicas, instances(is)));
     }
     if digest(was, former) != digest(is, next) {
         changes.push(format!("services.{name}: what its processes start with; they are replaced one by one"));
@@ -91,10 +87,17 @@ fn of_service(name: &str, (was, former): (&Service, &Revision), (is, next): (&Se
     changes
 }
 
+fn instances(service: &Service) -> String {
+    match service.replicas.elastic() {
+        None => counted(service.replicas.min(), "instance", "instances"),
+        Some(_) => format!("{} instances", service.replicas),
+    }
+}
+
 fn size(service: &Service) -> String {
     match &service.instances {
         Some(fixed) => counted(fixed.len(), "fixed instance", "fixed instances"),
-        None => counted(service.replicas.0, "instance", "instances"),
+        None => instances(service),
     }
 }
 
@@ -105,7 +108,7 @@ mod tests {
     fn revision(text: &str) -> Revision {
         let text = format!("[stack]\nname = \"t\"\n{text}");
         let stack = evenkeel_core::stack::parse(&text, "keel.toml").unwrap();
-        Revision { number: 1, text, file: "keel.toml".to_owned(), dir: "/srv".into(), stack }
+        Revision::new(1, text, "keel.toml".to_owned(), "/srv".into(), stack)
     }
 
     #[test]

@@ -258,6 +258,21 @@ impl Node {
                 let message = "the retry budget is used up: failures reach clients until it recovers".to_owned();
                 (Level::Error, "budget-exhausted", message, Vec::new())
             }
+            EventKind::Retried { reason, next, others } => {
+                let others = match others {
+                    0 => String::new(),
+                    n => format!(" ({} before it)", counted(n, "more", "more")),
+                };
+                let next = next.map(|next| Reason::seen(format!("it was sent to {next} next")));
+                let reasons = std::iter::once(Reason::seen(reason)).chain(next).collect();
+                (Level::Info, "retried", format!("a request was tried again{others}"), reasons)
+            }
+            EventKind::FellBack { to, reason } => {
+                (Level::Warning, "fell-back", format!("{to} answers instead"), vec![Reason::seen(reason)])
+            }
+            EventKind::Returned { from } => {
+                (Level::Info, "returned", format!("what is preferred answers again instead of {from}"), Vec::new())
+            }
             EventKind::Health { .. } | EventKind::Liveness { .. } | EventKind::Drained | EventKind::Rejected { .. } => {
                 return;
             }

@@ -69,11 +69,13 @@ impl Node {
             address: fixed.address.clone(),
             weight: fixed.weight,
             duty: Duty::Serve,
+            zone: fixed.zone.clone(),
+            trial: false,
         });
         let slots = self.slots.range((name.to_owned(), 0)..=(name.to_owned(), u32::MAX));
         let run = slots.filter_map(|(_, slot)| {
             let address = format!("127.0.0.1:{}", slot.port);
-            slot.duty().map(|duty| Instance { id: slot.id(), address, weight: 1, duty })
+            slot.duty().map(|duty| Instance { id: slot.id(), address, weight: 1, duty, zone: None, trial: false })
         });
         fixed.chain(run).collect()
     }

@@ -5,6 +5,7 @@ use std::{collections::BTreeSet, sync::Arc};
 use evenkeel_core::{
     journal::Reason,
     rollout::{self, Desired, Observed, Step},
+    stack::Service,
     supervise::Event,
 };
 
@@ -30,7 +31,9 @@ impl Node {
         let service = self.revision.stack.services.get(name);
         let launch = service.and_then(|service| Launch::new(service, &self.revision.dir)).map(Arc::new);
         let desired = match (&launch, service) {
-            (Some(launch), Some(service)) => Desired { replicas: service.replicas.0, digest: launch.digest.clone() },
+            (Some(launch), Some(service)) => {
+                Desired { replicas: self.wanted(name, service), digest: launch.digest.clone() }
+            }
             _ => Desired { replicas: 0, digest: String::new() },
         };
         for _ in 0..MOST_ROUNDS {
@@ -44,6 +47,11 @@ impl Node {
             }
             self.take(name, launch.as_ref(), plan.steps);
         }
+    }
+
+    /// How many instances of a service are wanted now.
+    pub(super) fn wanted(&self, _name: &str, service: &Service) -> u32 {
+        service.replicas.min()
     }
 
     fn observe(&self, service: &str) -> Vec<Observed> {

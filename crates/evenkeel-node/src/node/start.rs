@@ -219,7 +219,7 @@ fn choose_revision(source: &StackSource, dir: &StateDir, first_start: bool) -> R
         return Ok((current, false));
     }
     let number = dir.current_revision()?.map_or(1, |current| current.number + 1);
-    Ok((Revision { number, text, file, dir: folder, stack }, true))
+    Ok((Revision::new(number, text, file, folder, stack), true))
 }
 
 /// Text, name and folder of a stack.

@@ -62,7 +62,7 @@ impl Node {
         let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
         ServiceStatus {
             name: name.to_owned(),
-            replicas: if service.run.is_some() { service.replicas.0 } else { count(service.fixed().len()) },
+            replicas: if service.run.is_some() { self.wanted(name, service) } else { count(service.fixed().len()) },
             healthy: count(instances.iter().filter(|instance| instance.health == Health::Healthy).count()),
             requests_per_s: rates.requests_per_s,
             requests: sums.requests(),

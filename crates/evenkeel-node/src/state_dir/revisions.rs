@@ -1,8 +1,13 @@
 //! `revisions/`: every version of the stack that was in force, and which one is.
+//!
+//! A version is a file and the overrides that commands laid over it: `N.toml` and `N.json`.
 
 use std::{fs, io, path::PathBuf};
 
-use evenkeel_core::stack::{self, Stack};
+use evenkeel_core::{
+    overrides::Overrides,
+    stack::{self, Stack},
+};
 use serde::{Deserialize, Serialize};
 
 use super::{StateDir, replace};
@@ -20,7 +25,23 @@ pub(crate) struct Revision {
     /// Where the file lies: the working directory of instances that name none.
     pub(crate) dir: PathBuf,
     /// What the text says.
+    pub(crate) declared: Stack,
+    /// What commands changed of it.
+    pub(crate) overrides: Overrides,
+    /// What is in force: the overrides laid over what the text says.
     pub(crate) stack: Stack,
+}
+
+impl Revision {
+    /// A file without overrides.
+    pub(crate) fn new(number: u64, text: String, file: String, dir: PathBuf, declared: Stack) -> Self {
+        Self { number, text, file, dir, stack: declared.clone(), declared, overrides: Overrides::default() }
+    }
+
+    /// The same file with these overrides.
+    pub(crate) fn with(self, overrides: Overrides) -> Self {
+        Self { stack: overrides.lay_over(&self.declared), overrides, ..self }
+    }
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -28,6 +49,8 @@ struct Origin {
     file: String,
     dir: PathBuf,
     applied_ms: u64,
+    #[serde(default, skip_serializing_if = "Overrides::is_empty")]
+    overrides: Overrides,
 }
 
 impl StateDir {
@@ -55,13 +78,14 @@ impl StateDir {
         let text = fs::read_to_string(self.path("revisions").join(format!("{number}.toml"))).ok()?;
         let origin: Origin = Self::read_json(&self.path("revisions").join(format!("{number}.json")))?;
         let stack = stack::parse(&text, &origin.file).ok()?;
-        Some(Revision { number, text, file: origin.file, dir: origin.dir, stack })
+        Some(Revision::new(number, text, origin.file, origin.dir, stack).with(origin.overrides))
     }
 
     /// Keeps a revision and puts it in force.
     pub(crate) fn save_revision(&self, revision: &Revision, applied_ms: u64) -> io::Result<()> {
         let folder = self.path("revisions");
-        let origin = Origin { file: revision.file.clone(), dir: revision.dir.clone(), applied_ms };
+        let (file, dir, overrides) = (revision.file.clone(), revision.dir.clone(), revision.overrides.clone());
+        let origin = Origin { file, dir, applied_ms, overrides };
         let number = revision.number;
         replace(&folder.join(format!("{number}.toml")), revision.text.as_bytes())?;
         let origin = serde_json::to_vec(&origin).map_err(io::Error::other)?;
@@ -84,12 +108,12 @@ mod tests {
         for number in 1..=2 {
             let text = format!("{TEXT}replicas = {number}\n");
             let stack = stack::parse(&text, "keel.toml").unwrap();
-            let revision = Revision { number, text, file: "keel.toml".to_owned(), dir: "/srv".into(), stack };
+            let revision = Revision::new(number, text, "keel.toml".to_owned(), "/srv".into(), stack);
             dir.save_revision(&revision, 5).unwrap();
         }
         let current = dir.current_revision().unwrap().unwrap();
-        assert_eq!((current.number, current.stack.services["s"].replicas.0), (2, 2));
-        assert_eq!(dir.revision(1).unwrap().stack.services["s"].replicas.0, 1);
+        assert_eq!((current.number, current.stack.services["s"].replicas.min()), (2, 2));
+        assert_eq!(dir.revision(1).unwrap().stack.services["s"].replicas.min(), 1);
 
         fs::write(temp.path().join("revisions/2.toml"), "[stack").unwrap();
         assert!(dir.current_revision().unwrap_err().to_string().contains("revisions"));

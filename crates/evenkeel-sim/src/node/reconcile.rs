@@ -87,6 +87,8 @@ impl Node {
             id,
             weight: 1,
             duty,
+            zone: None,
+            trial: false,
         };
         let service = Service { instances: duties.into_iter().map(instance).collect(), ..self.service.clone() };
         let snapshot = Snapshot {

@@ -74,7 +74,7 @@ fn summary(stack: &Stack) -> String {
         if n == 1 { format!("1 {what}") } else { format!("{n} {what}s") }
     };
     let runs = |service: &&stack::Service| service.run.is_some();
-    let run: u32 = stack.services.values().filter(runs).map(|service| service.replicas.0).sum();
+    let run: u32 = stack.services.values().filter(runs).map(|service| service.replicas.min()).sum();
     let fixed: usize = stack.services.values().map(|service| service.fixed().len()).sum();
     let listeners: Vec<String> = stack.listeners.values().map(|listener| listener.bind.to_string()).collect();
     format!(

@@ -90,7 +90,7 @@ mod tests {
         let stack = stack::parse(&text, FILE).unwrap();
         let write = stack.drills.write.unwrap();
         assert!(serde_json::from_str::<serde_json::Value>(&write.body).is_ok(), "{}", write.body);
-        assert_eq!(stack.services["shop"].replicas.0, 3);
+        assert_eq!(stack.services["shop"].replicas.min(), 3);
         assert!(stack.routes[0].idempotency_key);
         assert_eq!(stack.services["shop"].restart.reset.as_ms(), 5000, "drills in a row are no loop of crashes");
         std::fs::write(temp.path().join(FILE), &text).unwrap();

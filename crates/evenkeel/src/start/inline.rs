@@ -107,7 +107,7 @@ mod tests {
         let service = &stack.services[&stack.stack.name];
         assert_eq!(service.run.as_ref().unwrap()[1], "a \"b\"\\\u{7f}\n.js");
         assert_eq!(service.env["ODD.KEY"], "x");
-        assert_eq!((service.replicas.0, stack.listeners["web"].bind.port()), (3, 8081));
+        assert_eq!((service.replicas.min(), stack.listeners["web"].bind.port()), (3, 8081));
         assert!(service.check.is_none());
     }
 }
