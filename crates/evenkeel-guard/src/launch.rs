@@ -25,7 +25,7 @@ use rustix::{
     thread::{set_no_new_privs, set_thread_gid, set_thread_groups, set_thread_uid},
 };
 
-use crate::os::signals;
+use crate::{activation::ACTIVATION_VARIABLES, os::signals};
 
 /// How a process differs from the guard.
 #[derive(Clone, Copy, Debug)]
@@ -47,6 +47,10 @@ pub(crate) fn launch(argv: &[OsString], channel: OwnedFd, shape: Shape) -> io::R
     let (program, arguments) = argv.split_first().ok_or(io::ErrorKind::InvalidInput)?;
     let mut command = Command::new(program);
     command.args(arguments).stdin(Stdio::null());
+    for name in ACTIVATION_VARIABLES {
+        // Meant for the guard alone.
+        command.env_remove(name);
+    }
     if shape.bare {
         command.env_clear().stdout(Stdio::null()).stderr(Stdio::null());
     }

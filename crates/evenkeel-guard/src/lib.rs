@@ -9,6 +9,9 @@
 //! waits for a peer: what a peer does not take is queued, and a peer whose queue overflows is killed and
 //! restarted. What a peer sends cannot end it.
 //!
+//! When it is killed, instances live on below their stubs, and the next guard adopts them, unless it was told
+//! otherwise. The node process and the edge die with it.
+//!
 //! Two entrances: [`run`] is the guard, [`stub()`] the process between the guard and one instance.
 //!
 //! | module | concern |
@@ -16,16 +19,19 @@
 //! | `guard` | the guard's state and its loop |
 //! | `stub` | the process that starts one instance and outlives all of its descendants |
 //! | [`channel`] | packets and descriptors over a socket pair |
+//! | `activation` | what the system's service manager hands over at the start |
 //! | `launch`, `backoff` | starting the node process, the edge and stubs; how soon again |
 //! | `os` | the few things that neither std nor rustix has, and what is read from `/proc` and cgroups |
 
 pub mod channel;
 
+mod activation;
 mod backoff;
 mod guard;
 mod launch;
 mod os;
 mod stub;
 
+pub use activation::{ACTIVATION_VARIABLES, Activation};
 pub use guard::{GuardConfig, run};
 pub use stub::stub;

@@ -3,9 +3,13 @@
 //! Each edge thread has a socket of its own on every listener's address (`SO_REUSEPORT`, socket(7)), so that the
 //! kernel spreads connections and threads share nothing. Since that option lets any process of the same user bind
 //! the same address as well, an address is first tried without it: a port that somebody listens on is an error
-//! that names who does, not a silent division of the traffic.
+//! that names who does, not a silent division of the traffic. Where somebody handed over a socket of that address, as
+//! systemd does, it is used instead (see `activated`).
 
+mod activated;
 mod holder;
+
+pub(crate) use activated::{Activated, listening_at};
 
 use std::{
     collections::BTreeMap,
@@ -35,6 +39,25 @@ pub(crate) fn parse_key(key: &str) -> Option<(&str, u16)> {
 /// Where a socket is bound.
 pub(crate) fn address_of(socket: impl AsFd) -> io::Result<SocketAddr> {
     SocketAddr::try_from(getsockname(socket)?).map_err(io::Error::from)
+}
+
+/// A socket for each thread: what was handed over for this address, or else newly bound.
+pub(crate) fn open_all(
+    name: &str,
+    wanted: SocketAddr,
+    threads: u16,
+    ours: &BTreeMap<String, SocketAddr>,
+    activated: &Activated,
+) -> Result<(SocketAddr, Vec<OwnedFd>), NodeError> {
+    match activated.at(wanted, threads) {
+        Some(sockets) => Ok((wanted, sockets.map_err(|error| explain(name, wanted, &error))?)),
+        None => bind_all(name, wanted, threads, ours),
+    }
+}
+
+/// Binds those that are missing beside sockets that are held already, all at one address.
+pub(crate) fn bind_more(name: &str, bound: SocketAddr, count: usize) -> Result<Vec<OwnedFd>, NodeError> {
+    (0..count).map(|_| open(bound, true).map_err(|error| explain(name, bound, &error))).collect()
 }
 
 /// Binds one socket for each thread. `ours` are the addresses that are bound already, which are no obstacle.

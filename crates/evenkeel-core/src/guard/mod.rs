@@ -12,7 +12,7 @@ pub mod wire;
 use crate::{secret::Secret, status::ExitStatus};
 
 /// The version of this protocol. Guard and node process of different versions say so and part.
-pub const VERSION: u16 = 1;
+pub const VERSION: u16 = 2;
 
 /// The largest packet. A process whose command and environment exceed it is refused with a clear error.
 pub const MAX_PACKET_BYTES: usize = 160 * 1024;
@@ -34,8 +34,8 @@ pub enum Order {
         spec: ProcessSpec,
     },
     /// Send `SIGTERM` (or another signal) to its main process; whatever is left of it after `grace_ms` is
-    /// killed, by the guard itself, even if the node process is gone by then. Another one before the deadline
-    /// replaces it.
+    /// killed, by the guard itself, even if the node process is gone by then, and by the stub, even if the guard is.
+    /// Another one before the deadline replaces it. A stub takes signal 0 as none: only the deadline counts.
     Stop {
         /// Which process.
         key: Key,
@@ -86,6 +86,24 @@ pub enum Order {
         /// Exit code of `keel up`.
         code: u8,
     },
+    /// Nothing can be done with what was adopted, and nothing was started: the guard ends with this exit code and
+    /// leaves the adopted processes to the next guard.
+    Leave {
+        /// Exit code of `keel up`.
+        code: u8,
+    },
+    /// To a stub, before `Spawn`: outlive the guard. The read end of the output pipe is attached; below this folder
+    /// the stub listens for the next guard.
+    Outlive {
+        /// Absolute path.
+        folder: String,
+    },
+    /// To a stub that lost its guard, from the next one: it answers with `Adopted`, `Process`, and `Started` with
+    /// the pidfd if its process runs, then `Complete`; from then on it obeys and reports as before.
+    Adopt {
+        /// Whether it is to outlive this guard too.
+        outlive: bool,
+    },
 }
 
 /// What the guard tells the node process.
@@ -117,6 +135,16 @@ pub enum Notice {
         started_ms: u64,
         /// How it ended, if it did.
         exit: Option<ExitStatus>,
+    },
+    /// The process of this key outlived the guard that started it: said before its `Process` in the inventory of
+    /// whatever node process comes.
+    Adopted {
+        /// Its name.
+        key: Key,
+        /// Bytes of output that were dropped, since nobody read them and the process must not wait.
+        dropped_bytes: u64,
+        /// Milliseconds until it is killed, where a stop was in progress.
+        kill_in_ms: Option<u64>,
     },
     /// The inventory is complete.
     Complete,

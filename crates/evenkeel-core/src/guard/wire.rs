@@ -93,6 +93,15 @@ impl Message for Order {
             Self::KillEdge => {
                 to.byte(11);
             }
+            Self::Leave { code } => {
+                to.byte(12).byte(*code);
+            }
+            Self::Outlive { folder } => {
+                to.byte(13).string(folder);
+            }
+            Self::Adopt { outlive } => {
+                to.byte(14).byte(u8::from(*outlive));
+            }
         }
     }
 
@@ -109,6 +118,9 @@ impl Message for Order {
             9 => Self::Bounds { edge_grace_ms: from.u64()?, finish_ms: from.u64()? },
             10 => Self::Alive { within_ms: from.u64()? },
             11 => Self::KillEdge,
+            12 => Self::Leave { code: from.byte()? },
+            13 => Self::Outlive { folder: from.string()? },
+            14 => Self::Adopt { outlive: from.byte()? != 0 },
             tag => return Err(Malformed::Tag { tag }),
         })
     }
@@ -155,6 +167,12 @@ impl Message for Notice {
             Self::Reload => {
                 to.byte(11);
             }
+            Self::Adopted { key, dropped_bytes, kill_in_ms } => {
+                to.byte(12).string(key).u64(*dropped_bytes);
+                to.option(kill_in_ms.as_ref(), |to, ms| {
+                    to.u64(*ms);
+                });
+            }
         }
     }
 
@@ -181,6 +199,9 @@ impl Message for Notice {
             9 => Self::EdgeExited { status: read_status(from)?, restart_in_ms: from.u64()? },
             10 => Self::Terminate,
             11 => Self::Reload,
+            12 => {
+                Self::Adopted { key: from.string()?, dropped_bytes: from.u64()?, kill_in_ms: from.option(Reader::u64)? }
+            }
             tag => return Err(Malformed::Tag { tag }),
         })
     }

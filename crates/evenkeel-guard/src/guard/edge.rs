@@ -13,7 +13,7 @@ use rustix::{
     process::{Rlimit, geteuid},
 };
 
-use super::{Child, Guard, peer::Peer};
+use super::{Child, Guard, notify, peer::Peer};
 use crate::{
     backoff::Backoff,
     channel,
@@ -75,7 +75,11 @@ impl Guard {
             self.edge.told_to_end = true;
             let grace_ms = u64::try_from(self.config.edge_grace.as_millis()).unwrap_or(u64::MAX);
             self.edge.tell(&EdgeNotice::Terminate { grace_ms }, None);
-            for descriptor in self.held.values() {
+            if self.ending.keeps_listening() {
+                return;
+            }
+            // What the service manager holds itself goes on listening: who connects is served by the next start.
+            for descriptor in self.held.values().filter(|descriptor| !self.manager.owns(descriptor)) {
                 // Ends a socket's listening for everybody who has it, and says an error of everything else that is held.
                 let _ = shutdown(descriptor, Shutdown::Both);
             }
@@ -138,13 +142,13 @@ impl Guard {
             open_files: Rlimit { current: self.open_files.maximum, maximum: self.open_files.maximum },
         };
         let pid = launch(&self.config.edge, theirs, shape)?;
-        Ok(Child { pid, peer: Peer::new(ours), since: now })
+        Ok(Child { pid, peer: Peer::new(ours), since: now, pidfd: None })
     }
 
     fn tell_edge_everything(&mut self) {
         let Some(child) = &mut self.edge.child else { return };
         child.peer.inventory_begins();
-        for (key, descriptor) in &self.held {
+        for (key, descriptor) in self.held.iter().filter(|(key, _)| !notify::is_handed_over(key)) {
             child.peer.tell(&EdgeNotice::Held { key: key.clone() }, Some(Rc::clone(descriptor)));
         }
         child.peer.tell(&EdgeNotice::Complete, None);

@@ -29,6 +29,13 @@ pub(super) enum Ending {
         /// Deadline.
         by: Moment,
     },
+    /// What was adopted is left to the next guard; edge and node process end by themselves until then.
+    Leaving {
+        /// Exit code.
+        code: u8,
+        /// Deadline.
+        by: Moment,
+    },
     /// It did; edge and node process end by themselves until then.
     Finishing {
         /// Exit code.
@@ -49,12 +56,20 @@ impl Ending {
     pub(super) const fn due_at(&self) -> Option<Moment> {
         match *self {
             Self::No => None,
-            Self::Terminating { by } | Self::Finishing { by, .. } | Self::Killing { by, .. } => Some(by),
+            Self::Terminating { by }
+            | Self::Leaving { by, .. }
+            | Self::Finishing { by, .. }
+            | Self::Killing { by, .. } => Some(by),
         }
     }
 
     pub(super) const fn restarts_node(&self) -> bool {
         matches!(self, Self::No | Self::Terminating { .. })
+    }
+
+    /// Whether who connects meanwhile is to wait for the next guard rather than be refused.
+    pub(super) const fn keeps_listening(&self) -> bool {
+        matches!(self, Self::Leaving { .. })
     }
 
     pub(super) const fn permits_spawn(&self) -> bool {
@@ -68,15 +83,28 @@ impl Guard {
         match self.ending {
             Ending::No => {
                 self.ending = Ending::Terminating { by: now + self.config.finish_within };
+                self.manager.stopping(self.config.finish_within + DEATH);
                 self.end_edge();
                 self.node.tell(&Notice::Terminate, None);
             }
-            Ending::Terminating { .. } | Ending::Finishing { .. } => {
+            Ending::Terminating { .. } | Ending::Leaving { .. } | Ending::Finishing { .. } => {
                 log::line(format_args!("told to end a second time: killing everything"));
                 self.kill_everything(KILLED, now);
             }
             Ending::Killing { .. } => {}
         }
+    }
+
+    /// The node process cannot go on, and what was adopted is not to die of that. Their stubs see the channel closed.
+    pub(super) fn leave(&mut self, code: u8, now: Moment) {
+        if !matches!(self.ending, Ending::No) {
+            return self.finish(code, now);
+        }
+        for process in std::mem::take(&mut self.processes).into_values() {
+            self.strangers.extend(process.stub.map(|stub| stub.pid));
+        }
+        self.ending = Ending::Leaving { code, by: now + self.config.edge_grace + LAST_WORDS };
+        self.end_edge();
     }
 
     /// The node process has stopped everything.
@@ -97,7 +125,7 @@ impl Guard {
                     self.kill_everything(KILLED, now);
                 }
             }
-            Ending::Finishing { code, by } => {
+            Ending::Leaving { code, by } | Ending::Finishing { code, by } => {
                 if by <= now || (self.node.child.is_none() && self.edge.child.is_none()) {
                     self.kill_everything(code, now);
                 }
@@ -117,6 +145,7 @@ impl Guard {
 
     fn kill_everything(&mut self, code: u8, now: Moment) {
         self.end_edge();
+        self.manager.stopping(DEATH);
         for child in self.node.child.iter().chain(&self.edge.child) {
             child.kill();
         }

@@ -16,7 +16,10 @@ use rustix::{
     process::{Pid, Signal, WaitOptions, wait},
 };
 
-use super::{Child, Guard, process::State};
+use super::{
+    Child, Guard,
+    process::{State, has_ended},
+};
 use crate::{
     channel::{self, Received},
     os::{
@@ -145,14 +148,26 @@ impl Guard {
         }
     }
 
+    /// The end of an adopted stub was seen, unless the key belongs to another process by now: an order that was taken in
+    /// the same turn may have freed it.
+    pub(super) fn adopted_stub_ended(&mut self, key: &Key) {
+        let stub = self.processes.get(key).and_then(|process| process.stub.as_ref());
+        if stub.and_then(|stub| stub.pidfd.as_ref()).is_some_and(has_ended) {
+            self.stub_ended(key);
+        }
+    }
+
     fn stub_ended(&mut self, key: &Key) {
         self.read_stub(key);
         let Some(process) = self.processes.get_mut(key) else {
             return;
         };
-        process.stub = None;
+        let stub = process.stub.take();
         if process.is_live() {
             log::line(format_args!("the stub of `{key}` ended too early; killing what it left"));
+            if stub.is_some_and(|stub| stub.pidfd.is_some()) {
+                process.kill_what_an_adopted_stub_left();
+            }
             process.group.kill();
             self.sweep_at = Some(clock::now());
         }
@@ -174,6 +189,12 @@ impl Guard {
             let Some(process) = self.processes.get_mut(&key) else {
                 continue;
             };
+            if !process.main_is_gone() {
+                // One that was adopted is no child of ours, so that the sweep does not meet it.
+                process.kill_what_an_adopted_stub_left();
+                self.sweep_at = Some(clock::now() + SWEEP_AGAIN);
+                continue;
+            }
             process.group.remove();
             if matches!(process.state, State::Starting) {
                 self.not_started(&key, "its stub ended before it could be started");

@@ -9,15 +9,19 @@
 //! | `peer` | telling a process something without waiting for it |
 //! | `node`, `edge` | `keel`'s own two processes and their restarts |
 //! | `process` | one process that was ordered: from its stub's start to its exit |
+//! | `adopt` | processes that outlived a former guard |
+//! | `notify` | what the system's service manager is told, and what it keeps for us |
 //! | `orders` | what the node process may ask for |
 //! | `exits` | who ended, and what it left behind |
 //! | `ending` | from the first SIGTERM to the exit code |
 //! | `turn` | waiting, and handing each event to its owner |
 
+mod adopt;
 mod edge;
 mod ending;
 mod exits;
 mod node;
+mod notify;
 mod orders;
 mod peer;
 mod process;
@@ -27,18 +31,23 @@ use std::{
     collections::{BTreeMap, HashSet},
     ffi::OsString,
     io,
-    os::fd::OwnedFd,
+    os::fd::{AsFd, OwnedFd},
+    path::PathBuf,
     rc::Rc,
     time::Duration,
 };
 
 use evenkeel_core::{guard::Key, time::Moment};
-use rustix::process::{Pid, Rlimit, Signal, kill_process};
+use rustix::process::{Pid, Rlimit, Signal, kill_process, pidfd_send_signal};
 
-use crate::os::{cgroup::Base, clock, log, proctree, setup, signals::Signals, timer::Timer, words};
+use crate::{
+    activation::Activation,
+    os::{cgroup::Base, clock, log, proctree, setup, signals::Signals, timer::Timer, words},
+};
 use edge::Edge;
 use ending::Ending;
 use node::Node;
+use notify::Manager;
 use peer::Peer;
 use process::Process;
 
@@ -54,6 +63,13 @@ pub struct GuardConfig {
     /// User and group of the edge, without any further groups; heeded only where the guard is root. `None`: as the
     /// guard.
     pub edge_user: Option<(u32, u32)>,
+    /// The folder in which stubs listen for the next guard; what is found there at the start is adopted. `None`:
+    /// nothing is adopted and nothing outlives this guard.
+    pub stubs: Option<PathBuf>,
+    /// Whether what this guard starts outlives it.
+    pub outlived: bool,
+    /// What the system's service manager handed over.
+    pub activation: Activation,
     /// How long the edge may finish its requests when `keel` ends, until the node process says otherwise.
     pub edge_grace: Duration,
     /// How long the node process may take from `Terminate` to `Finish` before everything is killed, until it says
@@ -62,10 +78,19 @@ pub struct GuardConfig {
 }
 
 impl GuardConfig {
-    /// With the usual bounds: 10 s for the edge to finish its requests, 60 s for the whole end.
+    /// With the usual bounds: 10 s for the edge to finish its requests, 60 s for the whole end. Nothing outlives it.
     pub const fn new(node: Vec<OsString>, edge: Vec<OsString>, stub: Vec<OsString>) -> Self {
-        let edge_grace = Duration::from_secs(10);
-        Self { node, edge, stub, edge_user: None, edge_grace, finish_within: Duration::new(60, 0) }
+        Self {
+            node,
+            edge,
+            stub,
+            edge_user: None,
+            stubs: None,
+            outlived: false,
+            activation: Activation::none(),
+            edge_grace: Duration::from_secs(10),
+            finish_within: Duration::new(60, 0),
+        }
     }
 }
 
@@ -85,18 +110,27 @@ pub fn run(config: GuardConfig) -> u8 {
     }
 }
 
-/// A child with a channel.
+/// A child with a channel, or a stub that was adopted.
 struct Child {
     pid: Pid,
     peer: Peer,
     since: Moment,
+    /// Of a stub that was adopted: it is no child, so this alone names it safely, and tells its end.
+    pidfd: Option<OwnedFd>,
 }
 
 impl Child {
     /// Kills it. Its exit is seen like any other.
     fn kill(&self) {
-        // It is a child that was not reaped yet, so the number is its own.
-        let _ = kill_process(self.pid, Signal::KILL);
+        self.signal(Signal::KILL);
+    }
+
+    fn signal(&self, signal: Signal) {
+        let _ = match &self.pidfd {
+            Some(pidfd) => pidfd_send_signal(pidfd.as_fd(), signal),
+            // It is a child that was not reaped yet, so the number is its own.
+            None => kill_process(self.pid, signal),
+        };
     }
 }
 
@@ -118,12 +152,14 @@ struct Guard {
     /// Stubs that have said their last word and are about to end.
     retired: HashSet<Pid>,
     ending: Ending,
+    /// The system's service manager.
+    manager: Manager,
     /// When to look for what dead processes left behind.
     sweep_at: Option<Moment>,
 }
 
 impl Guard {
-    fn new(config: GuardConfig) -> io::Result<Self> {
+    fn new(mut config: GuardConfig) -> io::Result<Self> {
         setup::close_inherited_on_exec()?;
         setup::reserve_channel_descriptor()?;
         setup::become_subreaper()?;
@@ -138,6 +174,8 @@ impl Guard {
         let open_files = setup::raise_open_files();
         // Where it is not permitted the guard works all the same.
         let _ = setup::lock_memory();
+        let (manager, held) = Manager::new(std::mem::replace(&mut config.activation, Activation::none()));
+        let processes = config.stubs.as_deref().map(|folder| adopt::adopt(folder, config.outlived)).unwrap_or_default();
         Ok(Self {
             config,
             signals,
@@ -148,10 +186,11 @@ impl Guard {
             strangers,
             node: Node::new(clock::now()),
             edge: Edge::new(),
-            held: BTreeMap::new(),
-            processes: BTreeMap::new(),
+            held,
+            processes,
             retired: HashSet::new(),
             ending: Ending::No,
+            manager,
             sweep_at: None,
         })
     }
@@ -164,6 +203,7 @@ impl Guard {
             if let Some(code) = self.advance_ending(now) {
                 return Ok(code);
             }
+            self.tell_manager(now);
             self.wait_and_handle()?;
         }
     }
@@ -180,13 +220,16 @@ impl Guard {
     /// The earliest moment at which something is due.
     fn next_deadline(&self) -> Option<Moment> {
         let processes = self.processes.values().filter_map(Process::due_at);
-        let others = [self.node.due_at(), self.edge.due_at(), self.ending.due_at(), self.sweep_at];
+        let others =
+            [self.node.due_at(), self.edge.due_at(), self.ending.due_at(), self.sweep_at, self.manager.due_at()];
         processes.chain(others.into_iter().flatten()).min()
     }
 
     /// Forgets a process, but not that its stub, if it still lives, is one of ours.
     fn remove_process(&mut self, key: &Key) {
-        if let Some(stub) = self.processes.remove(key).and_then(|process| process.stub) {
+        let stub = self.processes.remove(key).and_then(|process| process.stub);
+        // One that was adopted is no child, so that nobody will reap it.
+        if let Some(stub) = stub.filter(|stub| stub.pidfd.is_none()) {
             self.retired.insert(stub.pid);
         }
     }

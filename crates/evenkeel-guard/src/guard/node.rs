@@ -105,7 +105,7 @@ impl Guard {
         let (ours, theirs) = channel::pair()?;
         let shape = Shape { dies_with_us: true, confined: false, user: None, bare: false, open_files: self.open_files };
         let pid = launch(&self.config.node, theirs, shape)?;
-        Ok(Child { pid, peer: Peer::new(ours), since: now })
+        Ok(Child { pid, peer: Peer::new(ours), since: now, pidfd: None })
     }
 
     /// Everything that a node process must know before anything else.
@@ -127,6 +127,9 @@ impl Guard {
         }
         for (key, process) in &self.processes {
             if let Some(notice) = process.inventory(key) {
+                if let Some(adopted) = process.adopted(key) {
+                    child.peer.tell(&adopted, None);
+                }
                 child.peer.tell(&notice, Some(Rc::clone(&process.output)));
             }
         }

@@ -11,7 +11,7 @@ use super::{Guard, process::Process};
 use crate::os::{clock, log, words};
 
 /// The longest key. It bounds every notice that repeats one.
-const KEY_BYTES: usize = 1024;
+pub(super) const KEY_BYTES: usize = 1024;
 
 /// An order that no sane node process gives; whoever does is ended.
 pub(super) struct Nonsense(pub(super) &'static str);
@@ -27,7 +27,7 @@ impl Guard {
             Order::Stop { key, signal, grace_ms } => {
                 let signal = Signal::from_named_raw(signal).ok_or(Nonsense("an order with an unknown signal"))?;
                 if let Some(process) = self.processes.get_mut(&key) {
-                    process.stop(signal, now + Duration::from_millis(grace_ms));
+                    process.stop(signal, Duration::from_millis(grace_ms), now);
                 }
             }
             Order::Kill { key } => {
@@ -47,10 +47,14 @@ impl Guard {
             },
             Order::Release { key } => {
                 if self.held.remove(&key).is_some() {
+                    self.manager.release(&key);
                     self.edge.tell(&EdgeNotice::Released { key }, None);
                 }
             }
-            Order::StartEdge => self.want_edge(),
+            Order::StartEdge => {
+                self.want_edge();
+                self.manager.ready();
+            }
             Order::Bounds { edge_grace_ms, finish_ms } => {
                 self.config.edge_grace = Duration::from_millis(edge_grace_ms);
                 self.config.finish_within = Duration::from_millis(finish_ms);
@@ -62,6 +66,8 @@ impl Guard {
                 }
             }
             Order::Finish { code } => self.finish(code, now),
+            Order::Leave { code } => self.leave(code, now),
+            Order::Outlive { .. } | Order::Adopt { .. } => return Err(Nonsense("an order that is for stubs only")),
         }
         Ok(())
     }
@@ -86,6 +92,7 @@ impl Guard {
 
     fn hold(&mut self, key: Key, descriptor: Rc<OwnedFd>) {
         self.edge.tell(&EdgeNotice::Held { key: key.clone() }, Some(Rc::clone(&descriptor)));
+        self.manager.keep(&key, &descriptor);
         self.held.insert(key, descriptor);
     }
 }
@@ -98,6 +105,13 @@ const fn key_of(order: &Order) -> Option<&Key> {
         | Order::Forget { key }
         | Order::Hold { key }
         | Order::Release { key } => Some(key),
-        Order::StartEdge | Order::Bounds { .. } | Order::Alive { .. } | Order::KillEdge | Order::Finish { .. } => None,
+        Order::StartEdge
+        | Order::Bounds { .. }
+        | Order::Alive { .. }
+        | Order::KillEdge
+        | Order::Finish { .. }
+        | Order::Leave { .. }
+        | Order::Outlive { .. }
+        | Order::Adopt { .. } => None,
     }
 }

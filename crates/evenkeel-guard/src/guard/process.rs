@@ -16,9 +16,10 @@ use evenkeel_core::{
     time::Moment,
 };
 use rustix::{
+    event::{PollFd, PollFlags, Timespec, poll},
     fs::{OFlags, fcntl_getfl, fcntl_setfl},
     pipe::{PipeFlags, fcntl_setpipe_size, pipe_with},
-    process::{Pid, Rlimit, Signal, kill_process, pidfd_send_signal},
+    process::{Pid, Rlimit, Signal, pidfd_send_signal},
 };
 
 use super::{Child, Guard, peer::Peer};
@@ -49,6 +50,17 @@ pub(super) struct Process {
     pending: Option<Signal>,
     kill_at: Option<Moment>,
     killed: bool,
+    /// Bytes of output that were dropped before it was adopted; `None` where it was not.
+    adopted: Option<u64>,
+}
+
+/// What is known of one that was adopted beside its state.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Adopted {
+    /// Bytes of output that nobody read.
+    pub(super) dropped_bytes: u64,
+    /// Where a former guard was about to kill it.
+    pub(super) kill_at: Option<Moment>,
 }
 
 /// How far it is.
@@ -79,7 +91,12 @@ impl Process {
             pending: None,
             kill_at: None,
             killed: false,
+            adopted: None,
         };
+        if let Some(folder) = guard.config.stubs.as_ref().filter(|_| guard.config.outlived) {
+            let folder = folder.to_string_lossy().into_owned();
+            process.tell_stub(&Order::Outlive { folder }, Some(Rc::clone(&process.output)));
+        }
         process.tell_stub(&Order::Spawn { key: key.clone(), spec }, Some(Rc::new(input)));
         if let Some(stub) = process.stub.as_ref().filter(|stub| stub.peer.broken()) {
             // Where the system's bound on socket buffers is below the largest packet.
@@ -87,6 +104,47 @@ impl Process {
             return Err(io::Error::other("its command and environment are too large for the system's socket buffers"));
         }
         Ok(process)
+    }
+
+    /// One that outlived the guard that started it.
+    pub(super) fn of_stub(stub: Child, group: Group, output: OwnedFd, state: State, adopted: Adopted) -> Self {
+        Self {
+            output: Rc::new(output),
+            stub: Some(stub),
+            state,
+            group,
+            last_status: None,
+            pending: None,
+            kill_at: adopted.kill_at,
+            killed: false,
+            adopted: Some(adopted.dropped_bytes),
+        }
+    }
+
+    /// What a new node process is told before the inventory's entry of one that was adopted.
+    pub(super) fn adopted(&self, key: &Key) -> Option<Notice> {
+        let dropped_bytes = self.adopted?;
+        Some(Notice::Adopted { key: key.clone(), dropped_bytes, kill_in_ms: None })
+    }
+
+    /// Whether its main process is certainly gone, where its pidfd can tell.
+    pub(super) fn main_is_gone(&self) -> bool {
+        match &self.state {
+            State::Running { pidfd: Some(pidfd), .. } => has_ended(pidfd),
+            _ => true,
+        }
+    }
+
+    /// Its stub is gone, and was no child of ours: what it left has become nobody's.
+    pub(super) fn kill_what_an_adopted_stub_left(&self) {
+        self.group.kill();
+        if let Some(main) = self.main() {
+            let main = main.cast_signed();
+            proctree::kill(&proctree::descendants(&proctree::scan(), |entry| entry.pid == main), None);
+        }
+        if let State::Running { pidfd: Some(pidfd), .. } = &self.state {
+            let _ = pidfd_send_signal(pidfd.as_fd(), Signal::KILL);
+        }
     }
 
     pub(super) const fn is_live(&self) -> bool {
@@ -129,8 +187,12 @@ impl Process {
 
     pub(super) fn started(&mut self, pid: u32, started_ms: u64, pidfd: Option<OwnedFd>) {
         self.state = State::Running { pid, started_ms, pidfd };
-        if let Some(signal) = self.pending.take() {
-            self.signal(signal);
+        if let Some(signal) = self.pending.take()
+            && !self.signal(signal)
+        {
+            let left = self.kill_at.map_or(Duration::ZERO, |at| at.since(clock::now()));
+            let grace_ms = u64::try_from(left.as_millis()).unwrap_or(u64::MAX);
+            self.tell_stub(&Order::Stop { key: Key::new(), signal: signal.as_raw(), grace_ms }, None);
         }
     }
 
@@ -140,14 +202,19 @@ impl Process {
         }
     }
 
-    /// Sends a signal now, and a kill at `kill_at` unless another order comes before.
-    pub(super) fn stop(&mut self, signal: Signal, kill_at: Moment) {
-        if self.is_live() {
-            self.signal(signal);
-            if !self.killed {
-                self.kill_at = Some(kill_at);
-            }
+    /// Sends a signal now, and a kill after `grace` unless another order comes before. The stub keeps the deadline
+    /// too: it may outlive us.
+    pub(super) fn stop(&mut self, signal: Signal, grace: Duration, now: Moment) {
+        if !self.is_live() {
+            return;
         }
+        if !self.killed {
+            self.kill_at = Some(now + grace);
+        }
+        let by_stub = !self.signal(signal);
+        let grace_ms = u64::try_from(grace.as_millis()).unwrap_or(u64::MAX);
+        let signal = if by_stub { signal.as_raw() } else { 0 };
+        self.tell_stub(&Order::Stop { key: Key::new(), signal, grace_ms }, None);
     }
 
     /// Kills it and all of its descendants. Until it is over this is repeated.
@@ -164,7 +231,7 @@ impl Process {
         }
         let Some(stub) = &self.stub else { return };
         // Somebody may have stopped the stub; then it would not see our order.
-        let _ = kill_process(stub.pid, Signal::CONT);
+        stub.signal(Signal::CONT);
         if again {
             let number = stub.pid.as_raw_pid();
             let rest = proctree::descendants(&proctree::scan(), |entry| entry.pid == number);
@@ -172,16 +239,16 @@ impl Process {
         }
     }
 
-    fn signal(&mut self, signal: Signal) {
+    /// Whether that is done or will be; false where only the stub can do it, since the guard had no descriptor left to
+    /// receive a pidfd.
+    fn signal(&mut self, signal: Signal) -> bool {
         match &self.state {
             State::Starting => self.pending = Some(signal),
             State::Running { pidfd: Some(pidfd), .. } => _ = pidfd_send_signal(pidfd.as_fd(), signal),
-            // The guard had no descriptor left to receive one; the stub can do it as well.
-            State::Running { pidfd: None, .. } => {
-                self.tell_stub(&Order::Stop { key: Key::new(), signal: signal.as_raw(), grace_ms: 0 }, None);
-            }
+            State::Running { pidfd: None, .. } => return false,
             State::Exited { .. } => {}
         }
+        true
     }
 
     fn tell_stub(&mut self, order: &Order, descriptor: Option<Rc<OwnedFd>>) {
@@ -199,9 +266,15 @@ impl Guard {
     }
 }
 
+/// Whether the process of a pidfd has ended: then it is readable (`pidfd_open(2)`).
+pub(super) fn has_ended(pidfd: &OwnedFd) -> bool {
+    let mut ready = [PollFd::new(pidfd, PollFlags::IN)];
+    poll(&mut ready, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })).is_ok_and(|count| count > 0)
+}
+
 fn start_stub(argv: &[std::ffi::OsString], open_files: Rlimit) -> io::Result<Child> {
     let (ours, theirs) = channel::pair()?;
     let shape = Shape { dies_with_us: false, confined: false, user: None, bare: true, open_files };
     let pid: Pid = launch(argv, theirs, shape)?;
-    Ok(Child { pid, peer: Peer::new(ours), since: clock::now() })
+    Ok(Child { pid, peer: Peer::new(ours), since: clock::now(), pidfd: None })
 }

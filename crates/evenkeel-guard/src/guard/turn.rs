@@ -26,6 +26,8 @@ enum Source {
     Node,
     Edge,
     Stub(Key),
+    StubEnd(Key),
+    Manager,
 }
 
 impl Guard {
@@ -54,6 +56,8 @@ impl Guard {
                     }
                     self.read_stub(&key);
                 }
+                Source::StubEnd(key) => self.adopted_stub_ended(&key),
+                Source::Manager => self.manager.flush(),
             }
         }
         Ok(())
@@ -72,7 +76,15 @@ impl Guard {
             sources.push(Source::Edge);
             descriptors.push(PollFd::from_borrowed_fd(child.peer.as_fd(), PollFlags::OUT));
         }
+        if let Some(socket) = self.manager.waiting() {
+            sources.push(Source::Manager);
+            descriptors.push(PollFd::new(socket, PollFlags::OUT));
+        }
         for (key, process) in &self.processes {
+            if let Some(pidfd) = process.stub.as_ref().and_then(|stub| stub.pidfd.as_ref()) {
+                sources.push(Source::StubEnd(key.clone()));
+                descriptors.push(PollFd::new(pidfd, PollFlags::IN));
+            }
             if let Some(stub) = process.stub.as_ref().filter(|stub| !stub.peer.broken()) {
                 sources.push(Source::Stub(key.clone()));
                 descriptors.push(PollFd::from_borrowed_fd(stub.peer.as_fd(), PollFlags::IN | stub.peer.interest()));

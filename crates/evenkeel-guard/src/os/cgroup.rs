@@ -46,9 +46,18 @@ pub(crate) struct Entrances {
 impl Base {
     /// The groups in which this process is.
     pub(crate) fn discover() -> Self {
+        Self::of("self")
+    }
+
+    /// The groups in which the stub with this number is. It may have been started by a guard in other groups than ours.
+    pub(crate) fn of_stub(stub: u32) -> Self {
+        Self::of(&stub.to_string())
+    }
+
+    fn of(process: &str) -> Self {
         let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
-        let own = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
-        Self::parse(&mounts, &own)
+        let groups = fs::read_to_string(format!("/proc/{process}/cgroup")).unwrap_or_default();
+        Self::parse(&mounts, &groups)
     }
 
     /// Once, at the guard's start: lets groups bound memory where all of our own group was left to us, and removes
@@ -107,6 +116,13 @@ impl Group {
             }
         }
         self
+    }
+
+    /// Sets the bound of memory again where version 2 has the controller.
+    pub(crate) fn bound_memory(&self, memory_bytes: Option<u64>) {
+        if let (Some(path), Some(bytes)) = (&self.unified, memory_bytes) {
+            write(&path.join("memory.max"), &bytes.to_string());
+        }
     }
 
     /// The ways in.

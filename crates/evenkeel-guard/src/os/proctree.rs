@@ -30,6 +30,11 @@ pub(crate) fn scan() -> Vec<Entry> {
     directory.filter_map(|entry| read(entry.ok()?.file_name().to_str()?.parse().ok()?)).collect()
 }
 
+/// The parent of a process; `None` if it is gone.
+pub(crate) fn parent(pid: i32) -> Option<i32> {
+    read(pid).map(|entry| entry.parent)
+}
+
 /// All descendants of those processes in `entries` that `is_root` names, without these.
 pub(crate) fn descendants(entries: &[Entry], is_root: impl Fn(&Entry) -> bool) -> Vec<Entry> {
     below(entries, entries.iter().filter(|entry| is_root(entry)).map(|entry| entry.pid).collect())

@@ -4,8 +4,8 @@
 //! each step leaves its mark in a pipe before it is taken.
 
 use std::{
-    ffi::CString,
-    fs::File,
+    ffi::{CStr, CString},
+    fs::{self, File},
     io::{self, Read},
     os::{fd::OwnedFd, unix::process::CommandExt},
     path::Path,
@@ -14,8 +14,9 @@ use std::{
 
 use evenkeel_core::guard::ProcessSpec;
 use rustix::{
+    fs::{Mode, OFlags},
     pipe::{PipeFlags, pipe_with},
-    process::{Gid, Pid, Uid, chdir, getegid, geteuid, setsid},
+    process::{Gid, Pid, Signal, Uid, chdir, getegid, geteuid, set_parent_process_death_signal, setsid},
     thread::{set_thread_gid, set_thread_groups, set_thread_uid},
 };
 
@@ -23,6 +24,9 @@ use crate::os::{
     cgroup::{Entrances, Group},
     signals, words,
 };
+
+/// Says how likely a process is chosen when memory runs short (proc(5)).
+const OOM_SCORE: &CStr = c"/proc/self/oom_score_adj";
 
 /// What is about to be done; its number is the mark.
 #[derive(Clone, Copy)]
@@ -41,6 +45,8 @@ struct Preparation {
     user: Option<(Uid, Gid)>,
     groups: Vec<Gid>,
     cwd: CString,
+    /// Whether we are protected from the kernel's choice of whom to kill when memory runs short.
+    protected: bool,
 }
 
 /// Starts it in a session of its own, with its output going to `output`.
@@ -64,6 +70,7 @@ pub(super) fn launch(spec: &ProcessSpec, output: OwnedFd, group: &Group) -> Resu
         user: wanted_user(spec.user),
         groups: spec.groups.iter().map(|group| Gid::from_raw_unchecked(*group)).collect(),
         cwd: CString::new(spec.cwd.as_str()).map_err(|_| "the working directory's name contains a NUL")?,
+        protected: is_protected(),
     };
     // SAFETY: `prepare` makes system calls only; it neither allocates nor takes locks.
     unsafe {
@@ -87,12 +94,20 @@ impl Preparation {
             // Without a cgroup the tree of processes serves.
             let _ = rustix::io::write(entrance, b"0");
         }
+        if self.protected
+            && let Ok(file) = rustix::fs::open(OOM_SCORE, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())
+        {
+            // Who is protected is `keel`, so that it can start an instance again that was chosen.
+            let _ = rustix::io::write(&file, b"0");
+        }
         if let Some((user, group)) = self.user {
             self.mark(Step::User);
             set_thread_groups(&self.groups)?;
             set_thread_gid(group)?;
             set_thread_uid(user)?;
         }
+        // After the change of user, which clears it. Where nobody can reap it, nobody could stop it either.
+        set_parent_process_death_signal(Some(Signal::KILL))?;
         self.mark(Step::Directory);
         chdir(self.cwd.as_c_str())?;
         self.mark(Step::Run);
@@ -102,6 +117,12 @@ impl Preparation {
     fn mark(&self, step: Step) {
         let _ = rustix::io::write(&self.marks, &[step as u8]);
     }
+}
+
+/// Whether our own score was lowered, as by systemd's `OOMScoreAdjust=` (proc(5)); those we start inherit it.
+fn is_protected() -> bool {
+    let score = fs::read_to_string("/proc/self/oom_score_adj").unwrap_or_default();
+    score.trim().parse::<i32>().is_ok_and(|score| score < 0)
 }
 
 /// Who is to be become; nobody, where that is who we are and may not change anything anyway.

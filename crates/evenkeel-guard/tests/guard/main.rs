@@ -8,6 +8,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on fails")]
 
 mod actors;
+mod adoption;
 mod edge;
 mod ending;
 mod hostile;
@@ -40,7 +41,7 @@ fn main() -> ExitCode {
     let filters: Vec<&String> = arguments.iter().filter(|argument| !argument.starts_with('-')).collect();
     let identities: &[Identity] =
         if rustix::process::geteuid().is_root() { &[Identity::Own, Identity::Nobody] } else { &[Identity::Own] };
-    let tests: Vec<_> = [processes::TESTS, node::TESTS, edge::TESTS, ending::TESTS, hostile::TESTS]
+    let tests: Vec<_> = [processes::TESTS, node::TESTS, edge::TESTS, ending::TESTS, hostile::TESTS, adoption::TESTS]
         .concat()
         .into_iter()
         .flat_map(|(name, test)| {

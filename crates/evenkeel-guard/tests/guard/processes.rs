@@ -29,8 +29,22 @@ pub(crate) const TESTS: &[Test] = &[
     ("another user where permitted", users),
     ("memory is bounded where permitted", memory),
     ("a cgroup of its own where permitted", cgroup),
+    ("keel's protection from a lack of memory is its own", protection),
     ("many processes at once", many),
 ];
+
+/// Lowering a score needs a privilege, so elsewhere the guard is not protected to begin with.
+fn protection(identity: Identity) {
+    let (world, node) = World::with_node(identity);
+    let score = |pid: i32| fs::read_to_string(format!("/proc/{pid}/oom_score_adj")).unwrap().trim().to_owned();
+    let guard = world.guard.id().cast_signed();
+    let (lowered, expected) = match fs::write(format!("/proc/{guard}/oom_score_adj"), "-500") {
+        Ok(()) => ("-500".to_owned(), "0".to_owned()),
+        Err(_) => (score(guard), score(guard)),
+    };
+    let (pid, _output) = node.spawn("a", sh("exec sleep 1000"));
+    assert_eq!((score(guard), score(parent(pid)), score(pid)), (lowered.clone(), lowered, expected));
+}
 
 fn exit_codes_and_signals(identity: Identity) {
     let (_world, node) = World::with_node(identity);

@@ -7,6 +7,7 @@ use std::{
         fd::{AsFd, OwnedFd},
         unix::{fs::PermissionsExt, process::CommandExt},
     },
+    path::Path,
     process::{Child, Command, ExitStatus as StdStatus},
     thread,
     time::{Duration, Instant},
@@ -51,7 +52,9 @@ pub(crate) struct World {
     pub(crate) guard: Child,
     listener: OwnedFd,
     waiting: Vec<Actor>,
-    _directory: TempDir,
+    identity: Identity,
+    arguments: Vec<String>,
+    pub(crate) directory: TempDir,
 }
 
 /// A node process or an edge: its channel is in the test's hands.
@@ -70,20 +73,48 @@ impl World {
 
     /// Starts a guard with another edge and another bound on the end.
     pub(crate) fn start_with(identity: Identity, edge: &str, finish_within: Duration) -> Self {
+        Self::start_as(identity, &[edge, &finish_within.as_millis().to_string()])
+    }
+
+    /// Starts a guard that instances outlive.
+    pub(crate) fn outlived(identity: Identity) -> Self {
+        Self::start_as(identity, &["edge", &PATIENCE.as_millis().to_string(), "outlived"])
+    }
+
+    fn start_as(identity: Identity, arguments: &[&str]) -> Self {
         let directory = TempDir::new().unwrap();
-        fs::set_permissions(directory.path(), Permissions::from_mode(0o755)).unwrap();
+        fs::set_permissions(directory.path(), Permissions::from_mode(0o777)).unwrap();
         let address = directory.path().join("test");
         let listener = socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None).unwrap();
         bind(&listener, &SocketAddrUnix::new(&address).unwrap()).unwrap();
         listen(&listener, 16).unwrap();
         fs::set_permissions(&address, Permissions::from_mode(0o777)).unwrap();
-        let mut command = Command::new("/proc/self/exe");
-        command.arg("role=guard").arg(&address).arg(edge).arg(finish_within.as_millis().to_string());
-        if identity == Identity::Nobody {
-            command.gid(65534).uid(65534);
-        }
-        let guard = command.spawn().unwrap();
-        Self { guard, listener, waiting: Vec::new(), _directory: directory }
+        let arguments = arguments.iter().map(|&argument| argument.to_owned()).collect();
+        let guard = guard(identity, &address, &arguments);
+        Self { guard, listener, waiting: Vec::new(), identity, arguments, directory }
+    }
+
+    /// Kills the guard and waits until it is gone, and its node process with it.
+    pub(crate) fn kill(&mut self, node: Actor) {
+        self.signal(Signal::KILL);
+        self.wait();
+        eventually("the node process dies with its guard", || !alive(node.pid));
+        self.waiting.clear();
+        drop(node);
+    }
+
+    /// The next guard in the same place, and what its node process is told.
+    pub(crate) fn again(&mut self) -> (Actor, Vec<(Notice, Option<OwnedFd>)>) {
+        self.guard = guard(self.identity, &self.directory.path().join("test"), &self.arguments);
+        let node = self.node();
+        let mut told = node.inventory();
+        assert!(matches!(told.remove(0).0, Notice::Hello { node_starts: 0, .. }));
+        (node, told)
+    }
+
+    /// Where stubs wait for a guard.
+    pub(crate) fn stubs(&self) -> std::path::PathBuf {
+        self.directory.path().join("stubs")
     }
 
     /// A guard, and its node process with the inventory read.
@@ -130,6 +161,15 @@ impl World {
             self.waiting.extend(introduced(control));
         }
     }
+}
+
+fn guard(identity: Identity, address: &Path, arguments: &Vec<String>) -> Child {
+    let mut command = Command::new("/proc/self/exe");
+    command.arg("role=guard").arg(address).args(arguments);
+    if identity == Identity::Nobody {
+        command.gid(65534).uid(65534);
+    }
+    command.spawn().unwrap()
 }
 
 impl Drop for World {

@@ -27,10 +27,12 @@ pub(crate) async fn run(running: &Running, console: SocketAddr, context: &Contex
     let status = await_healthy(&Api::of(running), context.json).await;
     let took = begun.elapsed();
     let addresses: Vec<String> = status.listeners.iter().map(|listener| url(&listener.address)).collect();
+    let adopted = adopted(&status);
     if context.json {
         return context.json(&json!({
             "stack": status.stack,
             "up": true,
+            "adopted": adopted,
             "addresses": addresses,
             "metrics": format!("http://{console}/metrics"),
             "state_dir": running.state_dir,
@@ -40,9 +42,10 @@ pub(crate) async fn run(running: &Running, console: SocketAddr, context: &Contex
     }
     let instances: usize = status.services.iter().map(|service| service.instances.len()).sum();
     let all = if instances == 1 { "1 instance is".to_owned() } else { format!("{instances} instances are") };
+    let before = if adopted > 0 { format!("; {adopted} went on from before") } else { String::new() };
     let up = context.paint.good("is up");
     context.line(format!(
-        "{} {up}: {}   ({all} healthy after {:.1} s)",
+        "{} {up}: {}   ({all} healthy after {:.1} s{before})",
         context.paint.bold(&status.stack),
         addresses.join("  "),
         took.as_secs_f64()
@@ -50,6 +53,12 @@ pub(crate) async fn run(running: &Running, console: SocketAddr, context: &Contex
     context.line(format!("metrics: http://{console}/metrics   state: {}", running.state_dir.display()))?;
     context.line("stop it with Ctrl-C")?;
     context.next(&context.command(&running.state_dir, "status --watch"), "in another terminal")
+}
+
+/// How many instances run since before this guard.
+fn adopted(status: &Status) -> usize {
+    let instances = status.services.iter().flat_map(|service| &service.instances);
+    instances.filter(|instance| instance.since.is_some_and(|since| since < status.since)).count()
 }
 
 /// The address of a listener for a browser: one bound to every address is reached by loopback from here.

@@ -1,8 +1,9 @@
 //! From `keel up` to a guard: what is run, where its state lies, and who it is.
 //!
 //! The stack file is checked before anything is touched. Then the state directory is made and locked, a small
-//! process is started that says when the stack is up, and this process becomes the guard. The guard starts the
-//! node process, the edge and stubs as hidden commands of the same binary.
+//! process is started that says when the stack is up, and this process becomes the guard. The guard adopts what a
+//! killed predecessor left running, and starts the node process, the edge and stubs as hidden commands of the same
+//! binary.
 
 mod account;
 pub(crate) mod announce;
@@ -21,7 +22,7 @@ use std::{
 };
 
 use evenkeel_core::stack::Stack;
-use evenkeel_guard::GuardConfig;
+use evenkeel_guard::{ACTIVATION_VARIABLES, Activation, GuardConfig};
 
 use crate::{
     context::{Context, shell_word},
@@ -32,6 +33,18 @@ use crate::{
 
 /// The binary that runs, also after its file was replaced (proc(5)).
 const SELF: &str = "/proc/self/exe";
+
+/// The folder in the runtime folder where stubs wait for the next guard.
+const STUBS: &str = "stubs";
+
+/// How a guard begins and what becomes of instances when it is killed.
+#[derive(Debug)]
+pub(crate) struct Life {
+    /// What the system's service manager handed over.
+    pub(crate) activation: Activation,
+    /// Whether instances go on and are adopted by the next start.
+    pub(crate) outlived: bool,
+}
 
 /// A stack that may be started.
 pub(crate) struct Start {
@@ -55,7 +68,7 @@ impl Start {
     }
 
     /// Becomes the guard. Returns the exit code once everything has ended.
-    pub(crate) fn run(self, context: &Context, announced: bool) -> Result<u8, Failure> {
+    pub(crate) fn run(self, context: &Context, announced: bool, life: Life) -> Result<u8, Failure> {
         let edge_user = account::edge_user(self.stack.edge.user.as_deref())?;
         let mut guard = GuardConfig::new(
             internal(
@@ -69,13 +82,20 @@ impl Start {
             internal("__edge", []),
             internal("__stub", []),
         );
+        let stubs = self.runtime_dir.join(STUBS);
         guard.edge_user = edge_user;
+        guard.stubs = Some(stubs.clone());
+        guard.outlived = life.outlived;
+        guard.activation = life.activation;
         if announced {
             self.announce(context)?;
         }
         let code = evenkeel_guard::run(guard);
-        // The sockets are dead; the lock is still ours, so nobody else has begun to use the folder.
-        let _ = std::fs::remove_dir_all(&self.runtime_dir);
+        // The lock is still ours, so nobody else has begun to use the folder. Its sockets are dead, except those of
+        // stubs that were left to the next start, which finds them there.
+        if std::fs::read_dir(&stubs).map_or(true, |mut left| left.next().is_none()) {
+            let _ = std::fs::remove_dir_all(&self.runtime_dir);
+        }
         Ok(code)
     }
 
@@ -93,6 +113,9 @@ impl Start {
         command.args(&argv[1..]).stdin(Stdio::null());
         if context.json {
             command.arg("--json");
+        }
+        for name in ACTIVATION_VARIABLES {
+            command.env_remove(name);
         }
         let started = command.spawn();
         started.map(drop).map_err(|error| Failure::new("cannot start a process").at(SELF).because(error))

@@ -8,7 +8,7 @@ use std::{
 use evenkeel_core::stack::{self, Stack};
 
 use super::Inline;
-use crate::{command::validate, failure::Failure};
+use crate::{command::validate, failure::Failure, files};
 
 /// The file in the state directory that holds the stack made from a command.
 pub(crate) const COMMAND_FILE: &str = "command.toml";
@@ -27,6 +27,7 @@ impl Source {
     pub(crate) fn from_file(file: &Path) -> Result<(Self, Stack), Failure> {
         let text = validate::read(file)?;
         let stack = stack::parse(&text, &file.display().to_string()).map_err(Failure::bad_file)?;
+        files::missing(file, &text, &stack).map_err(Failure::bad_file)?;
         let file = std::fs::canonicalize(file);
         let file = file.map_err(|error| Failure::usage("the stack file cannot be found").because(error))?;
         Ok((Self::File(file), stack))

@@ -32,6 +32,9 @@ fn order() -> impl Strategy<Value = Order> {
         Just(Order::KillEdge),
         any::<u64>().prop_map(|within_ms| Order::Alive { within_ms }),
         any::<u8>().prop_map(|code| Order::Finish { code }),
+        any::<u8>().prop_map(|code| Order::Leave { code }),
+        text().prop_map(|folder| Order::Outlive { folder }),
+        any::<bool>().prop_map(|outlive| Order::Adopt { outlive }),
         (any::<u64>(), any::<u64>()).prop_map(|(edge_grace_ms, finish_ms)| Order::Bounds { edge_grace_ms, finish_ms }),
     ]
 }
@@ -56,6 +59,11 @@ fn notice() -> impl Strategy<Value = Notice> {
         (status(), any::<u64>()).prop_map(|(status, restart_in_ms)| Notice::EdgeExited { status, restart_in_ms }),
         Just(Notice::Terminate),
         Just(Notice::Reload),
+        (text(), any::<u64>(), any::<Option<u64>>()).prop_map(|(key, dropped_bytes, kill_in_ms)| Notice::Adopted {
+            key,
+            dropped_bytes,
+            kill_in_ms
+        }),
     ]
 }
 
@@ -97,7 +105,7 @@ proptest! {
     }
 
     #[test]
-    fn arbitrary_bytes_never_panic(mut bytes in vec(any::<u8>(), 0..400), tag in 0_u8..14) {
+    fn arbitrary_bytes_never_panic(mut bytes in vec(any::<u8>(), 0..400), tag in 0_u8..16) {
         let _ = (Order::decode(&bytes), Notice::decode(&bytes), EdgeNotice::decode(&bytes));
         // Most random packets fail at the first two bytes; these reach the fields.
         bytes.splice(0..0, [version_byte(), tag]);
