@@ -23,22 +23,29 @@ pub(crate) enum Need {
 
 /// A program that something here runs, and the Debian package that brings it.
 struct Tool {
+    /// Its name; `*` in it stands for a version.
     program: &'static str,
     package: &'static str,
     need: Need,
 }
 
-const TOOLS: [Tool; 5] = [
+const TOOLS: [Tool; 9] = [
     // `tidy`, the last step of the tests, asks it for the list of files.
     Tool { program: "git", package: "git", need: Need::Tests },
     Tool { program: "curl", package: "curl", need: Need::Tests },
+    // What the examples run. Java comes without a desktop's libraries; PHP as Apache's module, which brings Apache's
+    // program but not Debian's service.
+    Tool { program: "node", package: "nodejs", need: Need::Tests },
+    Tool { program: "python3", package: "python3", need: Need::Tests },
+    Tool { program: "javac", package: "default-jdk-headless", need: Need::Tests },
+    Tool { program: "libphp*.so", package: "libapache2-mod-php", need: Need::Tests },
     Tool { program: "haproxy", package: "haproxy", need: Need::Benches },
     Tool { program: "nginx", package: "nginx-light", need: Need::Benches },
     Tool { program: "wrk", package: "wrk", need: Need::Benches },
 ];
 
-/// Daemons are installed here, and the search path of an ordinary user often leaves these folders out.
-const ADMINISTRATORS_FOLDERS: [&str; 2] = ["/usr/sbin", "/usr/local/sbin"];
+/// Daemons and their modules are installed here, which the search path of an ordinary user often leaves out.
+const FURTHER_FOLDERS: [&str; 3] = ["/usr/sbin", "/usr/local/sbin", "/usr/lib/apache2/modules"];
 
 const POLICY: &str = "/usr/sbin/policy-rc.d";
 
@@ -98,12 +105,17 @@ fn missing(need: Need, folders: &[PathBuf]) -> Vec<&'static str> {
 }
 
 fn on_path(program: &str, folders: &[PathBuf]) -> bool {
-    folders.iter().any(|folder| folder.join(program).is_file())
+    let Some((before, after)) = program.split_once('*') else {
+        return folders.iter().any(|folder| folder.join(program).is_file());
+    };
+    let names = folders.iter().filter_map(|folder| std::fs::read_dir(folder).ok()).flatten().flatten();
+    let fits = |name: &str| name.starts_with(before) && name.ends_with(after);
+    names.map(|entry| entry.file_name()).any(|name| name.to_str().is_some_and(fits))
 }
 
 fn search_path() -> Vec<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
-    std::env::split_paths(&path).chain(ADMINISTRATORS_FOLDERS.map(PathBuf::from)).collect()
+    std::env::split_paths(&path).chain(FURTHER_FOLDERS.map(PathBuf::from)).collect()
 }
 
 fn is_root() -> bool {
@@ -199,10 +211,14 @@ mod tests {
     fn tests_need_less_than_benches_and_what_is_found_is_not_missing() {
         let empty = tempfile::tempdir().expect("a temporary folder");
         let folders = [empty.path().to_path_buf()];
-        assert_eq!(missing(Need::Tests, &folders), ["git", "curl"]);
-        assert_eq!(missing(Need::Benches, &folders), ["git", "curl", "haproxy", "nginx-light", "wrk"]);
-        std::fs::write(empty.path().join("nginx"), "").expect("the folder is writable");
-        assert_eq!(missing(Need::Benches, &folders), ["git", "curl", "haproxy", "wrk"]);
+        let tests = ["git", "curl", "nodejs", "python3", "default-jdk-headless", "libapache2-mod-php"].as_slice();
+        assert_eq!(missing(Need::Tests, &folders), tests);
+        assert_eq!(missing(Need::Benches, &folders), [tests, &["haproxy", "nginx-light", "wrk"]].concat());
+        for found in ["nginx", "libphp8.4.so"] {
+            std::fs::write(empty.path().join(found), "").expect("the folder is writable");
+        }
+        assert_eq!(missing(Need::Tests, &folders), tests[..5]);
+        assert_eq!(missing(Need::Benches, &folders), [&tests[..5], &["haproxy", "wrk"]].concat());
     }
 
     #[test]

@@ -105,16 +105,27 @@ pub(super) enum Source {
     Run(Vec<String>),
     /// Addresses and weights.
     Instances(Vec<(String, u32)>),
+    /// A folder of files, and the one that answers for paths without any.
+    Files(String, Option<&'static str>),
 }
 
 impl Service {
     /// A service that runs this command.
     pub(super) fn run(name: &str, command: impl IntoIterator<Item = impl Into<String>>) -> Self {
         let command = command.into_iter().map(Into::into).collect();
+        Self::of(name, Source::Run(command))
+    }
+
+    /// A service that serves this folder.
+    pub(super) fn files(dir: &str, fallback: Option<&'static str>) -> Self {
+        Self::of("web", Source::Files(dir.to_owned(), fallback))
+    }
+
+    fn of(name: &str, source: Source) -> Self {
         Self {
             name: name.to_owned(),
             comments: Vec::new(),
-            source: Source::Run(command),
+            source,
             env: BTreeMap::new(),
             balance: None,
             check: None,

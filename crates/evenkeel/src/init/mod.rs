@@ -12,6 +12,7 @@ mod go;
 mod jar;
 mod nginx;
 mod package_json;
+mod pages;
 mod procfile;
 mod python;
 mod render;
@@ -117,6 +118,9 @@ fn make(dir: &Path) -> Made {
     let mut all: Vec<Found> = finders.iter().filter_map(|find| find(&folder)).collect();
     // A reverse proxy's configuration says where clients connect, which no application does.
     all.splice(..0, nginx::find(&folder));
+    if all.iter().all(|found| found.services.is_empty()) {
+        all.extend(pages::find(&folder));
+    }
     let mut words: Vec<String> = all.iter().map(|found| format!("{}: {}", found.source, found.what)).collect();
     // What runs or reaches nothing is no stack, but a reader must know what it said.
     let (all, idle): (Vec<Found>, Vec<Found>) = all.into_iter().partition(|found| !found.services.is_empty());

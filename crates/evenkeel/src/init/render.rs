@@ -48,7 +48,7 @@ fn also(other: &Found) -> String {
         Source::Run(command) => {
             Some(format!("; as a service: run = {}", array(command.iter().map(|word| string(word)))))
         }
-        Source::Instances(_) => None,
+        Source::Instances(_) | Source::Files(..) => None,
     });
     comment(&format!("Also found: {} ({}){}", other.source, other.what, run.unwrap_or_default()))
 }
@@ -95,11 +95,18 @@ fn service(service: &Service) -> String {
             lines.push("replicas = 3\n".to_owned());
         }
         Source::Instances(instances) => lines.push(format!("instances = {}\n", fixed(instances))),
+        Source::Files(dir, fallback) => {
+            lines.push(match fallback {
+                None => format!("files = {}\n", string(dir)),
+                Some(file) => format!("files = {{ dir = {}, fallback = {} }}\n", string(dir), string(file)),
+            });
+            lines.push("# So that one can be replaced, or die, while the other answers.\nreplicas = 2\n".to_owned());
+        }
     }
     lines.extend(service.balance.map(|balance| format!("balance = {}\n", string(balance))));
     match &service.check {
         Some(path) => lines.push(format!("check = {{ http = {}, interval = \"1s\" }}\n", string(path))),
-        None if service.asleep => {}
+        None if service.asleep || matches!(service.source, Source::Files(..)) => {}
         None => lines.push(CHECK.to_owned()),
     }
     if matches!(service.source, Source::Run(_)) && !service.asleep {

@@ -151,6 +151,17 @@ fn go() {
     assert!(library.found[0].contains("nothing that could be run"));
 }
 
+#[test]
+fn pages() {
+    let package = r#"{"scripts": {"build": "vite build"}, "dependencies": {"react-router-dom": "7"}}"#;
+    insta::assert_snapshot!(shown(&[("package.json", package), ("dist/index.html", "")]));
+    let (stack, here) = stack_of(&[("index.html", ""), ("nginx.conf", "events {}")]);
+    assert_eq!(stack.services["web"].files.as_ref().unwrap().dir, ".");
+    assert!(here.text.contains("also keel.toml"), "{}", here.text);
+    let program = [("package.json", "{}"), ("server.js", ""), ("public/index.html", "")];
+    assert_eq!(run_of(&program), "node server.js", "what can be run serves its own pages");
+}
+
 const NGINX: &str = r#"
 worker_processes auto;
 events { worker_connections 1024; }
