@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 /// What must have been seen over [`SEEDS`] seeds.
-pub const EXPECTED: [&str; 76] = [
+pub const EXPECTED: [&str; 85] = [
     "balance: ip-hash",
     "balance: least-connections",
     "balance: round-robin",
@@ -31,6 +31,7 @@ pub const EXPECTED: [&str; 76] = [
     "fault: never-ready",
     "fault: node-restart",
     "fault: not-startable",
+    "fault: pause",
     "fault: rollout",
     "fault: rollout of a broken specification",
     "fault: scale",
@@ -61,10 +62,17 @@ pub const EXPECTED: [&str; 76] = [
     "request: moved off a silent instance",
     "request: released from hold",
     "request: repeated",
+    "order: pause",
+    "order: restart",
+    "order: scale auto",
     "rollout: create",
     "rollout: retire",
     "rollout: stopped by a broken specification",
     "rollout: waiting",
+    "scale: down",
+    "scale: held by a pause",
+    "scale: limited",
+    "scale: up",
     "silence: answers to a probe",
     "silence: answers by sending",
     "silence: probe",
@@ -72,6 +80,7 @@ pub const EXPECTED: [&str; 76] = [
     "silence: suspicion refuted",
     "supervise: draining",
     "supervise: gave-up",
+    "supervise: held by a pause",
     "supervise: killed after its grace",
     "supervise: killing for liveness",
     "supervise: killing for start",

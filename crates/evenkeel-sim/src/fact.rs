@@ -115,6 +115,24 @@ pub enum Fact {
         /// Whether its instances can ever be healthy.
         broken: bool,
     },
+    /// The number of instances was changed by a decision.
+    Scaled {
+        /// Wanted until now.
+        from: u32,
+        /// Wanted from now on.
+        to: u32,
+    },
+    /// An operator fixed the number of instances, or left it to the load again.
+    Ordered {
+        /// Wanted from now on.
+        replicas: u32,
+        /// Whether it is fixed.
+        pinned: bool,
+    },
+    /// An operator paused the service.
+    Paused,
+    /// A pause is over.
+    Resumed,
     /// Something other than an apply was done to the world.
     Disturbed,
     /// The edge or the node process was stopped, started again or cut off: what they measured, they measure anew.

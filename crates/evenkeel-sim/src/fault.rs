@@ -65,6 +65,12 @@ pub enum Fault {
 pub enum Change {
     /// So many instances are wanted.
     Scale(u32),
+    /// As many instances as the load asks for.
+    Auto,
+    /// Every instance is replaced by one of the same specification.
+    Restart,
+    /// For a time nothing is done without an order.
+    Pause(Duration),
     /// The command changes; its instances boot like this.
     Apply(Boot),
     /// Try those again that gave up.
@@ -108,7 +114,8 @@ impl Fault {
             | Self::EdgeStall(lasts)
             | Self::EdgeRestart(lasts)
             | Self::NodeRestart(lasts)
-            | Self::MessageDelay(_, lasts) => lasts,
+            | Self::MessageDelay(_, lasts)
+            | Self::Change(Change::Pause(lasts)) => lasts,
             Self::Crash(_) | Self::CrashAll | Self::IgnoresTerm(_) | Self::Change(_) => Duration::ZERO,
         }
     }
@@ -131,6 +138,9 @@ impl Fault {
             Self::NodeRestart(_) => "fault: node-restart",
             Self::MessageDelay(..) => "fault: message-delay",
             Self::Change(Change::Scale(_)) => "fault: scale",
+            Self::Change(Change::Auto) => "order: scale auto",
+            Self::Change(Change::Restart) => "order: restart",
+            Self::Change(Change::Pause(_)) => "fault: pause",
             Self::Change(Change::Apply(Boot::Normal | Boot::Slowly)) => "fault: rollout",
             Self::Change(Change::Apply(_)) => "fault: rollout of a broken specification",
             Self::Change(Change::TryAgain) => "order: try again",

@@ -28,6 +28,8 @@ const BOUND: usize = 100_000;
 pub enum Event {
     /// The next client comes.
     Arrive,
+    /// The edge tells the node process its counters.
+    Count,
     /// Something reaches the edge of this life; an edge that was started again never sees it.
     Edge(u64, EdgeEvent),
     /// Something reaches the node process of this life.
@@ -127,6 +129,17 @@ pub enum NodeEvent {
     Hello,
     /// The stack changed.
     Change(Change),
+    /// What the edge counts.
+    Counted {
+        /// Requests in flight and held.
+        in_flight: u64,
+        /// Requests that have come so far.
+        come: u64,
+    },
+    /// Time to ask how many instances are wanted.
+    Look,
+    /// The time of a pause is over.
+    PauseOver,
 }
 
 /// What the edge says about an instance.

@@ -36,11 +36,19 @@ pub enum Sabotage {
     BelieveNewOnes,
     /// A stop does not wait until requests are finished.
     StopAtOnce,
+    /// A node process that starts again does not know how many instances were wanted.
+    ForgetWanted,
+    /// Instances go as soon as they are not needed.
+    FewerAtOnce,
+    /// No load makes a service larger.
+    NeverMore,
+    /// A pause stops nothing.
+    IgnorePauses,
 }
 
 impl Sabotage {
     /// All of them with their names.
-    pub const ALL: [(Self, &'static str); 15] = [
+    pub const ALL: [(Self, &'static str); 19] = [
         (Self::IgnoreVerdict, "ignore-verdict"),
         (Self::ForgetProcesses, "forget-processes"),
         (Self::ForgetGenerations, "forget-generations"),
@@ -56,6 +64,10 @@ impl Sabotage {
         (Self::RepeatNothing, "repeat-nothing"),
         (Self::BelieveNewOnes, "believe-new-ones"),
         (Self::StopAtOnce, "stop-at-once"),
+        (Self::ForgetWanted, "forget-wanted"),
+        (Self::FewerAtOnce, "fewer-at-once"),
+        (Self::NeverMore, "never-more"),
+        (Self::IgnorePauses, "ignore-pauses"),
     ];
 
     /// The one of this name.

@@ -14,7 +14,7 @@ use crate::{
     fleet::{Fleet, Key, Mode},
     invariants::{self, Invariant, View},
     node::Node,
-    queue::{EdgeEvent, Event, Inbox},
+    queue::{EdgeEvent, Event, Inbox, NodeEvent},
     rng::Rng,
     sabotage::Sabotage,
     scenario::Scenario,
@@ -22,6 +22,9 @@ use crate::{
 
 /// When the first client comes: instances have had time to start.
 const FIRST_CLIENT: Duration = Duration::from_secs(3);
+
+/// How often the edge tells the node process its counters.
+const COUNTS_EVERY: Duration = Duration::from_millis(250);
 
 /// How a seed is run.
 #[derive(Clone, Copy, Debug, Default)]
@@ -107,9 +110,13 @@ impl World {
         let mut ctx = Context::new(rng, options.text, options.sabotage);
         let mut fleet = Fleet::default();
         let edge = Edge::new(scenario.service.clone(), &mut ctx);
-        let mut node = Node::new(scenario.service.clone(), scenario.policy.clone(), scenario.replicas);
+        let mut node =
+            Node::new(scenario.service.clone(), scenario.policy.clone(), scenario.replicas, scenario.elastic.clone());
         node.restart(&mut fleet, &mut ctx);
         ctx.after(FIRST_CLIENT, Event::Arrive);
+        if scenario.elastic.is_some() {
+            ctx.after(COUNTS_EVERY, Event::Count);
+        }
         for (at, (moment, _)) in scenario.faults.iter().enumerate() {
             ctx.queue.push(*moment, Event::Fault(at));
         }
@@ -137,6 +144,7 @@ impl World {
         let (fleet, ctx) = (&mut self.fleet, &mut self.ctx);
         match event {
             Event::Arrive => self.arrive(),
+            Event::Count => self.count(),
             Event::Edge(life, event) => self.for_edge(life, event),
             Event::Node(life, event) if life == ctx.node_life && self.node.up => self.node.on(event, fleet, ctx),
             Event::Node(..) => {}
@@ -170,13 +178,23 @@ impl World {
     fn arrive(&mut self) {
         let now = self.ctx.now;
         if now < self.scenario.ends_at {
-            let mean_us = u64::try_from(self.scenario.every.as_micros()).expect("milliseconds fit");
+            let mean_us = u64::try_from(self.scenario.every_at(now).as_micros()).expect("milliseconds fit");
             let pause = self.clients.micros(0, 2 * mean_us);
             self.ctx.after(pause, Event::Arrive);
         }
         let (request, method) = self.ledger.arrive(&mut self.clients, now);
         self.ctx.line("request", request, 0, || format!("request {request}: {method}"));
         self.for_edge(self.ctx.edge_life, EdgeEvent::Request(request, method));
+    }
+
+    /// The edge counts as long as it runs; whoever listens then hears of it.
+    fn count(&mut self) {
+        self.ctx.after(COUNTS_EVERY, Event::Count);
+        if self.edge_up && self.edge_asleep.is_none() {
+            let in_flight = self.edge.load() as u64;
+            let come = self.ledger.entries().len() as u64;
+            self.ctx.to_node(NodeEvent::Counted { in_flight, come });
+        }
     }
 
     fn for_edge(&mut self, life: u64, event: EdgeEvent) {
@@ -221,7 +239,7 @@ impl World {
             self.ctx.fact(Fact::Applied { broken });
         }
         if self.node.up {
-            let event = crate::queue::NodeEvent::Change(change);
+            let event = NodeEvent::Change(change);
             self.node.on(event, &mut self.fleet, &mut self.ctx);
         } else {
             self.node.change(change, &mut self.fleet, &mut self.ctx);

@@ -132,6 +132,11 @@ impl Edge {
         self.targets().filter(|target| target.health == Health::Healthy).count()
     }
 
+    /// Requests in flight and held, over all instances.
+    pub fn load(&self) -> usize {
+        self.attempts.len() + self.held.len()
+    }
+
     /// How many requests are in flight there.
     pub fn in_flight(&self, key: Key) -> u64 {
         self.target(key).map_or(0, |target| target.in_flight)

@@ -48,6 +48,12 @@ impl Liveness {
         let Some(after) = view.scenario.policy.liveness_after else {
             return Ok(());
         };
+        // A pause stops kills and starts.
+        if view.node.is_paused() {
+            let all = self.frozen.values_mut().chain(self.awaited.values_mut());
+            all.for_each(|since| *since = view.now);
+            return Ok(());
+        }
         let due = NOTICED_WITHIN + view.link_delay + after + SLACK;
         for (key, since) in &mut self.frozen {
             if !is_watched(*key, view) {

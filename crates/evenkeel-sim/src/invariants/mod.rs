@@ -11,10 +11,12 @@ mod ejection;
 mod giving_up;
 mod liveness;
 mod once;
+mod pauses;
 mod processes;
 mod recovery;
 mod rollout;
 mod routing;
+mod scaling;
 mod silence;
 mod stillness;
 
@@ -68,10 +70,12 @@ pub fn all() -> Vec<Box<dyn Invariant>> {
         Box::new(giving_up::GivingUp::default()),
         Box::new(liveness::Liveness::default()),
         Box::new(once::Once::default()),
+        Box::new(pauses::Pauses::default()),
         Box::new(processes::Processes::default()),
         Box::new(recovery::Recovery),
         Box::new(rollout::Rollout::default()),
         Box::new(routing::Routing),
+        Box::new(scaling::Scaling::default()),
         Box::new(silence::Silence::default()),
         Box::new(stillness::Stillness::default()),
     ]

@@ -4,13 +4,16 @@
 //! the guard holds and carries on. It starts, stops and kills nothing that a supervisor did not ask for.
 
 mod outputs;
+mod pausing;
 mod reconcile;
+mod scaling;
 
 use std::collections::BTreeMap;
 
 use evenkeel_core::{
     rollout::Desired,
     snapshot::{Duty, Service},
+    stack::Elastic,
     status::{ExitStatus, Health, InstanceId, Phase},
     supervise::{Event, Memory, Policy, Supervisor},
     time::Moment,
@@ -38,12 +41,17 @@ pub struct Node {
     published: Option<Vec<(InstanceId, Duty)>>,
     /// The earliest moment at which a supervisor will be called.
     armed: Option<Moment>,
+    elastic: Option<Elastic>,
+    scaling: Option<scaling::Scaling>,
 }
 
 /// What survives a restart.
 #[derive(Debug)]
 struct Disk {
     desired: Desired,
+    /// Whether an operator fixed the number of an elastic service.
+    pinned: bool,
+    paused: Option<pausing::Pause>,
     boot: Boot,
     revision: u64,
     version: u64,
@@ -97,13 +105,15 @@ impl Slot {
 
 impl Node {
     /// A node process that has just read its stack.
-    pub fn new(service: Service, policy: Policy, replicas: u32) -> Self {
+    pub fn new(service: Service, policy: Policy, replicas: u32, elastic: Option<Elastic>) -> Self {
         let desired = Desired { replicas, digest: "v1".to_owned() };
         Self {
             up: true,
             slots: BTreeMap::new(),
             disk: Disk {
                 desired,
+                pinned: false,
+                paused: None,
                 boot: Boot::Normal,
                 revision: 1,
                 version: 0,
@@ -114,6 +124,8 @@ impl Node {
             service,
             published: None,
             armed: None,
+            elastic,
+            scaling: None,
         }
     }
 
@@ -131,6 +143,7 @@ impl Node {
     pub fn end(&mut self) {
         self.up = false;
         self.slots.clear();
+        self.scaling = None;
     }
 
     /// Starts again: adopts what runs. The context's life was counted up before.
@@ -142,6 +155,8 @@ impl Node {
             self.adopt(number, stored, fleet, ctx);
         }
         ctx.to_edge(EdgeEvent::Linked);
+        self.begin_scaling(ctx);
+        self.go_on_with_pause(ctx);
         self.settle(fleet, ctx);
     }
 
@@ -161,14 +176,31 @@ impl Node {
             NodeEvent::Report(key, report) => self.report(key, report, fleet, ctx),
             NodeEvent::Hello => self.published = None,
             NodeEvent::Change(change) => self.change(change, fleet, ctx),
+            NodeEvent::Counted { in_flight, come } => self.counted(in_flight, come, ctx),
+            NodeEvent::Look => self.look(ctx),
+            NodeEvent::PauseOver => self.pause_over(fleet, ctx),
         }
         self.settle(fleet, ctx);
     }
 
     /// The stack changes; also while no node process runs, since it reads the stack when it starts.
     pub fn change(&mut self, change: Change, fleet: &mut Fleet, ctx: &mut Context) {
+        if !matches!(change, Change::Pause(_)) {
+            self.ordered();
+        }
         match change {
-            Change::Scale(replicas) => self.disk.desired.replicas = replicas,
+            Change::Pause(length) => self.pause(length, ctx),
+            Change::Scale(replicas) => self.order(Some(replicas), ctx),
+            Change::Auto => self.order(None, ctx),
+            Change::Restart => {
+                for slot in self.slots.values_mut() {
+                    slot.digest.push('*');
+                }
+                for number in self.slots.keys().copied().collect::<Vec<_>>() {
+                    self.keep(number);
+                }
+                ctx.fact(Fact::Ordered { replicas: self.disk.desired.replicas, pinned: self.disk.pinned });
+            }
             Change::Apply(boot) => {
                 self.disk.revision += 1;
                 self.disk.desired.digest = format!("v{}", self.disk.revision);
@@ -215,7 +247,8 @@ impl Node {
 
     fn wake(&mut self, fleet: &mut Fleet, ctx: &mut Context) {
         self.armed = None;
-        let due = |slot: &Slot| slot.supervisor.deadline(&self.policy).is_some_and(|at| at <= ctx.now);
+        let policy = self.policy_in_force(ctx);
+        let due = |slot: &Slot| slot.supervisor.deadline(&policy).is_some_and(|at| at <= ctx.now);
         let due: Vec<u32> = self.slots.iter().filter(|(_, slot)| due(slot)).map(|(number, _)| *number).collect();
         for number in due {
             self.step(number, Event::Tick, fleet, ctx);

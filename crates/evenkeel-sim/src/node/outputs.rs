@@ -109,6 +109,7 @@ impl Node {
             ("restarting", _) if at_once => "supervise: restarting at once",
             ("restarting", _) => "supervise: restarting after a delay",
             ("trying-again", _) => "supervise: trying-again",
+            ("held", _) => "supervise: held by a pause",
             _ => "supervise: something new",
         });
         if decision.kind == "gave-up" {
@@ -118,8 +119,8 @@ impl Node {
         ctx.trace.below(|| decision.reasons.iter().map(|reason| reason.text.clone()).collect());
     }
 
-    fn policy_in_force(&self, ctx: &Context) -> Policy {
-        let policy = self.policy.clone();
+    pub(super) fn policy_in_force(&self, ctx: &Context) -> Policy {
+        let policy = Policy { stance: self.stance(ctx), ..self.policy.clone() };
         match ctx.sabotage {
             Some(Sabotage::GiveUpEarly) => Policy { attempts: policy.attempts - 1, ..policy },
             Some(Sabotage::NoBackOff) => Policy { delay: Duration::ZERO, ..policy },

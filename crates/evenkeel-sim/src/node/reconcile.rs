@@ -21,9 +21,10 @@ impl Node {
     /// After every event: what the stack wants, what the edge must know, when to look again.
     pub(super) fn settle(&mut self, fleet: &mut Fleet, ctx: &mut Context) {
         // A step may be over at once, with nothing to follow that would ask for the next plan.
-        while self.roll_out(fleet, ctx) {}
+        while !self.holds_rollout(ctx) && self.roll_out(fleet, ctx) {}
         self.publish(fleet, ctx);
-        let deadline = |slot: &Slot| slot.supervisor.deadline(&self.policy);
+        let policy = self.policy_in_force(ctx);
+        let deadline = |slot: &Slot| slot.supervisor.deadline(&policy);
         let next = self.slots.values().filter_map(deadline).min();
         if let Some(at) = next
             && self.armed.is_none_or(|armed| at < armed)
@@ -114,7 +115,7 @@ impl Slot {
     }
 }
 
-fn observe(number: u32, slot: &Slot, ctx: &Context) -> Observed {
+pub(super) fn observe(number: u32, slot: &Slot, ctx: &Context) -> Observed {
     let state = match slot.phase() {
         Phase::Starting if ctx.off(Sabotage::BelieveNewOnes) => rollout::State::Ready,
         // What got ready and is not healthy now does not count, so that a bad specification does not spread.
