@@ -1,9 +1,9 @@
 //! A value that cannot be printed.
 //!
 //! Whoever holds a [`Secret`] may use it where it is needed, by an explicit call; no format string, log line,
-//! serialised status or panic message can show it by accident.
+//! serialised status or panic message can show it by accident. Its memory is overwritten when it is dropped.
 
-use std::fmt;
+use std::{fmt, hint::black_box};
 
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -23,6 +23,15 @@ impl Secret {
     /// The value itself, for the one place that needs it.
     pub fn expose(&self) -> &str {
         &self.0
+    }
+}
+
+impl Drop for Secret {
+    fn drop(&mut self) {
+        let mut bytes = std::mem::take(&mut self.0).into_bytes();
+        bytes.fill(0);
+        // Otherwise writes to memory that is about to be freed might be left out.
+        black_box(&bytes);
     }
 }
 

@@ -2,28 +2,55 @@
 //!
 //! A [`Launch`] is everything a start needs apart from port and name. Its digest says whether two revisions need
 //! different processes: it covers command, environment, directory, user and memory, and nothing that the edge or
-//! the supervision alone act upon. Values of the environment are never printed.
+//! the supervision alone act upon. A secret stands in it by its fingerprint. Values of the environment are never
+//! printed, and those of secrets are looked up only when a process is started.
 
 use std::{
     env,
     path::{Path, PathBuf},
 };
 
-use evenkeel_core::{guard::ProcessSpec, secret::Secret, stack::Service};
+use evenkeel_core::{
+    guard::ProcessSpec,
+    secret::Secret,
+    stack::{Service, secret_reference},
+};
 
-use crate::users::{self, UserError};
+use crate::{
+    secrets::Secrets,
+    users::{self, UserError},
+};
 
 /// Passed on from our own environment, unless the service says otherwise.
 const PASSED_ON: [&str; 5] = ["PATH", "HOME", "LANG", "TZ", "TMPDIR"];
 
+/// The variable by which an instance knows the number of its release. It also makes two releases of the same content
+/// differ.
+pub(crate) const RELEASE_VARIABLE: &str = "KEEL_RELEASE";
+
 /// `PATH` where we have none ourselves.
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// Why nothing can be started.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum LaunchError {
+    /// Its user cannot be had.
+    #[error(transparent)]
+    User(#[from] UserError),
+    /// A secret of its environment cannot be had.
+    #[error("the secret `{0}` of its environment cannot be had: see `keel secret list`")]
+    Secret(String),
+}
 
 /// How instances of a service are started.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Launch {
     /// Identifies what a process is started with.
     pub(crate) digest: String,
+    /// The digest as far as the stack file alone makes it.
+    plain: String,
+    /// The digest as it was last made here: `digest` unless it was given another one.
+    made: String,
     service: Service,
     dir: PathBuf,
 }
@@ -31,10 +58,10 @@ pub(crate) struct Launch {
 impl Launch {
     /// How `service` is started from a stack file in `dir`; `None` for one with fixed instances.
     pub(crate) fn new(service: &Service, dir: &Path) -> Option<Self> {
-        let argv = service.run.as_ref()?;
+        let argv = service.command()?;
         let dir = service.dir.as_ref().map_or_else(|| dir.to_owned(), |own| dir.join(own));
         let mut digest = Digest::default();
-        for part in argv {
+        for part in &argv {
             digest.text(part);
         }
         digest.text("env");
@@ -45,12 +72,34 @@ impl Launch {
         digest.text(&dir.to_string_lossy());
         digest.text(service.user.as_deref().unwrap_or_default());
         digest.text(&service.memory.map_or(0, evenkeel_core::stack::Size::as_bytes).to_string());
-        Some(Self { digest: format!("{:016x}", digest.0), service: service.clone(), dir })
+        let digest = format!("{:016x}", digest.0);
+        Some(Self { plain: digest.clone(), made: digest.clone(), digest, service: service.clone(), dir })
+    }
+
+    /// The same with the secrets as they are now in its digest, unless it is known under another one.
+    pub(crate) fn with_secrets(self, secrets: &Secrets) -> Self {
+        let mut names = self.service.env.values().filter_map(|value| secret_reference(value)).peekable();
+        if names.peek().is_none() || self.digest != self.made {
+            return self;
+        }
+        let mut digest = Digest::default();
+        digest.text(&self.plain);
+        for name in names {
+            digest.text(name);
+            digest.text(secrets.fingerprint(name));
+        }
+        let digest = format!("{:016x}", digest.0);
+        Self { made: digest.clone(), digest, ..self }
     }
 
     /// The same under another digest: what a process was started from that cannot be made up again.
     pub(crate) fn known_as(self, digest: &str) -> Self {
         Self { digest: digest.to_owned(), ..self }
+    }
+
+    /// The number of the release that it stems from; 0 is what the stack file says.
+    pub(crate) fn release(&self) -> u64 {
+        self.service.env.get(RELEASE_VARIABLE).and_then(|number| number.parse().ok()).unwrap_or(0)
     }
 
     /// The service as it was when this was made.
@@ -59,34 +108,44 @@ impl Launch {
     }
 
     /// What the guard is to run as the instance `name` (`shop/1`) on `port`.
-    pub(crate) fn spec(&self, service_name: &str, name: &str, port: u16) -> Result<ProcessSpec, UserError> {
+    pub(crate) fn spec(
+        &self,
+        service_name: &str,
+        name: &str,
+        port: u16,
+        secrets: &Secrets,
+    ) -> Result<ProcessSpec, LaunchError> {
         let user = self.service.user.as_deref().map(users::resolve).transpose()?;
         let fill = |text: &str| text.replace("{port}", &port.to_string());
         let mut env: Vec<(String, Secret)> = Vec::new();
-        let mut set = |name: &str, value: String| {
+        let mut set = |name: &str, value: Secret| {
             env.retain(|(known, _)| known != name);
-            env.push((name.to_owned(), Secret::new(value)));
+            env.push((name.to_owned(), value));
         };
         for passed in PASSED_ON {
             if let Ok(value) = env::var(passed) {
-                set(passed, value);
+                set(passed, Secret::new(value));
             } else if passed == "PATH" {
-                set(passed, DEFAULT_PATH.to_owned());
+                set(passed, Secret::new(DEFAULT_PATH));
             }
         }
         if let Some(user) = &user {
-            set("HOME", user.home.clone());
-            set("USER", user.name.clone());
-            set("LOGNAME", user.name.clone());
+            set("HOME", Secret::new(&user.home));
+            set("USER", Secret::new(&user.name));
+            set("LOGNAME", Secret::new(&user.name));
         }
-        set("PORT", port.to_string());
-        set("KEEL_INSTANCE", name.to_owned());
-        set("KEEL_SERVICE", service_name.to_owned());
+        set("PORT", Secret::new(port.to_string()));
+        set("KEEL_INSTANCE", Secret::new(name));
+        set("KEEL_SERVICE", Secret::new(service_name));
         for (name, value) in &self.service.env {
-            set(name, fill(value));
+            let value = match secret_reference(value) {
+                Some(secret) => secrets.value(secret).cloned().ok_or_else(|| LaunchError::Secret(secret.to_owned()))?,
+                None => Secret::new(fill(value)),
+            };
+            set(name, value);
         }
         Ok(ProcessSpec {
-            argv: self.service.run.iter().flatten().map(|part| fill(part)).collect(),
+            argv: self.service.command().iter().flatten().map(|part| fill(part)).collect(),
             env,
             cwd: self.dir.to_string_lossy().into_owned(),
             user: user.as_ref().map(|user| (user.uid, user.gid)),
@@ -125,12 +184,34 @@ mod tests {
         Launch::new(&stack.services["shop"], Path::new("/srv/shop")).unwrap()
     }
 
+    fn none() -> Secrets {
+        Secrets::open("t", Path::new("/nonexistent"), 0, crate::secrets::Mask::default())
+    }
+
+    #[test]
+    fn a_secret_is_looked_up_at_the_start_and_its_change_is_another_digest() {
+        let temp = tempfile::tempdir().unwrap();
+        let plain = launch("run = [\"a\"]\nenv = { KEY = \"secret:key\" }");
+        let secrets = |value: &str| Secrets::known(temp.path(), &[("key", value)]);
+        let one = plain.clone().with_secrets(&secrets("one"));
+        assert_ne!(one.digest, plain.digest);
+        assert_eq!(one.clone().with_secrets(&secrets("one")).digest, one.digest);
+        assert_ne!(one.clone().with_secrets(&secrets("two")).digest, one.digest);
+        assert_eq!(one.clone().known_as("stale").with_secrets(&secrets("two")).digest, "stale");
+        let spec = one.spec("shop", "shop/1", 1, &secrets("{port} stays")).unwrap();
+        let key = spec.env.iter().find(|(name, _)| name == "KEY").unwrap();
+        assert_eq!(key.1.expose(), "{port} stays");
+        assert!(!format!("{spec:?}").contains("stays"));
+        let error = one.spec("shop", "shop/1", 1, &none()).unwrap_err().to_string();
+        assert!(error.contains("`key`"), "{error}");
+    }
+
     #[test]
     fn fills_in_port_name_and_environment() {
         let launch = launch(
             "run = [\"server\", \"--port={port}\"]\nenv = { URL = \"http://127.0.0.1:{port}/\" }\ndir = \"app\"",
         );
-        let spec = launch.spec("shop", "shop/1", 20_001).unwrap();
+        let spec = launch.spec("shop", "shop/1", 20_001, &none()).unwrap();
         assert_eq!(spec.argv, ["server", "--port=20001"]);
         assert_eq!(spec.cwd, "/srv/shop/app");
         let get = |name: &str| spec.env.iter().find(|(n, _)| n == name).map(|(_, v)| v.expose().to_owned());

@@ -2,7 +2,8 @@
 //!
 //! A task reads each pipe and cuts it into lines; a thread writes files. Between them lies a bounded queue: when
 //! the disk is slow or full, lines are dropped and counted, and an instance is never blocked in its `write`. The
-//! last lines of each instance stay in memory, for `status` and for a disk that cannot be written.
+//! last lines of each instance stay in memory, for `status` and for a disk that cannot be written. Values of secrets
+//! are masked before anything else sees the bytes.
 
 mod files;
 mod lines;
@@ -21,7 +22,10 @@ use tokio::{io::AsyncReadExt, net::unix::pipe, sync::broadcast};
 
 use self::{files::Files, lines::Splitter};
 pub(crate) use self::{files::Limits, search::Search};
-use crate::clock::wall_now;
+use crate::{
+    clock::wall_now,
+    secrets::{Mask, Stream},
+};
 
 /// How many lines of each instance stay in memory.
 const RECENT: usize = 100;
@@ -55,13 +59,20 @@ pub(crate) struct Logs {
     files: Files,
     followers: broadcast::Sender<Line>,
     recent: Arc<Mutex<HashMap<Arc<str>, Recent>>>,
+    mask: Mask,
 }
 
 impl Logs {
     /// Keeps logs below `folder`.
     pub(crate) fn open(folder: PathBuf, limits: Limits) -> io::Result<Self> {
         let files = Files::start(folder.clone(), limits)?;
-        Ok(Self { folder, files, followers: broadcast::channel(FOLLOWERS).0, recent: Arc::default() })
+        let (followers, recent) = (broadcast::channel(FOLLOWERS).0, Arc::default());
+        Ok(Self { folder, files, followers, recent, mask: Mask::default() })
+    }
+
+    /// What is masked in all output; empty at first.
+    pub(crate) fn mask(&self) -> Mask {
+        self.mask.clone()
     }
 
     /// Changes the bounds of all files.
@@ -81,11 +92,27 @@ impl Logs {
         });
     }
 
+    /// Writes a line of `keel`'s own into an instance's log.
+    pub(crate) fn say(&self, instance: &str, line: &str) {
+        let instance: Arc<str> = instance.into();
+        self.keep(&instance, &self.recent_of(&instance), wall_now(), line.as_bytes());
+    }
+
     /// The last `n` lines of an instance, oldest first.
     pub(crate) fn last(&self, instance: &str, n: usize) -> Vec<String> {
         let recent = self.recent_of(&instance.into());
         let lines = recent.lock().unwrap_or_else(PoisonError::into_inner);
         lines.iter().skip(lines.len().saturating_sub(n)).map(|line| line.text.clone()).collect()
+    }
+
+    /// The last `n` lines of an instance that came at `since` or later, oldest first.
+    pub(crate) fn last_since(&self, instance: &str, n: usize, since: WallTime) -> Vec<String> {
+        let recent = self.recent_of(&instance.into());
+        let lines = recent.lock().unwrap_or_else(PoisonError::into_inner);
+        let newest = lines.iter().rev().take(n).take_while(|line| line.at >= since);
+        let mut texts: Vec<String> = newest.map(|line| line.text.clone()).collect();
+        texts.reverse();
+        texts
     }
 
     /// Lines from now on, of all instances.
@@ -113,15 +140,17 @@ impl Logs {
     async fn read(&self, instance: &Arc<str>, recent: &Recent, pipe: OwnedFd) -> io::Result<()> {
         let mut pipe = pipe::Receiver::from_owned_fd(pipe)?;
         let mut splitter = Splitter::default();
+        let mut masked = Stream::new(&self.mask);
         let mut buffer = vec![0; 64 * 1024];
         loop {
             let bytes = pipe.read(&mut buffer).await?;
             let at = wall_now();
             if bytes == 0 {
+                splitter.push(masked.finish(), |line| self.keep(instance, recent, at, line));
                 splitter.finish(|line| self.keep(instance, recent, at, line));
                 return Ok(());
             }
-            splitter.push(&buffer[..bytes], |line| self.keep(instance, recent, at, line));
+            splitter.push(masked.push(&buffer[..bytes]), |line| self.keep(instance, recent, at, line));
             // One instance that never stops talking must not keep the others waiting.
             tokio::task::yield_now().await;
         }

@@ -1,0 +1,103 @@
+//! `/v1/tokens`: making, listing and revoking tokens. A token's text is in one answer only, the one that makes it.
+
+use axum::{
+    Json,
+    extract::{Path, State, rejection::JsonRejection},
+};
+use evenkeel_core::{
+    access::Role,
+    journal::{Level, Reason},
+    time::WallTime,
+};
+use serde::{Deserialize, Serialize};
+
+use super::{Api, error::ApiError, who::Who};
+use crate::{
+    clock::wall_now,
+    tokens::{Token, TokenError},
+};
+
+/// The token that is asked for.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Wanted {
+    name: String,
+    role: Role,
+    /// Seconds until it ends; without it, it does not.
+    expires_s: Option<u64>,
+}
+
+/// A token that was made.
+#[derive(Serialize)]
+pub(super) struct Made {
+    #[serde(flatten)]
+    token: Token,
+    /// Its text, told this once.
+    #[serde(rename = "token")]
+    text: String,
+    /// What to take care of.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    warning: Option<String>,
+}
+
+/// All tokens.
+#[derive(Debug, Serialize)]
+pub(super) struct All {
+    tokens: Vec<Token>,
+}
+
+/// Makes a token.
+pub(super) async fn create(
+    State(api): State<Api>,
+    who: Who,
+    wanted: Result<Json<Wanted>, JsonRejection>,
+) -> Result<Json<Made>, ApiError> {
+    let Json(Wanted { name, role, expires_s }) = wanted?;
+    let now = wall_now();
+    let end = |seconds: u64| WallTime::from_millis(now.as_millis().saturating_add(seconds.saturating_mul(1000)));
+    let (token, text) = api.tokens.create(&name, role, now, expires_s.map(end))?;
+    let until = token.expires.map_or_else(|| "without an end".to_owned(), |end| format!("until {end}"));
+    let mut reasons = vec![who.reason(), Reason::seen(until)];
+    let warning = api.exposed.map(|address| in_clear(&address));
+    reasons.extend(warning.iter().map(Reason::rule));
+    let level = if warning.is_some() { Level::Warning } else { Level::Info };
+    api.journal.note(level, "tokens", "token", format!("token `{name}` was made, with the role {role}"), reasons);
+    Ok(Json(Made { token, text: text.expose().to_owned(), warning }))
+}
+
+/// All tokens, without their texts.
+pub(super) async fn list(State(api): State<Api>) -> Result<Json<All>, ApiError> {
+    Ok(Json(All { tokens: api.tokens.list()? }))
+}
+
+/// Revokes a token.
+pub(super) async fn revoke(
+    State(api): State<Api>,
+    who: Who,
+    Path(name): Path<String>,
+) -> Result<Json<serde_json::Value>, ApiError> {
+    api.tokens.revoke(&name)?;
+    api.journal.note(Level::Info, "tokens", "token", format!("token `{name}` was revoked"), vec![who.reason()]);
+    Ok(Json(serde_json::json!({ "revoked": name })))
+}
+
+/// That tokens travel in clear text to this address.
+pub(crate) fn in_clear(address: &std::net::SocketAddr) -> String {
+    format!(
+        "the console at {address} has no TLS: over a network, whoever listens there reads tokens; use a tunnel, or bind \
+         it to 127.0.0.1"
+    )
+}
+
+impl From<TokenError> for ApiError {
+    fn from(error: TokenError) -> Self {
+        let (status, hint) = match &error {
+            TokenError::Taken(name) => (409, format!("Revoke it first: keel token revoke {name}")),
+            TokenError::Unknown(_) => (404, "See: keel token list".to_owned()),
+            TokenError::Name(_) => (422, "A name has letters, digits and -_.@, at most 64 characters.".to_owned()),
+            TokenError::Kept { .. } => (409, "Check the disk; nothing was changed.".to_owned()),
+            TokenError::Damaged(path) => (409, format!("Remove {} and make the tokens anew.", path.display())),
+        };
+        Self::new(status, error.to_string(), hint)
+    }
+}
