@@ -11,7 +11,10 @@ use axum::{
     },
     http::StatusCode,
 };
-use evenkeel_core::journal::{Entry, Level, Reason};
+use evenkeel_core::{
+    journal::{Entry, Level, Reason},
+    time::WallTime,
+};
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
@@ -29,6 +32,10 @@ pub(super) struct Wanted {
     after: Option<u64>,
     limit: Option<u32>,
     subject: Option<String>,
+    /// Only entries of this time or later, in milliseconds since the Unix epoch.
+    since_ms: Option<u64>,
+    /// Only entries of this time or earlier.
+    until_ms: Option<u64>,
     #[serde(default)]
     wait_ms: u64,
 }
@@ -46,16 +53,23 @@ pub(super) async fn list(
     wanted: Result<Query<Wanted>, QueryRejection>,
 ) -> Result<Json<Page>, ApiError> {
     let Query(wanted) = wanted?;
-    let query = journal::Query {
+    let mut newest = api.journal.newest();
+    let mut query = journal::Query {
         after: wanted.after,
+        since: wanted.since_ms.map(WallTime::from_millis),
+        until: wanted.until_ms.map(WallTime::from_millis),
         limit: wanted.limit.unwrap_or(100).min(MAX_ENTRIES),
         subject: wanted.subject.filter(|subject| !subject.is_empty()),
     };
     let until = Instant::now() + Duration::from_millis(wanted.wait_ms.min(MAX_WAIT_MS));
-    let mut newest = api.journal.newest();
     loop {
         let seen = *newest.borrow_and_update();
         let entries = api.journal.read(query.clone()).await;
+        if entries.is_empty() && query.after.is_some_and(|after| after > *newest.borrow()) {
+            // A journal that was begun anew counts from the start; whoever waits for more has seen none of it.
+            query.after = Some(0);
+            continue;
+        }
         let over = tokio::time::Instant::now() >= until;
         if !entries.is_empty() || over {
             let last = entries.last().map(|entry| entry.id);

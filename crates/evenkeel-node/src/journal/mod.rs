@@ -1,44 +1,62 @@
-//! The journal: events and decisions on disk, on a thread of its own.
+//! The journal: events and decisions on disk within a size, on a thread of its own.
 //!
-//! Entries go through a bounded channel, so that a slow disk delays nobody; what finds no room or cannot be
-//! written is dropped and counted, and the count is a problem that `keel status` shows. The oldest entries go
-//! when there are too many. Ids only grow. Readers ask the same thread, so that they see what was written before
-//! they asked.
+//! Entries go through a bounded channel, so that a slow disk delays nobody. What cannot be written waits in memory
+//! within a bound; what finds no room is dropped and counted, `keel status` says so, and the count is written as
+//! soon as anything can be. The oldest entries go when the size is used up. Ids only grow, whatever becomes of the
+//! clock. Readers ask the same thread, so that they see what was written before they asked.
 
+mod clock_step;
+mod keeper;
 mod store;
 
 use std::{
-    path::Path,
+    path::{Path, PathBuf},
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
         mpsc,
     },
     thread,
+    time::Duration,
 };
 
 use evenkeel_core::{
     journal::{Entry, Level, Reason},
     supervise::Decision,
+    time::WallTime,
 };
 use tokio::sync::{oneshot, watch};
 
-use self::store::Store;
-use crate::clock::wall_now;
+use self::{
+    clock_step::ClockStep,
+    keeper::{Condition, Keeper},
+};
+use crate::{
+    clock::{since_boot, wall_now},
+    secrets::Mask,
+};
 
-/// Entries that may wait for the disk.
+/// Entries that may wait for the thread.
 const WAITING: usize = 8192;
 
-/// Entries kept by default.
-pub(crate) const KEPT: u64 = 100_000;
+/// What one text of an entry may have; the rest is cut off, so that the bound on entries bounds bytes too.
+const TEXT_BYTES: usize = 8 << 10;
+const REASONS: usize = 64;
+
+/// How long the thread sleeps while the disk refuses what waits.
+const LOOK_AGAIN: Duration = Duration::from_millis(500);
 
 /// Writes to and reads from the journal. Clones share it.
 #[derive(Clone, Debug)]
 pub(crate) struct Journal {
     requests: mpsc::SyncSender<Request>,
-    dropped: Arc<AtomicU64>,
+    /// Entries that found no room in the channel and are not accounted for yet.
+    missed: Arc<AtomicU64>,
+    /// Entries that were lost since the start, as far as the thread knows.
+    lost: Arc<AtomicU64>,
     newest: watch::Receiver<u64>,
-    problem: Arc<Option<String>>,
+    condition: Condition,
+    mask: Mask,
 }
 
 /// Which entries to read.
@@ -50,36 +68,69 @@ pub(crate) struct Query {
     pub(crate) limit: u32,
     /// Only this subject and what lies below it: `shop` includes `shop/1`.
     pub(crate) subject: Option<String>,
+    /// Only entries of this time or later, by the clock of their time.
+    pub(crate) since: Option<WallTime>,
+    /// Only entries of this time or earlier.
+    pub(crate) until: Option<WallTime>,
+}
+
+impl Query {
+    fn wants(&self, entry: &Entry) -> bool {
+        let about = |subject: &String| {
+            entry.subject.strip_prefix(subject.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        };
+        entry.id > self.after.unwrap_or(0)
+            && self.subject.as_ref().is_none_or(about)
+            && self.since.is_none_or(|since| entry.at >= since)
+            && self.until.is_none_or(|until| entry.at <= until)
+    }
 }
 
 #[derive(Debug)]
 enum Request {
-    Append(Entry),
+    Append(Entry, Duration),
     Read(Query, oneshot::Sender<Vec<Entry>>),
+    Size(u64),
 }
 
 impl Journal {
-    /// Opens the journal at `path`. It never fails: where the disk does not permit one, it is kept in memory, and
-    /// [`Journal::problem`] says so.
-    pub(crate) fn open(path: &Path, kept: u64) -> std::io::Result<Self> {
-        let (store, problem) = Store::open(path, kept);
+    /// Opens the journal at `path`, on its thread. A file that cannot be used is no error here: entries wait in
+    /// memory meanwhile, and [`Journal::problems`] says so. `size_bytes` bounds what lies on disk.
+    pub(crate) fn open(path: &Path, size_bytes: u64) -> std::io::Result<Self> {
         let (requests, inbox) = mpsc::sync_channel(WAITING);
-        let (newest_in, newest) = watch::channel(store.newest());
-        let dropped = Arc::new(AtomicU64::new(0));
-        let count = Arc::clone(&dropped);
-        thread::Builder::new()
-            .name("keel-journal".to_owned())
-            .spawn(move || serve(store, &inbox, &newest_in, &count))?;
-        Ok(Self { requests, dropped, newest, problem: Arc::new(problem) })
+        let (newest_in, newest) = watch::channel(0);
+        let journal = Self {
+            requests,
+            missed: Arc::default(),
+            lost: Arc::default(),
+            newest,
+            condition: Condition::default(),
+            mask: Mask::default(),
+        };
+        let (path, condition): (PathBuf, _) = (path.to_owned(), journal.condition.clone());
+        let (missed, lost) = (Arc::clone(&journal.missed), Arc::clone(&journal.lost));
+        thread::Builder::new().name("keel-journal".to_owned()).spawn(move || {
+            let keeper = Keeper::new(&path, size_bytes, condition);
+            serve(keeper, &inbox, &newest_in, &missed, &lost);
+        })?;
+        Ok(journal)
+    }
+
+    /// The same with these values masked in everything that is written.
+    pub(crate) fn masked_by(self, mask: Mask) -> Self {
+        Self { mask, ..self }
     }
 
     /// Writes a plain observation or decision.
     pub(crate) fn note(&self, level: Level, subject: &str, kind: &str, message: String, reasons: Vec<Reason>) {
         tracing::debug!(subject, kind, message);
         let (subject, kind) = (subject.to_owned(), kind.to_owned());
-        let entry = Entry { id: 0, at: wall_now(), level, subject, kind, message, reasons };
-        if self.requests.try_send(Request::Append(entry)).is_err() {
-            self.dropped.fetch_add(1, Ordering::Relaxed);
+        let message = self.mask.text(message);
+        let masked = |reason: Reason| Reason { text: self.mask.text(reason.text), ..reason };
+        let reasons = reasons.into_iter().map(masked).collect();
+        let entry = bounded(Entry { id: 0, at: wall_now(), level, subject, kind, message, reasons });
+        if self.requests.try_send(Request::Append(entry, since_boot())).is_err() {
+            self.missed.fetch_add(1, Ordering::Relaxed);
         }
     }
 
@@ -98,6 +149,12 @@ impl Journal {
         answer.await.unwrap_or_default()
     }
 
+    /// Bounds what lies on disk from the next entry on.
+    pub(crate) fn set_size(&self, size_bytes: u64) {
+        // Where there is no room for this, the former bound holds until the next start.
+        let _ = self.requests.try_send(Request::Size(size_bytes));
+    }
+
     /// The newest id, to be awaited.
     pub(crate) fn newest(&self) -> watch::Receiver<u64> {
         self.newest.clone()
@@ -105,118 +162,71 @@ impl Journal {
 
     /// Entries that were dropped since the start.
     pub(crate) fn dropped(&self) -> u64 {
-        self.dropped.load(Ordering::Relaxed)
+        self.missed.load(Ordering::Relaxed) + self.lost.load(Ordering::Relaxed)
     }
 
-    /// Why it is not kept where it should be.
-    pub(crate) fn problem(&self) -> Option<&str> {
-        self.problem.as_deref()
+    /// What is wrong with it now, in words.
+    pub(crate) fn problems(&self) -> Vec<String> {
+        self.condition.problems()
     }
 }
 
-/// The thread: takes what waits, writes it as one transaction, then answers.
-fn serve(mut store: Store, inbox: &mpsc::Receiver<Request>, newest: &watch::Sender<u64>, dropped: &AtomicU64) {
+/// The thread: takes what waits, writes it, then answers.
+fn serve(
+    mut keeper: Keeper,
+    inbox: &mpsc::Receiver<Request>,
+    newest: &watch::Sender<u64>,
+    missed: &AtomicU64,
+    lost: &AtomicU64,
+) {
     const BATCH: usize = 512;
-    while let Ok(first) = inbox.recv() {
-        let mut entries = Vec::new();
+    let mut clock = ClockStep::default();
+    newest.send_replace(keeper.newest());
+    loop {
+        let first = if keeper.waits() {
+            match inbox.recv_timeout(LOOK_AGAIN) {
+                Err(mpsc::RecvTimeoutError::Disconnected) => return keeper.flush(wall_now()),
+                first => first.ok(),
+            }
+        } else {
+            let Ok(first) = inbox.recv() else { return };
+            Some(first)
+        };
         let mut questions = Vec::new();
-        for request in std::iter::once(first).chain(inbox.try_iter().take(BATCH)) {
+        for request in first.into_iter().chain(inbox.try_iter().take(BATCH)) {
             match request {
-                Request::Append(entry) => entries.push(entry),
+                Request::Append(entry, boot) => {
+                    clock.look(entry.at, boot).into_iter().chain([entry]).for_each(|entry| keeper.take(entry));
+                }
                 Request::Read(query, reply) => questions.push((query, reply)),
+                Request::Size(size_bytes) => keeper.set_size(size_bytes),
             }
         }
-        if !entries.is_empty() {
-            match store.append(&entries) {
-                Ok(id) => {
-                    newest.send_replace(id);
-                }
-                Err(error) => {
-                    dropped.fetch_add(entries.len() as u64, Ordering::Relaxed);
-                    tracing::warn!(%error, entries = entries.len(), "journal entries were dropped");
-                }
-            }
+        keeper.missed(missed.swap(0, Ordering::Relaxed));
+        if keeper.waits() {
+            keeper.flush(wall_now());
+            newest.send_replace(keeper.newest());
         }
+        lost.store(keeper.lost(), Ordering::Relaxed);
         for (query, reply) in questions {
-            let found = store.read(&query).unwrap_or_else(|error| {
-                tracing::warn!(%error, "the journal cannot be read");
-                Vec::new()
-            });
             // Whoever asked may have gone away.
-            let _ = reply.send(found);
+            let _ = reply.send(keeper.read(&query));
         }
     }
+}
+
+/// Cuts off what no reader needs.
+fn bounded(mut entry: Entry) -> Entry {
+    entry.reasons.truncate(REASONS);
+    let texts = entry.reasons.iter_mut().map(|reason| &mut reason.text);
+    for text in texts.chain([&mut entry.message, &mut entry.subject, &mut entry.kind]) {
+        if text.len() > TEXT_BYTES {
+            text.truncate(text.floor_char_boundary(TEXT_BYTES));
+            text.push('…');
+        }
+    }
+    entry
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn note(journal: &Journal, subject: &str, message: &str) {
-        let reasons = vec![Reason::seen("a"), Reason::ruled_out("b")];
-        journal.note(Level::Info, subject, "test", message.to_owned(), reasons);
-    }
-
-    async fn messages(journal: &Journal, query: Query) -> Vec<String> {
-        journal.read(query).await.into_iter().map(|entry| entry.message).collect()
-    }
-
-    #[tokio::test]
-    async fn entries_survive_and_ids_grow() {
-        let temp = tempfile::tempdir().unwrap();
-        let path = temp.path().join("journal.db");
-        let journal = Journal::open(&path, 100).unwrap();
-        note(&journal, "shop/1", "one");
-        note(&journal, "shop", "two");
-        note(&journal, "shopping", "three");
-        let all = journal.read(Query { limit: 10, ..Query::default() }).await;
-        assert_eq!(all.iter().map(|e| e.id).collect::<Vec<_>>(), [1, 2, 3]);
-        assert_eq!(all[0].reasons.len(), 2);
-        let shop = Query { limit: 10, subject: Some("shop".to_owned()), after: None };
-        assert_eq!(messages(&journal, shop).await, ["one", "two"]);
-        drop(journal);
-
-        let journal = Journal::open(&path, 100).unwrap();
-        let mut newest = journal.newest();
-        newest.mark_unchanged();
-        note(&journal, "node", "four");
-        newest.changed().await.unwrap();
-        assert_eq!(*newest.borrow(), 4);
-        assert_eq!(messages(&journal, Query { limit: 2, ..Query::default() }).await, ["three", "four"]);
-        let later = Query { limit: 1, after: Some(1), subject: None };
-        assert_eq!(messages(&journal, later).await, ["two"]);
-        assert_eq!((journal.dropped(), journal.problem()), (0, None));
-    }
-
-    #[tokio::test]
-    async fn the_oldest_entries_go() {
-        let temp = tempfile::tempdir().unwrap();
-        let journal = Journal::open(&temp.path().join("journal.db"), 50).unwrap();
-        for i in 0..400 {
-            note(&journal, "node", &i.to_string());
-            if i % 40 == 0 {
-                // Reading waits for what was written, so that entries come in several batches.
-                journal.read(Query::default()).await;
-            }
-        }
-        let kept = journal.read(Query { limit: 1000, ..Query::default() }).await;
-        assert!(kept.len() >= 50 && kept.len() <= 150, "{}", kept.len());
-        assert_eq!(kept.last().unwrap().id, 400);
-    }
-
-    #[tokio::test]
-    async fn a_damaged_file_is_set_aside_and_an_impossible_place_is_said() {
-        let temp = tempfile::tempdir().unwrap();
-        let path = temp.path().join("journal.db");
-        std::fs::write(&path, vec![7_u8; 8192]).unwrap();
-        let journal = Journal::open(&path, 50).unwrap();
-        assert!(journal.problem().unwrap().contains("set aside"), "{:?}", journal.problem());
-        note(&journal, "node", "kept");
-        assert_eq!(messages(&journal, Query { limit: 5, ..Query::default() }).await, ["kept"]);
-
-        let journal = Journal::open(&temp.path().join("no/such/journal.db"), 50).unwrap();
-        assert!(journal.problem().unwrap().contains("memory"));
-        note(&journal, "node", "in memory");
-        assert_eq!(messages(&journal, Query { limit: 5, ..Query::default() }).await, ["in memory"]);
-    }
-}
+mod tests;

@@ -1,22 +1,27 @@
 //! The journal's table. Used by the journal's thread alone.
 //!
 //! Write-ahead logging without waiting for the disk at each commit: a power cut may cost the last entries, never
-//! the file (`SQLite`, "PRAGMA synchronous").
+//! the file (`SQLite`, "PRAGMA synchronous"). The lock is exclusive, so that no shared memory is mapped from a disk
+//! that may be full. What lies on disk is bounded in bytes: the log beside the table is emptied every megabyte, and
+//! the oldest entries go when the table has taken its share.
 
-use std::{fs, path::Path};
+use std::path::Path;
 
 use evenkeel_core::{
     journal::{Entry, Level, Reason},
     time::WallTime,
 };
-use rusqlite::{Connection, Row, params};
+use rusqlite::{Connection, Row, params, params_from_iter, types::Value};
 
 use super::Query;
 
 const SCHEMA: &str = "
+    PRAGMA locking_mode = EXCLUSIVE;
+    PRAGMA auto_vacuum = INCREMENTAL;
     PRAGMA journal_mode = WAL;
     PRAGMA synchronous = NORMAL;
-    PRAGMA journal_size_limit = 4194304;
+    PRAGMA wal_autocheckpoint = 256;
+    PRAGMA journal_size_limit = 1048576;
     CREATE TABLE IF NOT EXISTS entries (
         id INTEGER PRIMARY KEY AUTOINCREMENT,
         at_ms INTEGER NOT NULL,
@@ -29,98 +34,142 @@ const SCHEMA: &str = "
     CREATE INDEX IF NOT EXISTS entries_by_subject ON entries (subject, id);
 ";
 
+/// What the write-ahead log may take beside the table: a megabyte until it is emptied, and the largest transaction
+/// with its index pages.
+const LOG_BYTES: u64 = 3 << 20;
+
+/// The least that the table itself is given.
+const LEAST_TABLE_BYTES: u64 = 256 << 10;
+
+/// Entries that one transaction removes, so that it stays small.
+const REMOVED_AT_ONCE: u64 = 500;
+
 pub(super) struct Store {
     db: Connection,
-    kept: u64,
     newest: u64,
-    /// The id at which expired entries are removed next, so that not every write pays for it.
-    tidy_at: u64,
+    page_bytes: u64,
+    /// Pages that the table's file may have.
+    pages: u64,
 }
 
 impl Store {
-    /// Opens the file, or a substitute, and says what is wrong.
-    pub(super) fn open(path: &Path, kept: u64) -> (Self, Option<String>) {
-        let first = match Self::at(Connection::open(path), kept) {
-            Ok(store) => return (store, None),
-            Err(error) => error,
-        };
-        let aside = path.with_extension("db.damaged");
-        let damaged = matches!(
-            first.sqlite_error_code(),
-            Some(rusqlite::ErrorCode::NotADatabase | rusqlite::ErrorCode::DatabaseCorrupt)
-        );
-        if damaged
-            && fs::rename(path, &aside).is_ok()
-            && let Ok(store) = Self::at(Connection::open(path), kept)
-        {
-            let problem = format!("the journal was damaged ({first}); it was set aside as {}", aside.display());
-            return (store, Some(problem));
-        }
-        let store = Self::at(Connection::open_in_memory(), kept).expect("a database in memory needs nothing");
-        (store, Some(format!("the journal is kept in memory only: {} cannot be used: {first}", path.display())))
-    }
-
-    fn at(db: rusqlite::Result<Connection>, kept: u64) -> rusqlite::Result<Self> {
-        let db = db?;
+    /// Opens the file and makes sure that it is whole.
+    pub(super) fn open(path: &Path, size_bytes: u64) -> rusqlite::Result<Self> {
+        let db = Connection::open(path)?;
         db.execute_batch(SCHEMA)?;
+        let check: String = db.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
+        if check != "ok" {
+            let code = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_CORRUPT);
+            return Err(rusqlite::Error::SqliteFailure(code, Some(check)));
+        }
         let newest: Option<i64> =
             db.query_row("SELECT max(seq) FROM sqlite_sequence WHERE name = 'entries'", [], |row| row.get(0))?;
-        let newest = from_sql(newest.unwrap_or(0));
-        Ok(Self { db, kept, newest, tidy_at: newest })
+        let page_bytes = from_sql(db.query_row("PRAGMA page_size", [], |row| row.get(0))?).max(512);
+        let mut store = Self { db, newest: from_sql(newest.unwrap_or(0)), page_bytes, pages: 0 };
+        store.set_size(size_bytes);
+        Ok(store)
+    }
+
+    /// Bounds what table and log take together.
+    pub(super) fn set_size(&mut self, size_bytes: u64) {
+        self.pages = size_bytes.saturating_sub(LOG_BYTES).max(LEAST_TABLE_BYTES) / self.page_bytes;
     }
 
     pub(super) fn newest(&self) -> u64 {
         self.newest
     }
 
-    /// Writes entries as one transaction and returns the newest id.
-    pub(super) fn append(&mut self, entries: &[Entry]) -> rusqlite::Result<u64> {
+    /// Writes entries, which have their ids, as one transaction, and removes the oldest ones where there are too
+    /// many.
+    pub(super) fn append<'a>(&mut self, entries: impl Iterator<Item = &'a Entry>) -> rusqlite::Result<()> {
+        let mut newest = self.newest;
         let transaction = self.db.transaction()?;
         {
             let mut insert = transaction.prepare_cached(
-                "INSERT INTO entries (at_ms, level, subject, kind, message, reasons) VALUES (?, ?, ?, ?, ?, ?)",
+                "INSERT INTO entries (id, at_ms, level, subject, kind, message, reasons) VALUES (?, ?, ?, ?, ?, ?, ?)",
             )?;
             for entry in entries {
                 let reasons = serde_json::to_string(&entry.reasons).expect("reasons are plain text");
-                let at_ms = to_sql(entry.at.as_millis());
+                let (id, at_ms) = (to_sql(entry.id), to_sql(entry.at.as_millis()));
                 let level = entry.level.to_string();
-                insert.execute(params![at_ms, level, entry.subject, entry.kind, entry.message, reasons])?;
+                insert.execute(params![id, at_ms, level, entry.subject, entry.kind, entry.message, reasons])?;
+                newest = newest.max(entry.id);
             }
-        }
-        let newest = from_sql(transaction.last_insert_rowid());
-        let tidy = newest >= self.tidy_at;
-        if tidy {
-            let expired = to_sql(newest.saturating_sub(self.kept));
-            transaction.execute("DELETE FROM entries WHERE id <= ?", [expired])?;
         }
         transaction.commit()?;
         self.newest = newest;
-        if tidy {
-            self.tidy_at = newest + (self.kept / 100).max(1);
+        // What was written is written: that there was no room to tidy up shows at the next write.
+        if let Err(error) = self.trim() {
+            tracing::warn!(%error, "the journal's oldest entries cannot be removed");
         }
-        Ok(newest)
+        Ok(())
+    }
+
+    /// Removes the oldest entries until the file has its size again.
+    fn trim(&mut self) -> rusqlite::Result<()> {
+        if self.pragma("page_count")? <= self.pages {
+            return Ok(());
+        }
+        // Some more than needed, so that not every write pays for it; the pages are used again.
+        let target = self.pages - self.pages / 20;
+        loop {
+            let used = self.pragma("page_count")?.saturating_sub(self.pragma("freelist_count")?);
+            let (oldest, count): (Option<i64>, i64) =
+                self.db.query_row("SELECT min(id), count(*) FROM entries", [], |row| Ok((row.get(0)?, row.get(1)?)))?;
+            let Some(oldest) = oldest.filter(|_| used > target && count > 1) else { break };
+            let share = from_sql(count) * (used - target) / used;
+            let last = from_sql(oldest) + share.clamp(1, REMOVED_AT_ONCE);
+            // The newest one stays, whatever its size.
+            self.db.execute("DELETE FROM entries WHERE id < ? AND id < ?", [to_sql(last), to_sql(self.newest)])?;
+        }
+        let beyond = self.pragma("page_count")?.saturating_sub(self.pages);
+        if beyond > 0 {
+            // Each row of this statement is one page given back.
+            let mut vacuum = self.db.prepare(&format!("PRAGMA incremental_vacuum({beyond})"))?;
+            let mut rows = vacuum.query([])?;
+            while rows.next()?.is_some() {}
+        }
+        Ok(())
+    }
+
+    fn pragma(&self, name: &str) -> rusqlite::Result<u64> {
+        self.db.query_row(&format!("PRAGMA {name}"), [], |row| row.get(0)).map(from_sql)
     }
 
     /// Entries, oldest first.
     pub(super) fn read(&self, query: &Query) -> rusqlite::Result<Vec<Entry>> {
+        let mut conditions = vec!["id > ?".to_owned()];
+        let mut values = vec![Value::from(to_sql(query.after.unwrap_or(0)))];
+        if let Some(subject) = &query.subject {
+            conditions.push("(subject = ? OR substr(subject, 1, length(?)) = ?)".to_owned());
+            let below = format!("{subject}/");
+            values.extend([subject.clone(), below.clone(), below].map(Value::from));
+        }
+        for (condition, time) in [("at_ms >= ?", query.since), ("at_ms <= ?", query.until)] {
+            if let Some(time) = time {
+                conditions.push(condition.to_owned());
+                values.push(Value::from(to_sql(time.as_millis())));
+            }
+        }
+        values.push(Value::from(i64::from(query.limit)));
         let order = if query.after.is_some() { "ASC" } else { "DESC" };
-        let (subject, below) = match &query.subject {
-            Some(subject) => (subject.clone(), format!("{subject}/")),
-            None => (String::new(), String::new()),
-        };
         let sql = format!(
-            "SELECT id, at_ms, level, subject, kind, message, reasons FROM entries
-             WHERE id > ?1 AND (?2 = '' OR subject = ?2 OR substr(subject, 1, length(?3)) = ?3)
-             ORDER BY id {order} LIMIT ?4"
+            "SELECT id, at_ms, level, subject, kind, message, reasons FROM entries WHERE {} ORDER BY id {order} LIMIT ?",
+            conditions.join(" AND ")
         );
         let mut statement = self.db.prepare_cached(&sql)?;
-        let after = to_sql(query.after.unwrap_or(0));
-        let found = statement.query_map(params![after, subject, below, query.limit], entry)?;
+        let found = statement.query_map(params_from_iter(values), entry)?;
         let mut entries = found.collect::<rusqlite::Result<Vec<_>>>()?;
         if query.after.is_none() {
             entries.reverse();
         }
         Ok(entries)
+    }
+
+    /// Makes the disk look full: the file may have no further page (`SQLITE_FULL`).
+    #[cfg(test)]
+    pub(super) fn allow_pages(&self, pages: u32) {
+        self.db.query_row(&format!("PRAGMA max_page_count = {pages}"), [], |_| Ok(())).unwrap();
     }
 }
 

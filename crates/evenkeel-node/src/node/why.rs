@@ -1,84 +1,82 @@
 //! How a subject is, in one sentence: the head of `keel why`. The reasons below it come from the journal.
 
-use evenkeel_core::status::{Health, InstanceStatus, Phase, ServiceStatus, Status};
+use evenkeel_core::{
+    journal::{Level, Reason},
+    pause::STACK,
+    status::{Phase, Status},
+    why,
+};
 
-use super::Node;
-use crate::words::counted;
+use super::{
+    Node,
+    apply::{Refused, causes},
+};
+
+/// Subjects without a state of their own: what is recorded under them is all there is to tell.
+const RECORDED: [&str; 4] = ["drill", "deploy", "secrets", "tokens"];
 
 impl Node {
+    /// Writes down that a file was not put in force, and why, without any of its text: that may hold secrets.
+    pub(super) fn note_refusal(&self, file: &str, asked: &str, refused: &Refused) {
+        let mut reasons = match refused {
+            Refused::Stack(faults) => causes(faults),
+            Refused::Machine(error) => vec![Reason::seen(error.split().0)],
+            Refused::Undo(what, _) => vec![Reason::seen(what)],
+            Refused::Stopping => vec![Reason::seen("keel is being stopped")],
+        };
+        reasons.push(Reason::seen(asked));
+        let message = format!("{file} was not applied; revision {} stays", self.revision.number);
+        self.note(Level::Error, "stack", "refused", message, reasons);
+    }
+
     /// The sentence; `None` for a name that nobody has.
     pub(super) fn now_sentence(&self, subject: &str) -> Option<String> {
         let status = self.status();
         match subject {
-            "stack" | "" => Some(self.stack_sentence(&status)),
-            "node" => Some(format!(
-                "the node process is {} and was started again {} since the guard's start",
-                status.node.pid,
-                times(status.node.restarts)
-            )),
+            "stack" | "" => Some(format!("{}{}", why::stack(&status), self.orders_about(STACK))),
+            "node" => Some(node_sentence(&status)),
             "edge" => Some(edge_sentence(&status)),
-            "drill" => Some("drills are recorded here when they run".to_owned()),
+            _ if RECORDED.contains(&subject) => Some(format!("the newest entries about {subject}")),
             _ => {
                 if let Some(listener) = subject.strip_prefix("listeners.") {
                     let address = self.listeners.get(listener)?;
                     return Some(format!("{subject} listens on {address}"));
                 }
                 if let Some(service) = status.services.iter().find(|service| service.name == subject) {
-                    return Some(self.service_sentence(service));
+                    let standing = self.standing_of(subject);
+                    return Some(format!("{}{standing}{}", why::service(service), self.orders_about(subject)));
                 }
                 let instances = || status.services.iter().flat_map(|service| &service.instances);
-                instances().find(|instance| instance.name == subject).map(instance_sentence)
+                instances()
+                    .find(|instance| instance.name == subject)
+                    .map(|instance| format!("{}{}", why::instance(instance), self.orders_about(subject)))
             }
         }
     }
+}
 
-    fn stack_sentence(&self, status: &Status) -> String {
-        let healthy: u32 = status.services.iter().map(|service| service.healthy).sum();
-        let wanted: u32 = status.services.iter().map(|service| service.replicas).sum();
-        let (name, revision) = (&status.stack, status.revision);
-        let stopping = if self.shutdown.is_some() { " and is being stopped" } else { "" };
-        format!("stack `{name}` runs revision {revision}{stopping}: {healthy} of {wanted} instances are healthy")
-    }
-
-    fn service_sentence(&self, service: &ServiceStatus) -> String {
-        let ServiceStatus { name, healthy, replicas, .. } = service;
-        let rollout = self.rollouts.get(name).map(|waiting| format!("; a rollout is under way: {waiting}"));
-        format!("{name} has {healthy} healthy of {replicas} wanted instances{}", rollout.unwrap_or_default())
-    }
+fn node_sentence(status: &Status) -> String {
+    format!(
+        "the node process is {} and was started again {} since the guard's start",
+        status.node.pid,
+        times(status.node.restarts)
+    )
 }
 
 fn edge_sentence(status: &Status) -> String {
-    match &status.edge {
-        None => "the edge does not run; the guard is starting it again".to_owned(),
-        Some(edge) => format!(
-            "the edge is process {}, serves snapshot {} of {}, and was started again {}",
-            edge.pid,
-            edge.applied,
-            edge.snapshot,
-            times(edge.restarts)
-        ),
-    }
-}
-
-fn instance_sentence(instance: &InstanceStatus) -> String {
-    let InstanceStatus { name, health, reason, .. } = instance;
-    let because = if reason.is_empty() { String::new() } else { format!(" ({reason})") };
-    let Some(phase) = instance.phase else {
-        return format!("{name} is {health}{because}");
+    let Some(edge) = &status.edge else {
+        return "the edge does not run; the guard is starting it again".to_owned();
     };
-    let last = instance.last_exit.as_ref().map(|exit| format!("; its last process ended with {exit}"));
-    let last = last.unwrap_or_default();
-    match phase {
-        Phase::Waiting => format!("{name} waits to be started{last}"),
-        Phase::Starting => format!("{name} is starting and has not passed its check yet{because}{last}"),
-        Phase::Running if *health == Health::Healthy => format!("{name} is healthy and gets requests{last}"),
-        Phase::Running => format!("{name} runs but is {health}{because}, so it gets no new requests{last}"),
-        Phase::Draining => {
-            format!("{name} is draining: it finishes {}", counted(instance.in_flight, "request", "requests"))
-        }
-        Phase::Stopping => format!("{name} was told to stop"),
-        Phase::GaveUp => format!("{name} gave up after {}{last}", counted(instance.generation, "start", "starts")),
-    }
+    let waiting = status.services.iter().flat_map(|service| &service.instances);
+    let starting = waiting.filter(|instance| instance.phase == Some(Phase::Starting)).count();
+    let starting = if starting == 0 { String::new() } else { format!("; {starting} instances are starting") };
+    format!(
+        "the edge is process {}, serves snapshot {} of {}, and was started again {}{starting}",
+        edge.pid,
+        edge.applied,
+        edge.snapshot,
+        times(edge.restarts)
+    )
 }
 
 fn times(n: u64) -> String {

@@ -2,13 +2,18 @@
 
 use std::time::Duration;
 
-use evenkeel_core::journal::{Entry, Level};
+use evenkeel_core::{
+    journal::{Entry, Level},
+    time::WallTime,
+};
 
 use crate::{
     api::{Api, Events, encode},
     context::{Context, block_on},
     failure::{Exit, Failure},
+    moment,
     style::{Paint, harmless},
+    words::now,
 };
 
 /// Options of `keel events`.
@@ -20,11 +25,25 @@ pub(crate) struct Args {
     /// Only what concerns this service, instance or part, as `shop`, `shop/1` or `edge`
     #[arg(short, long)]
     subject: Option<String>,
-    /// How many of the newest
-    #[arg(short = 'n', long, default_value_t = 50, value_name = "N")]
-    limit: u32,
+    /// Only from this time on: `10m` (ago), `14:05` (UTC) or RFC 3339
+    #[arg(long, value_name = "TIME")]
+    since: Option<String>,
+    /// Only up to this time
+    #[arg(long, value_name = "TIME")]
+    until: Option<String>,
+    /// What happened around this time: five minutes before and after
+    #[arg(long, value_name = "TIME", conflicts_with_all = ["since", "until", "follow"])]
+    at: Option<String>,
+    /// How many of the newest [default: 50, or all where a time is given]
+    #[arg(short = 'n', long, value_name = "N")]
+    limit: Option<u32>,
 }
 
+/// Entries that are shown without a number: of the newest, and of a span of time.
+const NEWEST: u32 = 50;
+const MOST: u32 = 10_000;
+/// What lies around a moment.
+const AROUND_MS: u64 = 5 * 60_000;
 /// How long the node process waits for something new before it answers with nothing.
 const WAIT_MS: u32 = 20_000;
 /// How long such an answer may take: what it waits for, and some more.
@@ -35,8 +54,10 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
     let running = context.running()?;
     let api = Api::of(&running);
     let subject = args.subject.as_ref().map(|subject| format!("&subject={}", encode(subject))).unwrap_or_default();
+    let (times, newest) = times(args)?;
+    let limit = args.limit.unwrap_or(newest);
     block_on(async {
-        let page: Events = api.get(&format!("/v1/events?limit={}{subject}", args.limit)).await?;
+        let page: Events = api.get(&format!("/v1/events?limit={limit}{subject}{times}")).await?;
         show(&page.entries, context)?;
         if args.follow {
             return tokio::select! {
@@ -55,6 +76,18 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
         context.next(&context.command(&running.state_dir, &format!("why {about}")), "gives the reasons")?;
         Ok(Exit::Done)
     })
+}
+
+/// The times that are asked for, as the API takes them, and how many entries go without saying.
+fn times(args: &Args) -> Result<(String, u32), Failure> {
+    let parse = |text: &Option<String>| text.as_deref().map(|text| moment::parse(text, now())).transpose();
+    let parse = |text: &Option<String>| parse(text).map_err(Failure::usage);
+    let around = parse(&args.at)?.map(WallTime::as_millis);
+    let since = parse(&args.since)?.map(WallTime::as_millis).or(around.map(|at| at.saturating_sub(AROUND_MS)));
+    let until = parse(&args.until)?.map(WallTime::as_millis).or(around.map(|at| at.saturating_add(AROUND_MS)));
+    let word = |name, ms: Option<u64>| ms.map(|ms| format!("&{name}={ms}")).unwrap_or_default();
+    let newest = if since.is_some() { MOST } else { NEWEST };
+    Ok((format!("{}{}", word("since_ms", since), word("until_ms", until)), newest))
 }
 
 /// Goes on until the stack is gone. A node process that is being restarted breaks off one answer; the journal keeps
@@ -100,8 +133,6 @@ pub(crate) fn line(entry: &Entry, paint: Paint) -> String {
 
 #[cfg(test)]
 mod tests {
-    use evenkeel_core::time::WallTime;
-
     use super::*;
 
     #[test]

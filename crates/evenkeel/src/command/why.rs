@@ -12,6 +12,7 @@ use crate::{
     api::{Api, encode},
     context::{Context, block_on},
     failure::{Exit, Failure},
+    moment,
     style::{Paint, harmless},
     words::{now, since},
 };
@@ -19,14 +20,21 @@ use crate::{
 /// Options of `keel why`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// What to explain: a service (`shop`), an instance (`shop/1`), `edge`, `node` or `stack`
+    /// What to explain: a service (`shop`), an instance (`shop/1`), `listeners.web`, `deploy`, `secrets`, `edge`,
+    /// `node` or `stack`
     subject: String,
+    /// How it was then: `10m` (ago), `14:05` (UTC) or RFC 3339
+    #[arg(long, value_name = "TIME")]
+    at: Option<String>,
 }
 
 /// The answer of `GET /v1/why`.
 #[derive(Serialize, Deserialize)]
 struct Why {
     subject: String,
+    /// The moment that was asked about, where it is not the present.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    at: Option<WallTime>,
     now: String,
     entries: Vec<Entry>,
 }
@@ -34,9 +42,11 @@ struct Why {
 /// Prints what it is now, and the decisions that led there with what was seen and ruled out.
 pub(crate) fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
     let running = context.running()?;
+    let at = args.at.as_deref().map(|text| moment::parse(text, now())).transpose().map_err(Failure::usage)?;
+    let at = at.map(|at| format!("&at_ms={}", at.as_millis())).unwrap_or_default();
     let why: Why = block_on(async {
         let api = Api::of(&running);
-        api.get(&format!("/v1/why?subject={}", encode(&args.subject))).await
+        api.get(&format!("/v1/why?subject={}{at}", encode(&args.subject))).await
     })?;
     if context.json {
         context.json(&why)?;
@@ -51,9 +61,14 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
 }
 
 fn render(why: &Why, at: WallTime, paint: Paint) -> String {
-    let mut text = format!("{}\n", paint.bold(&harmless(&why.now)));
+    // How it is, and below it what was ordered of it and is in force.
+    let mut text = String::new();
+    for line in why.now.lines() {
+        let _ = writeln!(text, "{}", paint.bold(&harmless(line)));
+    }
     if why.entries.is_empty() {
-        text.push_str("\nnothing has been decided about it\n");
+        let until = if why.at.is_some() { " until then" } else { "" };
+        let _ = writeln!(text, "\nnothing has been decided about it{until}");
     }
     for entry in &why.entries {
         let _ = write!(
@@ -101,8 +116,12 @@ mod tests {
                 Reason::ruled_out("giving up: 2 of 10 attempts"),
             ],
         };
-        let why =
-            Why { subject: "shop/1".to_owned(), now: "shop/1 waits to be started".to_owned(), entries: vec![entry] };
+        let why = Why {
+            subject: "shop/1".to_owned(),
+            at: None,
+            now: "shop/1 waits to be started".to_owned(),
+            entries: vec![entry],
+        };
         let at = WallTime::from_millis(1_735_689_602_000);
         insta::assert_snapshot!(render(&why, at, Paint::plain()), @r"
         shop/1 waits to be started

@@ -1,0 +1,308 @@
+//! How a subject is and why, in one sentence: the head of `keel why`, shared by whoever explains a state.
+//!
+//! Pure words over what was observed: the cause comes first (how the last process ended, what it said last, what
+//! its check saw), then what follows from it. Nothing is decided here, and nothing is made up: what is not known is
+//! not said.
+
+use crate::{
+    journal::{Entry, Level, Role},
+    status::{Health, InstanceStatus, Phase, ServiceStatus, Status},
+    time::WallTime,
+};
+
+/// Longest piece of an instance's output in a sentence, in characters.
+const OUTPUT_CHARS: usize = 200;
+
+/// How long an error leads the explanation of its subject, in milliseconds.
+const RECENT_MS: u64 = 3_600_000;
+
+/// How an instance is, and why.
+pub fn instance(instance: &InstanceStatus) -> String {
+    trouble(instance).unwrap_or_else(|| {
+        let name = &instance.name;
+        let before = instance.last_exit.as_ref().map(|exit| format!("; before that, {}", ending(exit)));
+        match instance.phase {
+            Some(Phase::Draining) => format!("{name} is draining: it finishes {}", requests(instance.in_flight)),
+            Some(Phase::Stopping) => format!("{name} was told to stop"),
+            Some(Phase::Waiting) => format!("{name} waits to be started"),
+            _ => format!("{name} is healthy and gets requests{}", before.unwrap_or_default()),
+        }
+    })
+}
+
+/// What keeps an instance from serving; `None` where nothing does, or where it is about to leave.
+pub fn trouble(instance: &InstanceStatus) -> Option<String> {
+    let InstanceStatus { name, health, reason, generation, restarts, .. } = instance;
+    let because = if reason.is_empty() { String::new() } else { format!(": {reason}") };
+    let end = instance.last_exit.as_deref().map(ending);
+    let said = last_words(instance);
+    Some(match (instance.phase, health) {
+        (Some(Phase::GaveUp), _) => {
+            let end = end.unwrap_or_else(|| "it never started".to_owned());
+            let starts = if *generation == 1 { "one start".to_owned() } else { format!("{generation} starts") };
+            format!("{name} gave up after {starts}: {end}{said}")
+        }
+        (Some(Phase::Waiting), _) => {
+            format!(
+                "{name} does not stay up: {}{said}; it is started again soon ({} so far)",
+                end?,
+                starts_again(*restarts)
+            )
+        }
+        (Some(Phase::Starting), _) => match end {
+            Some(end) if !said.is_empty() || *restarts > 0 => {
+                format!("{name} is starting again after {end}{said}{}", check_saw(reason))
+            }
+            _ => format!("{name} is starting and has not passed its check yet{because}"),
+        },
+        (Some(Phase::Draining | Phase::Stopping), _) | (_, Health::Healthy | Health::Draining) => return None,
+        (_, Health::Ejected) => format!("{name} is ejected and gets no requests for a while{because}"),
+        (_, Health::Silent) => format!("{name} is silent and gets no new requests{because}"),
+        (_, Health::Unhealthy) => format!("{name} fails its check and gets no new requests{because}"),
+        (_, Health::Unknown) => format!("{name} gets no requests: no probe has passed yet{because}"),
+    })
+}
+
+/// How a service is, and which instance is the cause where it is not well.
+pub fn service(service: &ServiceStatus) -> String {
+    let ServiceStatus { name, healthy, replicas, .. } = service;
+    let rollout = service.rollout.as_ref().map(|waiting| format!("; a rollout is under way: {waiting}"));
+    let deploy = service.deploy.as_ref().map(|deploy| format!("; {}", deploy.message));
+    let rollout = deploy.or(rollout).unwrap_or_default();
+    let cause = service.instances.iter().filter_map(|instance| Some((weight(instance), trouble(instance)?)));
+    let cause = cause.max_by_key(|(weight, _)| *weight).map(|(_, trouble)| format!(": {trouble}")).unwrap_or_default();
+    match healthy {
+        0 if *replicas > 0 => format!("{name} has no healthy instance, so requests are held{cause}{rollout}"),
+        _ => format!("{name} has {healthy} healthy of {replicas} wanted instances{cause}{rollout}"),
+    }
+}
+
+/// How a stack is: its first problem, or else that there is none.
+pub fn stack(status: &Status) -> String {
+    let healthy: u32 = status.services.iter().map(|service| service.healthy).sum();
+    let wanted: u32 = status.services.iter().map(|service| service.replicas).sum();
+    let what = format!("stack `{}` runs revision {}", status.stack, status.revision);
+    let count = format!("{healthy} of {wanted} instances are healthy");
+    match status.problems.as_slice() {
+        [] => format!("{what} without a problem: {count}"),
+        [only] => format!("{what} with one problem: {only}; {count}"),
+        [first, rest @ ..] => format!("{what} with {} problems: {first}; {count}", rest.len() + 1),
+    }
+}
+
+/// The sentence about the present with what the journal knows beyond it: an error about this very subject that
+/// nothing has put right since comes first. `entries` are the newest first.
+pub fn with_entries(subject: &str, sentence: String, entries: &[Entry], now: WallTime) -> String {
+    let own = || entries.iter().filter(|entry| entry.subject == subject);
+    let put_right = own().find(|entry| entry.level == Level::Info && is_good_news(&entry.kind));
+    let error = own().find(|entry| entry.level == Level::Error && entry.kind != "gave-up");
+    match error {
+        Some(error)
+            if put_right.is_none_or(|good| good.id < error.id)
+                && now.as_millis().saturating_sub(error.at.as_millis()) < RECENT_MS =>
+        {
+            format!("{}. Now {sentence}", with_cause(error))
+        }
+        _ => sentence,
+    }
+}
+
+/// How a subject was at a moment, from the entries up to it, newest first.
+pub fn then(subject: &str, entries: &[Entry], at: WallTime) -> String {
+    let Some(last) = entries.first() else {
+        return format!("nothing is known of {subject} at {at}: the journal has no entry that early");
+    };
+    let about = |entry: &Entry| {
+        if entry.subject == subject { String::new() } else { format!("{}: ", entry.subject) }
+    };
+    let said = |entry: &Entry| format!("{}{}", about(entry), with_cause(entry));
+    let trouble = entries.iter().find(|entry| entry.level != Level::Info);
+    match trouble {
+        Some(trouble) if trouble.id != last.id => format!(
+            "at {at} the last of {subject} was: {} (at {}); what had gone wrong last: {} (at {})",
+            said(last),
+            last.at,
+            said(trouble),
+            trouble.at
+        ),
+        _ => format!("at {at} the last of {subject} was: {} (at {})", said(last), last.at),
+    }
+}
+
+/// What happened last of a kind of work, with its cause; `entries` are the newest first.
+pub fn newest(entries: &[Entry]) -> Option<String> {
+    let last = entries.first()?;
+    Some(format!("{}: {} (at {})", last.subject, with_cause(last), last.at))
+}
+
+/// An entry with the first things that were seen, where they say more.
+fn with_cause(entry: &Entry) -> String {
+    let seen = entry.reasons.iter().filter(|reason| reason.role == Role::Seen && !entry.message.contains(&reason.text));
+    let seen: Vec<&str> = seen.take(2).map(|reason| reason.text.as_str()).collect();
+    if seen.is_empty() { entry.message.clone() } else { format!("{}: {}", entry.message, seen.join("; ")) }
+}
+
+fn is_good_news(kind: &str) -> bool {
+    ["applied", "deployed", "healthy", "live", "ready", "resumed", "returned", "started", "trying-again", "bound"]
+        .contains(&kind)
+}
+
+/// The more, the rather it is the cause of its service's state.
+fn weight(instance: &InstanceStatus) -> u8 {
+    match (instance.phase, instance.health) {
+        (Some(Phase::GaveUp), _) => 5,
+        (Some(Phase::Waiting), _) => 4,
+        (Some(Phase::Running) | None, Health::Unhealthy | Health::Silent | Health::Ejected) => 3,
+        (Some(Phase::Starting), _) if instance.last_exit.is_some() => 2,
+        _ => 1,
+    }
+}
+
+/// How a process ended, as a clause.
+fn ending(exit: &str) -> String {
+    match exit.split_once(", ") {
+        Some((_, why)) if why.starts_with("killed: ") => format!("it was {why}"),
+        Some((how, why)) => format!("its process was ended by {how}, {why}"),
+        None if exit.starts_with("exit code") => format!("its process ended with {exit}"),
+        None if exit.starts_with("SIG") || exit.starts_with("signal ") => {
+            format!("its process was ended by {exit}, which keel did not send")
+        }
+        None => format!("its process could not be started: {exit}"),
+    }
+}
+
+fn last_words(instance: &InstanceStatus) -> String {
+    let line = instance.last_output.iter().rev().map(|line| line.trim()).find(|line| !line.is_empty());
+    let cut = |line: &str| match line.char_indices().nth(OUTPUT_CHARS) {
+        Some((end, _)) => format!("{}…", &line[..end]),
+        None => line.to_owned(),
+    };
+    line.map(|line| format!("; the last it said: {}", cut(line))).unwrap_or_default()
+}
+
+fn check_saw(reason: &str) -> String {
+    if reason.is_empty() { String::new() } else { format!("; its check sees: {reason}") }
+}
+
+fn starts_again(n: u64) -> String {
+    if n == 1 { "1 restart".to_owned() } else { format!("{n} restarts") }
+}
+
+fn requests(n: u64) -> String {
+    if n == 1 { "1 request".to_owned() } else { format!("{n} requests") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::journal::Reason;
+
+    fn shop(phase: Phase, health: Health) -> InstanceStatus {
+        InstanceStatus {
+            name: "shop/1".to_owned(),
+            phase: Some(phase),
+            health,
+            generation: 4,
+            ..InstanceStatus::default()
+        }
+    }
+
+    #[test]
+    fn the_cause_comes_first() {
+        let mut loops = shop(Phase::GaveUp, Health::Unknown);
+        loops.last_exit = Some("exit code 3".to_owned());
+        loops.last_output = vec!["starting".to_owned(), "Error: no DATABASE_URL".to_owned(), "  ".to_owned()];
+        assert_eq!(
+            instance(&loops),
+            "shop/1 gave up after 4 starts: its process ended with exit code 3; the last it said: Error: no DATABASE_URL"
+        );
+        let mut never = shop(Phase::GaveUp, Health::Unknown);
+        never.last_exit = Some("SIGKILL, killed: not ready within 500 ms of its start; its check saw: 404".to_owned());
+        assert_eq!(
+            instance(&never),
+            "shop/1 gave up after 4 starts: it was killed: not ready within 500 ms of its start; its check saw: 404"
+        );
+        let mut missing = shop(Phase::Waiting, Health::Unknown);
+        missing.last_exit = Some("cannot run `nod`: no such file or directory".to_owned());
+        assert_eq!(
+            instance(&missing),
+            "shop/1 does not stay up: its process could not be started: cannot run `nod`: no such file or directory; it \
+             is started again soon (0 restarts so far)"
+        );
+        let mut ejected = shop(Phase::Running, Health::Ejected);
+        ejected.reason = "5 failures in a row: connect: refused".to_owned();
+        assert_eq!(
+            instance(&ejected),
+            "shop/1 is ejected and gets no requests for a while: 5 failures in a row: connect: refused"
+        );
+        let mut killed = shop(Phase::Running, Health::Healthy);
+        killed.last_exit = Some("SIGKILL".to_owned());
+        assert_eq!(
+            instance(&killed),
+            "shop/1 is healthy and gets requests; before that, its process was ended by SIGKILL, which keel did not send"
+        );
+    }
+
+    #[test]
+    fn a_service_names_the_instance_that_is_the_cause() {
+        let mut gave_up = shop(Phase::GaveUp, Health::Unknown);
+        gave_up.last_exit = Some("exit code 1".to_owned());
+        let mut other = shop(Phase::Starting, Health::Unknown);
+        other.name = "shop/2".to_owned();
+        let mut status = ServiceStatus {
+            name: "shop".to_owned(),
+            replicas: 2,
+            instances: vec![other, gave_up],
+            ..ServiceStatus::default()
+        };
+        assert_eq!(
+            service(&status),
+            "shop has no healthy instance, so requests are held: shop/1 gave up after 4 starts: its process ended with \
+             exit code 1"
+        );
+        status.healthy = 2;
+        status.instances.clear();
+        assert_eq!(service(&status), "shop has 2 healthy of 2 wanted instances");
+    }
+
+    fn entry(id: u64, subject: &str, level: Level, kind: &str, message: &str, seen: &str) -> Entry {
+        Entry {
+            id,
+            at: WallTime::from_millis(id * 1000),
+            level,
+            subject: subject.to_owned(),
+            kind: kind.to_owned(),
+            message: message.to_owned(),
+            reasons: vec![Reason::rule("a rule"), Reason::seen(seen)],
+        }
+    }
+
+    #[test]
+    fn an_error_leads_until_it_is_put_right() {
+        let refused = entry(8, "stack", Level::Error, "refused", "keel.toml was not applied", "line 3: unknown key");
+        let applied = entry(9, "stack", Level::Info, "applied", "revision 2 is in force", "an operator applied it");
+        let lead = |entries: &[Entry], now_ms| {
+            with_entries("stack", "all is well".to_owned(), entries, WallTime::from_millis(now_ms))
+        };
+        let said = "keel.toml was not applied: line 3: unknown key. Now all is well";
+        assert_eq!(lead(std::slice::from_ref(&refused), 10_000), said);
+        assert_eq!(lead(&[applied, refused.clone()], 10_000), "all is well");
+        assert_eq!(lead(&[refused], 10_000 + RECENT_MS), "all is well", "nobody asks for it any more");
+    }
+
+    #[test]
+    fn the_past_is_told_by_its_entries() {
+        let ready = entry(9, "shop/1", Level::Info, "ready", "ready 20 ms after its start", "a probe passed");
+        let exit = entry(8, "shop/1", Level::Warning, "restarting", "ended; starting it again", "exit code 1");
+        let at = WallTime::from_millis(10_000);
+        assert_eq!(
+            then("shop/1", &[ready, exit.clone()], at),
+            "at 1970-01-01T00:00:10.000Z the last of shop/1 was: ready 20 ms after its start: a probe passed (at \
+             1970-01-01T00:00:09.000Z); what had gone wrong last: ended; starting it again: exit code 1 (at \
+             1970-01-01T00:00:08.000Z)"
+        );
+        assert!(then("shop", &[exit], at).contains("was: shop/1: ended; starting it again: exit code 1"));
+        assert!(then("shop", &[], at).contains("no entry that early"));
+        assert_eq!(newest(&[]), None);
+    }
+}
