@@ -40,6 +40,8 @@ pub enum State {
     Starting,
     /// Was ready and is not being stopped.
     Ready,
+    /// Runs, and gets no requests since an operator drains it: it holds its place as one that is ready does.
+    Drained,
     /// Gave up.
     GaveUp,
     /// Being drained or stopped; its number is taken until it is gone.
@@ -115,7 +117,7 @@ fn settle(desired: &Desired, observed: &[Observed], current: &[&Observed]) -> Pl
 fn usefulness(state: State) -> u8 {
     match state {
         State::GaveUp | State::Leaving => 0,
-        State::Starting => 1,
+        State::Starting | State::Drained => 1,
         State::Ready => 2,
     }
 }
@@ -123,7 +125,7 @@ fn usefulness(state: State) -> u8 {
 /// Some instances are of a former specification.
 fn replace(desired: &Desired, observed: &[Observed], current: &[&Observed], old: &[&Observed]) -> Plan {
     let mut plan = Plan::default();
-    let ready = current.iter().filter(|i| i.state == State::Ready).count();
+    let ready = current.iter().filter(|i| matches!(i.state, State::Ready | State::Drained)).count();
     let ready = u32::try_from(ready).unwrap_or(u32::MAX);
     let mut kept = retire_old(&mut plan, desired, ready, old);
     // Whatever still runs counts, so that a change never needs more room than the surge.

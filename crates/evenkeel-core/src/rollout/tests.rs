@@ -123,8 +123,28 @@ fn scaling_down_keeps_those_that_serve() {
     assert_eq!(numbers, [1, 3, 4]);
 }
 
+#[test]
+fn what_is_drained_by_hand_goes_first_and_stops_no_rollout() {
+    let world = |digest: &str| -> Vec<Observed> {
+        let states = [State::Drained, State::Ready, State::Ready];
+        (1..).zip(states).map(|(number, state)| Observed { number, digest: digest.to_owned(), state }).collect()
+    };
+    let retires = |plan: &Plan| plan.steps.iter().any(|step| matches!(step, Step::Retire { number: 1, .. }));
+    assert!(retires(&plan(&desired(2, "a"), &world("a"))), "fewer are wanted");
+    let mut changed = world("a");
+    changed.push(Observed { number: 4, digest: "b".to_owned(), state: State::Ready });
+    assert!(retires(&plan(&desired(3, "b"), &changed)), "others are wanted");
+    assert_eq!(plan(&desired(3, "a"), &world("a")), Plan::default(), "it holds its place");
+}
+
 fn any_world() -> impl Strategy<Value = Vec<Observed>> {
-    let state = prop_oneof![Just(State::Starting), Just(State::Ready), Just(State::GaveUp), Just(State::Leaving)];
+    let state = prop_oneof![
+        Just(State::Starting),
+        Just(State::Ready),
+        Just(State::Drained),
+        Just(State::GaveUp),
+        Just(State::Leaving)
+    ];
     prop::collection::btree_map(1_u32..9, (any::<bool>(), state), 0..8).prop_map(|world| {
         let observed =
             |(number, (new, state))| Observed { number, digest: if new { "new" } else { "old" }.to_owned(), state };
@@ -177,7 +197,7 @@ proptest! {
                 .iter()
                 .filter(|i| !retired.contains(&i.number))
                 .filter(|i| match i.state {
-                    State::Ready => true,
+                    State::Ready | State::Drained => true,
                     State::Starting => i.digest == "old",
                     State::GaveUp | State::Leaving => false,
                 })

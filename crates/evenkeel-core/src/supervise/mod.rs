@@ -16,6 +16,7 @@ use std::time::Duration;
 
 use crate::{
     journal::{Level, Reason},
+    pause::Stance,
     status::{ExitStatus, Health, Phase},
     time::Moment,
 };
@@ -45,6 +46,10 @@ pub struct Policy {
     pub reset: Duration,
     /// Exits in a row without being healthy after which to give up; at least 1.
     pub attempts: u32,
+    /// Whether a restart or a kill that is due is done; otherwise it is said once and done when this changes.
+    pub stance: Stance,
+    /// Whether an operator drains it: then no probe can show that it is ready, so it is not killed for that.
+    pub drained: bool,
 }
 
 impl Default for Policy {
@@ -58,6 +63,8 @@ impl Default for Policy {
             max_delay: Duration::from_secs(30),
             reset: Duration::from_secs(10),
             attempts: 10,
+            stance: Stance::Act,
+            drained: false,
         }
     }
 }
@@ -173,6 +180,8 @@ pub struct Supervisor {
     killed: Option<String>,
     /// When the present phase must be looked at again, whatever else happens.
     wake: Option<Moment>,
+    /// Whether it was said that something is due and not done.
+    said: bool,
 }
 
 impl Supervisor {
@@ -180,7 +189,7 @@ impl Supervisor {
     pub fn new(memory: Memory, now: Moment) -> Self {
         let phase = if memory.gave_up { Phase::GaveUp } else { Phase::Waiting };
         let wake = (phase == Phase::Waiting).then_some(now);
-        Self { memory, phase, started: now, healthy_since: None, failing: None, killed: None, wake }
+        Self { memory, phase, started: now, healthy_since: None, failing: None, killed: None, wake, said: false }
     }
 
     /// An instance whose process runs since `started`, taken over from whoever supervised it before.
@@ -190,7 +199,19 @@ impl Supervisor {
             (None, true) => (Phase::Running, None),
             (None, false) => (Phase::Starting, Some(started + policy.start_timeout)),
         };
-        Self { memory, phase, started, healthy_since: None, failing: None, killed: None, wake }
+        Self { memory, phase, started, healthy_since: None, failing: None, killed: None, wake, said: false }
+    }
+
+    /// The same, but its next start waits until `at`: what was left of a delay when its former keeper ended.
+    #[must_use]
+    pub fn not_before(mut self, at: Moment) -> Self {
+        self.wake = self.wake.map(|wake| wake.max(at));
+        self
+    }
+
+    /// When its next start is due, while it has no process.
+    pub fn start_due(&self) -> Option<Moment> {
+        self.wake.filter(|_| self.phase == Phase::Waiting)
     }
 
     /// Where the process stands.
@@ -225,7 +246,30 @@ impl Supervisor {
 
     /// When to call with [`Event::Tick`] if nothing else happens before.
     pub fn deadline(&self, policy: &Policy) -> Option<Moment> {
-        [self.wake, self.liveness_deadline(policy)].into_iter().flatten().min()
+        let due = [self.wake, self.liveness_deadline(policy)].into_iter().flatten().min();
+        due.filter(|_| !(self.said && self.is_held(policy)))
+    }
+
+    /// Whether what is due next is an automatic decision, and those are not carried out now. What an operator
+    /// ordered, and the end of what has begun, are none.
+    fn is_held(&self, policy: &Policy) -> bool {
+        let automatic = match self.phase {
+            // A first start, or one after an operator's word, follows no exit.
+            Phase::Waiting => self.memory.exits > 0,
+            Phase::Starting | Phase::Running => self.killed.is_none(),
+            Phase::Draining | Phase::Stopping | Phase::GaveUp => false,
+        };
+        automatic && policy.stance != Stance::Act
+    }
+
+    /// Whether it has no process and gets none, since automatic decisions are not carried out.
+    pub fn is_waiting_for_leave(&self, policy: &Policy) -> bool {
+        self.phase == Phase::Waiting && self.is_held(policy)
+    }
+
+    /// Says once what is due and not done.
+    fn hold(&mut self, decision: Decision) -> Vec<Output> {
+        if std::mem::replace(&mut self.said, true) { Vec::new() } else { vec![Output::Record(decision)] }
     }
 
     /// Takes one event and says what to do, in order.
@@ -260,8 +304,13 @@ impl Supervisor {
             return Vec::new();
         }
         match self.phase {
+            Phase::Waiting if self.is_held(policy) => self.hold(words::start_held(policy)),
             Phase::Waiting => self.spawn(policy, now),
             Phase::Draining => self.stop(policy, "the time for draining is over", now),
+            Phase::Starting if self.killed.is_none() && policy.drained => {
+                self.wake = Some(now + policy.start_timeout);
+                Vec::new()
+            }
             Phase::Starting if self.killed.is_none() => self.kill_for_start(policy, now),
             Phase::Starting | Phase::Running | Phase::Stopping => {
                 self.wake = Some(now + CONFIRM_WITHIN);
@@ -285,21 +334,25 @@ impl Supervisor {
         self.healthy_since = None;
         self.failing = None;
         self.killed = None;
+        self.said = false;
         self.wake = Some(now + policy.start_timeout);
         vec![Output::Spawn]
     }
 
     fn kill_for_start(&mut self, policy: &Policy, now: Moment) -> Vec<Output> {
-        self.kill(words::start_timeout(policy), now)
+        self.kill(policy, words::start_timeout(policy), now)
     }
 
     fn kill_for_liveness(&mut self, policy: &Policy, now: Moment) -> Vec<Output> {
         let (since, seen) = self.failing.clone().expect("a liveness deadline exists only while the check fails");
-        self.kill(words::liveness(policy, now.since(since), &seen), now)
+        self.kill(policy, words::liveness(policy, now.since(since), &seen), now)
     }
 
     /// Kills it so that it is started again.
-    fn kill(&mut self, decision: Decision, now: Moment) -> Vec<Output> {
+    fn kill(&mut self, policy: &Policy, decision: Decision, now: Moment) -> Vec<Output> {
+        if self.is_held(policy) {
+            return self.hold(decision);
+        }
         self.killed = Some(decision.message.clone());
         self.wake = Some(now + CONFIRM_WITHIN);
         vec![Output::Record(decision), Output::Kill]
@@ -324,6 +377,7 @@ impl Supervisor {
         }
         self.phase = Phase::Running;
         self.memory.ready = true;
+        self.said = false;
         self.wake = None;
         // What the liveness check saw of a process that was still starting says nothing.
         self.failing = self.failing.take().map(|(_, seen)| (now, seen));
@@ -333,6 +387,7 @@ impl Supervisor {
     fn liveness(&mut self, passing: bool, reason: String, now: Moment) -> Vec<Output> {
         if passing {
             self.failing = None;
+            self.said &= self.phase != Phase::Running;
         } else if self.failing.is_none() {
             self.failing = Some((now, reason));
         }
@@ -403,6 +458,7 @@ impl Supervisor {
         let delay = self.delay(policy, was_ready);
         self.phase = Phase::Waiting;
         self.wake = Some(now + delay);
+        self.said = self.is_held(policy);
         words::restarting(policy, how, killed.as_deref(), delay, &self.memory, was_ready)
     }
 

@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::pause::Stance;
 
 fn at(ms: u64) -> Moment {
     Moment::from_millis(ms)
@@ -191,6 +192,19 @@ fn a_successor_carries_on() {
     assert_eq!((next.phase(), next.deadline(&policy)), (Phase::Starting, Some(at(60_000))));
 }
 
+#[test]
+fn a_delay_goes_on_where_its_keeper_ended() {
+    let policy = Policy::default();
+    let memory = Memory { generation: 4, exits: 4, fruitless: 4, ..Memory::default() };
+    let mut next = Supervisor::new(memory, at(0)).not_before(at(300));
+    assert_eq!((next.start_due(), next.deadline(&policy)), (Some(at(300)), Some(at(300))));
+    assert_eq!(next.on(&policy, Event::Tick, at(299)), []);
+    assert_eq!(next.on(&policy, Event::Tick, at(300)), [Output::Spawn]);
+    assert_eq!(next.start_due(), None);
+    let gave_up = Memory { gave_up: true, ..Memory::default() };
+    assert_eq!(Supervisor::new(gave_up, at(0)).not_before(at(300)).deadline(&policy), None);
+}
+
 fn any_event() -> impl Strategy<Value = Event> {
     prop_oneof![
         4 => Just(Event::Tick),
@@ -239,6 +253,111 @@ proptest! {
             }
             let waits_for_somebody = matches!(it.phase(), Phase::Running | Phase::GaveUp);
             prop_assert!(waits_for_somebody || it.deadline(&policy).is_some(), "stuck in {}", it.phase());
+        }
+    }
+}
+
+/// What was written down, by kind.
+fn kinds(outputs: &[Output]) -> Vec<&'static str> {
+    let kind = |output: &Output| match output {
+        Output::Record(decision) => Some(decision.kind),
+        _ => None,
+    };
+    outputs.iter().filter_map(kind).collect()
+}
+
+#[test]
+fn a_restart_waits_for_the_end_of_a_pause() {
+    let act = Policy::default();
+    let paused = Policy { stance: Stance::Paused, ..Policy::default() };
+    let mut it = running(&act);
+    insta::assert_snapshot!(transcript(&mut it, &paused, vec![(5000, exited()), (6000, Event::Tick)]));
+    assert_eq!(it.deadline(&paused), None, "nothing to wake up for");
+    assert_eq!(it.deadline(&act), Some(at(5000)), "due since its exit");
+    assert_eq!(it.on(&act, Event::Tick, at(9000)), [Output::Spawn]);
+}
+
+#[test]
+fn a_pause_that_begins_during_a_delay_is_said_once() {
+    let act = Policy::default();
+    let paused = Policy { stance: Stance::Paused, ..Policy::default() };
+    let mut it = running(&act);
+    it.on(&act, exited(), at(200));
+    it.on(&act, Event::Tick, at(200));
+    it.on(&act, exited(), at(300));
+    assert_eq!(it.deadline(&paused), Some(at(400)));
+    assert_eq!(kinds(&it.on(&paused, Event::Tick, at(400))), ["held"]);
+    assert_eq!((it.on(&paused, Event::Tick, at(500)), it.deadline(&paused)), (Vec::new(), None));
+}
+
+#[test]
+fn kills_are_observed_once_and_not_done() {
+    let observe = Policy { stance: Stance::Observe, liveness_after: Some(Duration::from_secs(5)), ..Policy::default() };
+    let mut slow = Supervisor::new(Memory::default(), at(0));
+    assert_eq!(slow.on(&observe, Event::Tick, at(0)), [Output::Spawn], "a first start is ordered");
+    assert_eq!(kinds(&slow.on(&observe, Event::Tick, at(60_000))), ["would-kill"]);
+    assert_eq!((slow.on(&observe, Event::Tick, at(61_000)), slow.deadline(&observe)), (Vec::new(), None));
+    // Late, but it gets ready all the same.
+    assert_eq!(kinds(&slow.on(&observe, healthy(), at(62_000))), ["ready"]);
+
+    let fails = || Event::Liveness { passing: false, reason: "no answer".to_owned() };
+    slow.on(&observe, fails(), at(70_000));
+    assert_eq!(kinds(&slow.on(&observe, Event::Tick, at(75_000))), ["would-kill"]);
+    assert_eq!(slow.on(&observe, Event::Tick, at(76_000)), []);
+    // Another bout of it is another thing to say.
+    slow.on(&observe, Event::Liveness { passing: true, reason: String::new() }, at(77_000));
+    slow.on(&observe, fails(), at(78_000));
+    assert_eq!(kinds(&slow.on(&observe, Event::Tick, at(83_000))), ["would-kill"]);
+    let act = Policy { stance: Stance::Act, ..observe };
+    assert!(slow.on(&act, Event::Tick, at(84_000)).contains(&Output::Kill), "still due, so it is done now");
+}
+
+#[test]
+fn what_an_operator_drains_is_not_killed_for_not_getting_ready() {
+    let drained = Policy { drained: true, ..Policy::default() };
+    let mut it = Supervisor::new(Memory::default(), at(0));
+    it.on(&drained, Event::Tick, at(0));
+    assert_eq!(it.on(&drained, Event::Tick, at(60_000)), []);
+    let served = Policy::default();
+    assert!(it.on(&served, Event::Tick, at(120_000)).contains(&Output::Kill), "given its time anew, then not");
+}
+
+proptest! {
+    /// While automatic decisions are off nothing is killed or started again, each thing is said once, and there is
+    /// no moment to wake up for again and again.
+    #[test]
+    fn nothing_is_done_without_an_order(
+        observe in any::<bool>(),
+        before in prop::collection::vec((any_event(), 0_u64..3_000), 0..20),
+        during in prop::collection::vec((any_event(), 0_u64..20_000), 1..60),
+    ) {
+        let act = Policy { liveness_after: Some(Duration::from_secs(5)), ..Policy::default() };
+        let off = Policy { stance: if observe { Stance::Observe } else { Stance::Paused }, ..act.clone() };
+        let mut it = Supervisor::new(Memory::default(), at(0));
+        let (mut now, mut alive) = (0, false);
+        let steps = before.into_iter().map(|step| (step, &act)).chain(during.into_iter().map(|step| (step, &off)));
+        for ((event, wait), policy) in steps {
+            now += wait;
+            let ends = matches!(event, Event::Exited { .. } | Event::NotStarted { .. });
+            let ordered = matches!(event, Event::Retire { .. } | Event::TryAgain { .. });
+            if ends && !alive {
+                continue;
+            }
+            alive &= !ends;
+            let first = it.memory().exits == 0;
+            let (begun, leaving) = (it.is_doomed(), it.memory().leaving.is_some());
+            let outputs = it.on(policy, event, at(now));
+            if policy.stance != Stance::Act && !ordered {
+                prop_assert!(!outputs.contains(&Output::Spawn) || first, "started again");
+                prop_assert!(!outputs.contains(&Output::Kill) || begun || leaving, "killed");
+            }
+            alive |= outputs.contains(&Output::Spawn);
+            if outputs.contains(&Output::Gone) {
+                return Ok(());
+            }
+            // Whatever is due now is done or said by one tick, and then it is not due any more.
+            it.on(policy, Event::Tick, at(now)).contains(&Output::Spawn).then(|| alive = true);
+            prop_assert!(it.deadline(policy).is_none_or(|due| due > at(now)), "it would spin");
         }
     }
 }

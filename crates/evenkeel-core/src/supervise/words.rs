@@ -8,6 +8,7 @@ use std::time::Duration;
 use super::{Decision, Memory, Policy};
 use crate::{
     journal::{Level, Reason},
+    pause::Stance,
     status::ExitStatus,
 };
 
@@ -40,32 +41,69 @@ pub(super) fn exited(status: ExitStatus, lived: Duration, leftovers: u32) -> Str
     format!("{how} after {}{rest}", span(lived))
 }
 
+/// The word for something that is done, put off or only noted.
+fn kind(policy: &Policy, done: &'static str, noted: &'static str) -> &'static str {
+    match policy.stance {
+        Stance::Act => done,
+        Stance::Paused => "held",
+        Stance::Observe => noted,
+    }
+}
+
+/// Why something that is due is not done.
+fn held_by(policy: &Policy) -> Option<Reason> {
+    match policy.stance {
+        Stance::Act => None,
+        Stance::Paused => Some(Reason::rule("automatic decisions are paused; it is done once the pause ends")),
+        Stance::Observe => Some(Reason::rule("stack.mode = \"observe\": what would be done is only written down")),
+    }
+}
+
+fn kills(policy: &Policy, why: &str, mut reasons: Vec<Reason>) -> Decision {
+    reasons.extend(held_by(policy));
+    let message = match policy.stance {
+        Stance::Act => format!("killed: {why}"),
+        Stance::Paused => format!("not killed during the pause: {why}"),
+        Stance::Observe => format!("would be killed: {why}"),
+    };
+    Decision { level: Level::Warning, kind: kind(policy, "killing", "would-kill"), message, reasons }
+}
+
+/// A start that became due and is not done.
+pub(super) fn start_held(policy: &Policy) -> Decision {
+    let message = match policy.stance {
+        Stance::Observe => "would be started again now",
+        Stance::Act | Stance::Paused => "not started again during the pause",
+    };
+    let kind = kind(policy, "restarting", "would-restart");
+    let reasons = [Reason::seen("its process ended, and the delay is over")].into_iter().chain(held_by(policy));
+    Decision { level: Level::Warning, kind, message: message.to_owned(), reasons: reasons.collect() }
+}
+
 pub(super) fn start_timeout(policy: &Policy) -> Decision {
     let limit = span(policy.start_timeout);
-    Decision {
-        level: Level::Warning,
-        kind: "killing",
-        message: format!("killed: not ready within {limit} of its start"),
-        reasons: vec![
+    kills(
+        policy,
+        &format!("not ready within {limit} of its start"),
+        vec![
             Reason::seen("no probe has passed since it was started"),
             Reason::rule(format!("start_timeout = {limit}")),
             Reason::ruled_out("waiting longer: what is not ready by then counts as a failed start"),
         ],
-    }
+    )
 }
 
 pub(super) fn liveness(policy: &Policy, failing: Duration, seen: &str) -> Decision {
     let limit = span(policy.liveness_after.unwrap_or_default());
-    Decision {
-        level: Level::Warning,
-        kind: "killing",
-        message: format!("killed: its liveness check has failed for {}", span(failing)),
-        reasons: vec![
+    kills(
+        policy,
+        &format!("its liveness check has failed for {}", span(failing)),
+        vec![
             Reason::seen(format!("the check saw: {seen}")),
             Reason::rule(format!("liveness.after = {limit}")),
             Reason::ruled_out("a stop signal: a process that answers nothing may not take one"),
         ],
-    }
+    )
 }
 
 pub(super) fn ready(took: Duration, reason: &str) -> Decision {
@@ -156,8 +194,14 @@ pub(super) fn restarting(
         let left = policy.attempts - memory.fruitless;
         reasons.push(Reason::ruled_out(format!("giving up: {left} more without being healthy first")));
     }
+    reasons.extend(held_by(policy));
     let when = if delay.is_zero() { "at once".to_owned() } else { format!("in {}", span(delay)) };
-    Decision { level: Level::Warning, kind: "restarting", message: format!("{how}; starting it again {when}"), reasons }
+    let message = match policy.stance {
+        Stance::Act => format!("{how}; starting it again {when}"),
+        Stance::Paused => format!("{how}; not started again during the pause"),
+        Stance::Observe => format!("{how}; would start it again {when}"),
+    };
+    Decision { level: Level::Warning, kind: kind(policy, "restarting", "would-restart"), message, reasons }
 }
 
 pub(super) fn trying_again(reason: &str) -> Decision {

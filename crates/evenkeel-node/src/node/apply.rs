@@ -3,17 +3,23 @@
 //! What can be refused is refused first: a wrong file, a user that cannot be had, a taken port, a disk that cannot
 //! keep the revision. After that nothing can fail any more, and the rollout does the rest at its own pace.
 
-use std::{collections::BTreeMap, net::SocketAddr, os::fd::OwnedFd, path::PathBuf};
+use std::{collections::BTreeMap, io, net::SocketAddr, os::fd::OwnedFd, path::PathBuf};
 
 use evenkeel_core::{
     guard::Order,
     journal::{Level, Reason},
+    overrides::{Carried, Undone},
     stack::{self, Diagnostics, Stack},
     supervise::Event,
 };
 
-use super::{Node, changes, restore::check_users, start};
-use crate::{NodeError, StackSource, clock::wall_now, listeners, state_dir::Revision};
+use super::{Node, changes, diff::Considered, pages, restore::check_users, start};
+use crate::{
+    NodeError, StackSource,
+    clock::wall_now,
+    listeners,
+    state_dir::{Revision, StateDir},
+};
 
 /// What an apply did.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
@@ -22,6 +28,24 @@ pub(crate) struct Applied {
     pub(crate) revision: u64,
     /// What differs from the former one, in words.
     pub(crate) changes: Vec<String>,
+    /// Overrides that another file left in force.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) kept: Vec<String>,
+    /// Overrides that another file took the place of.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) dropped: Vec<String>,
+}
+
+/// A file that is to be put in force.
+#[derive(Clone, Debug)]
+pub(crate) struct File {
+    pub(crate) text: String,
+    /// Its name in messages.
+    pub(crate) name: String,
+    /// The working directory of instances that name none; `None` keeps the former.
+    pub(crate) dir: Option<PathBuf>,
+    /// Whether it takes the place of what commands changed of it.
+    pub(crate) reset: bool,
 }
 
 /// Why nothing was applied.
@@ -31,8 +55,28 @@ pub(crate) enum Refused {
     Stack(Box<Diagnostics>),
     /// The machine does not give what it asks for.
     Machine(NodeError),
+    /// It would undo what was deployed later: what that is, and the way out.
+    Undo(String, String),
     /// `keel` is being stopped.
     Stopping,
+}
+
+impl Refused {
+    /// Why a file is refused that would undo releases, and the way out.
+    pub(super) fn undo(carried: &Carried) -> (String, String) {
+        let one = |undone: &Undone| {
+            let Undone { service, number, deployed, changed } = undone;
+            let keys: Vec<String> = changed.iter().map(|key| format!("`{key}`")).collect();
+            format!("it changes {} of {service} and would undo release {number}, deployed {deployed}", keys.join(", "))
+        };
+        let what = carried.undone.iter().map(one).collect::<Vec<_>>().join("; ");
+        let service = carried.undone.first().map_or("SERVICE", |undone| &undone.service);
+        let fix = format!(
+            "Deploy the change with `keel deploy {service}`, or let the file count with `keel apply --reset`. \
+             Nothing was changed."
+        );
+        (what, fix)
+    }
 }
 
 /// How many faults of a file the journal keeps.
@@ -42,48 +86,55 @@ const MOST_CAUSES: usize = 10;
 pub(super) type Bound = Vec<(String, SocketAddr, Vec<OwnedFd>)>;
 
 impl Node {
-    /// Puts `text` in force. `dir` is the working directory of instances that name none; `None` keeps the former.
-    pub(super) fn apply(
-        &mut self,
-        text: &str,
-        file: &str,
-        dir: Option<PathBuf>,
-        why: &str,
-    ) -> Result<Applied, Refused> {
+    /// Puts a file in force. `why` says as a clause how that came.
+    pub(super) fn apply(&mut self, file: File, why: &str) -> Result<Applied, Refused> {
         if self.shutdown.is_some() {
             return Err(Refused::Stopping);
         }
-        let stack = stack::parse(text, file).map_err(|faults| Refused::Stack(Box::new(faults)))?;
-        let dir = dir.unwrap_or_else(|| self.revision.dir.clone());
-        if text == self.revision.text && dir == self.revision.dir {
+        let File { text, name, dir, reset } = file;
+        let Considered { revision, carried } = self.consider(&text, &name, dir, reset).map_err(Refused::Stack)?;
+        let (kept, dropped) = (carried.kept.clone(), carried.dropped.clone());
+        let same = text == self.revision.text && revision.dir == self.revision.dir;
+        if same && revision.overrides == self.revision.overrides {
+            self.refresh_secrets("the same revision was applied again");
+            self.take_pages(pages::read_all(&revision.stack, &revision.dir).map_err(Refused::Machine)?);
             self.try_again("the same revision was applied again");
-            return Ok(Applied { revision: self.revision.number, changes: Vec::new() });
+            return Ok(Applied { revision: self.revision.number, changes: Vec::new(), kept, dropped });
         }
-        check_users(&stack).map_err(Refused::Machine)?;
-        let bound = self.bind_missing(&stack).map_err(Refused::Machine)?;
-        let number = self.revision.number + 1;
-        let revision = Revision::new(number, text.to_owned(), file.to_owned(), dir, stack);
-        self.dir.save_revision(&revision, wall_now().as_millis()).map_err(|source| {
-            Refused::Machine(NodeError::StateDir {
-                what: "the revision cannot be kept",
-                path: self.dir.path("revisions"),
-                source,
-                fix: "Make room on the disk or check its mode, and apply again; nothing was changed.",
-            })
-        })?;
-        Ok(self.put_in_force(revision, bound, why))
+        if !carried.undone.is_empty() {
+            let (what, fix) = Refused::undo(&carried);
+            return Err(Refused::Undo(what, fix));
+        }
+        check_users(&revision.stack).map_err(Refused::Machine)?;
+        self.check_secrets(&revision.stack, &revision.dir).map_err(Refused::Machine)?;
+        let pages = pages::read_all(&revision.stack, &revision.dir).map_err(Refused::Machine)?;
+        let bound = self.bind_missing(&revision.stack).map_err(Refused::Machine)?;
+        let number = revision.number;
+        self.dir.save_revision(&revision, wall_now().as_millis()).map_err(|source| cannot_keep(&self.dir, source))?;
+        let more = dropped.iter().map(|line| Reason::rule(format!("the file takes the place of: {line}"))).collect();
+        self.take_pages(pages);
+        let applied = self.put_in_force(revision, bound, why, more);
+        self.problems.remove("release");
+        for service in self.revision.stack.services.keys().cloned().collect::<Vec<_>>() {
+            self.ordered_of(&service);
+        }
+        self.try_again(&format!("revision {number} was applied"));
+        Ok(Applied { kept, dropped, ..applied })
     }
 
-    fn put_in_force(&mut self, revision: Revision, bound: Bound, why: &str) -> Applied {
+    /// Makes a revision that is kept already the one in force. `why` and `reasons` go to the journal.
+    pub(super) fn put_in_force(&mut self, revision: Revision, bound: Bound, why: &str, more: Vec<Reason>) -> Applied {
         let former = std::mem::replace(&mut self.revision, revision);
         let stack = self.revision.stack.clone();
         let changes = changes::between(&former, &self.revision);
+        self.refresh_secrets(why);
         self.hold_listeners(bound);
         let gone = former.stack.listeners.keys().filter(|name| !stack.listeners.contains_key(*name));
         for name in gone {
             self.listeners.remove(name);
         }
         self.logs.set_limits(start::log_limits(&stack));
+        self.journal.set_size(stack.journal.size.as_bytes());
         if start::wanted_threads(&stack) == self.threads {
             self.problems.remove("threads");
         } else {
@@ -92,16 +143,24 @@ impl Node {
         }
         let number = self.revision.number;
         let mut reasons = vec![Reason::seen(why)];
+        reasons.extend(more);
         reasons.extend(changes.iter().map(Reason::seen));
         self.note(Level::Info, "stack", "applied", format!("revision {number} is in force"), reasons);
-        self.try_again(&format!("revision {number} was applied"));
+        self.prune_revisions();
         self.give_bounds();
+        self.mark_drained();
         // The snapshot without them goes first, so that the edge closes its side in order.
         self.publish();
         for name in former.stack.listeners.keys().filter(|name| !stack.listeners.contains_key(*name)) {
             self.release_listener(name);
         }
-        Applied { revision: number, changes }
+        Applied { revision: number, changes, kept: Vec::new(), dropped: Vec::new() }
+    }
+
+    /// Removes revisions that nothing needs any more.
+    fn prune_revisions(&self) {
+        let needed = self.slots.values().map(|slot| slot.revision).chain([self.revision.number]).collect();
+        self.dir.prune_revisions(&needed);
     }
 
     /// Starts instances again that gave up, unless the rollout is about to replace them.
@@ -118,9 +177,10 @@ impl Node {
             let message = "told to read the stack file again, but this stack did not come from a file";
             return self.note(Level::Warning, "stack", "reload", message, Vec::new());
         };
-        let applied = start::read_source(&source)
-            .map_err(Refused::Machine)
-            .and_then(|(text, file, dir)| self.apply(&text, &file, Some(dir), "the file was read again (SIGHUP)"));
+        let applied = start::read_source(&source).map_err(Refused::Machine).and_then(|(text, name, dir)| {
+            let file = File { text, name, dir: Some(dir), reset: false };
+            self.apply(file, "the file was read again (SIGHUP)")
+        });
         let (shown, reasons) = match applied {
             Ok(Applied { changes, .. }) => {
                 if changes.is_empty() {
@@ -132,6 +192,7 @@ impl Node {
             // The lines shown on the terminal may hold secrets; the journal, which others read, gets the causes only.
             Err(Refused::Stack(faults)) => (faults.to_string(), causes(&faults)),
             Err(Refused::Machine(error)) => (error.to_string(), vec![Reason::seen(error.split().0)]),
+            Err(Refused::Undo(what, fix)) => (format!("error: {what}\n{fix}"), vec![Reason::seen(what)]),
             Err(Refused::Stopping) => return,
         };
         eprintln!("{shown}");
@@ -148,7 +209,7 @@ impl Node {
             if unchanged && self.listeners.contains_key(name) {
                 continue;
             }
-            let (address, sockets) = listeners::bind_all(name, listener.bind, self.threads, &ours)?;
+            let (address, sockets) = listeners::open_all(name, listener.bind, self.threads, &ours, &self.activated)?;
             ours.insert(name.clone(), address);
             bound.push((name.clone(), address, sockets));
         }
@@ -177,9 +238,19 @@ impl Node {
     }
 }
 
+/// The disk does not take a revision.
+pub(super) fn cannot_keep(dir: &StateDir, source: io::Error) -> Refused {
+    Refused::Machine(NodeError::StateDir {
+        what: "the revision cannot be kept",
+        path: dir.path("revisions"),
+        source,
+        fix: "Make room on the disk or check its mode, and try again; nothing was changed.",
+    })
+}
+
 /// What is wrong with a stack file and where, without any of its text and without values of the environment, which
 /// the message about a wrong type would repeat.
-fn causes(faults: &Diagnostics) -> Vec<Reason> {
+pub(super) fn causes(faults: &Diagnostics) -> Vec<Reason> {
     let cause = |fault: &stack::Diagnostic| {
         let what = if fault.message.contains(".env.") { "a value of `env` is not valid" } else { &fault.message };
         match &fault.span {

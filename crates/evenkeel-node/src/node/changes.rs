@@ -1,6 +1,9 @@
 //! What differs between two revisions, in words: what `keel apply` prints and the journal keeps.
 
-use evenkeel_core::stack::{Service, Stack};
+use evenkeel_core::{
+    overrides::Overrides,
+    stack::{Service, Stack},
+};
 
 use crate::{launch::Launch, state_dir::Revision, words::counted};
 
@@ -10,6 +13,9 @@ pub(super) fn between(former: &Revision, next: &Revision) -> Vec<String> {
     let (a, b) = (&former.stack, &next.stack);
     if a.stack.name != b.stack.name {
         changes.push(format!("the stack's name: {} → {}", a.stack.name, b.stack.name));
+    }
+    if a.stack.mode != b.stack.mode {
+        changes.push(format!("mode: {} → {}", a.stack.mode.as_str(), b.stack.mode.as_str()));
     }
     listeners(a, b, &mut changes);
     if a.routes != b.routes {
@@ -24,10 +30,12 @@ pub(super) fn between(former: &Revision, next: &Revision) -> Vec<String> {
     for name in a.services.keys().filter(|name| !b.services.contains_key(*name)) {
         changes.push(format!("services.{name}: removed; its instances are drained and stopped"));
     }
+    overrides(former, next, &mut changes);
     for (differs, what) in [
         (a.edge != b.edge, "edge: takes effect when `keel up` is started again"),
         (a.console != b.console, "console: takes effect when the node process is started again"),
         (a.logs != b.logs, "logs: bounds of log files"),
+        (a.journal != b.journal, "journal: how much of it is kept"),
         (a.drills != b.drills, "drills: what they send and check"),
     ] {
         if differs {
@@ -38,6 +46,24 @@ pub(super) fn between(former: &Revision, next: &Revision) -> Vec<String> {
         changes.push("only comments, spelling or the file's place".to_owned());
     }
     changes
+}
+
+/// Releases and drains; numbers of instances are told with their services.
+fn overrides(former: &Revision, next: &Revision, changes: &mut Vec<String>) {
+    let (a, b) = (&former.overrides, &next.overrides);
+    for name in next.stack.services.keys().filter(|name| former.stack.services.contains_key(*name)) {
+        let number = |of: &Overrides| of.release(name).map(|release| release.number);
+        let told =
+            |number: Option<u64>| number.map_or("the stack file's".to_owned(), |number| format!("number {number}"));
+        if number(a) != number(b) {
+            changes.push(format!("services.{name}: release: {} → {}", told(number(a)), told(number(b))));
+        }
+    }
+    let only = |a: &Overrides, b: &Overrides| -> Vec<String> {
+        a.drained.keys().filter(|instance| !b.drained.contains_key(*instance)).cloned().collect()
+    };
+    changes.extend(only(b, a).iter().map(|instance| format!("{instance}: drained, it gets no new requests")));
+    changes.extend(only(a, b).iter().map(|instance| format!("{instance}: drained no more")));
 }
 
 fn listeners(a: &Stack, b: &Stack, changes: &mut Vec<String>) {
@@ -58,10 +84,10 @@ fn listeners(a: &Stack, b: &Stack, changes: &mut Vec<String>) {
 fn of_service(name: &str, (was, former): (&Service, &Revision), (is, next): (&Service, &Revision)) -> Vec<String> {
     let mut changes = Vec::new();
     let digest = |service, revision: &Revision| Launch::new(service, &revision.dir).map(|launch| launch.digest);
-    if was.run.is_some() != is.run.is_some() {
+    if was.is_run() != is.is_run() {
         return vec![format!("services.{name}: now {}", size(is))];
     }
-    if was.run.is_some() && was.replicas != is.replicas {
+    if was.is_run() && was.replicas != is.replicas {
         changes.push(format!("services.{name}: {} → {}", was.replicas, instances(is)));
     }
     if digest(was, former) != digest(is, next) {
@@ -73,6 +99,7 @@ fn of_service(name: &str, (was, former): (&Service, &Revision), (is, next): (&Se
     // Whatever else differs acts on what runs.
     let rest = |service: &Service| Service {
         run: None,
+        files: None,
         instances: None,
         replicas: evenkeel_core::stack::Replicas::default(),
         env: std::collections::BTreeMap::new(),

@@ -17,7 +17,7 @@ use super::{
     Node,
     slot::{Slot, Verdict, parse_key, policy},
 };
-use crate::{launch::Launch, ports};
+use crate::{clock, launch::Launch, ports};
 
 /// Service and number.
 pub(super) type Place = (String, u32);
@@ -26,7 +26,12 @@ impl Node {
     /// When something is due next.
     pub(super) fn deadline(&self) -> Moment {
         let supervisors = self.slots.values().filter_map(|slot| slot.supervisor.deadline(&self.policy_of(slot)));
-        supervisors.chain(self.shutdown_deadline()).fold(self.vital_deadline(), Moment::min)
+        supervisors
+            .chain(self.shutdown_deadline())
+            .chain(self.deploys_deadline())
+            .chain(self.scale_deadline())
+            .chain(self.pauses_deadline())
+            .fold(self.vital_deadline(), Moment::min)
     }
 
     /// Lets every supervisor whose time has come act.
@@ -43,9 +48,10 @@ impl Node {
 
     /// The settings in force for an instance: those of the stack, or those it was started with where its service
     /// is gone.
-    fn policy_of(&self, slot: &Slot) -> Policy {
-        let current = self.revision.stack.services.get(&slot.service).filter(|service| service.run.is_some());
-        policy(current.unwrap_or_else(|| slot.launch.service()))
+    pub(super) fn policy_of(&self, slot: &Slot) -> Policy {
+        let current = self.revision.stack.services.get(&slot.service).filter(|service| service.is_run());
+        let settings = policy(current.unwrap_or_else(|| slot.launch.service()));
+        Policy { stance: self.stance(&slot.service), drained: slot.drained, ..settings }
     }
 
     /// Gives an instance's supervisor an event and carries out what it says.
@@ -83,8 +89,10 @@ impl Node {
             Output::Kill => self.give(&Order::Kill { key }),
             Output::Forget => self.give(&Order::Forget { key }),
             Output::Gone => {
+                let name = slot.name();
                 self.keep_record(place, false);
                 self.slots.remove(place);
+                self.forget_drain(&name);
             }
             Output::Record(decision) => self.journal.decision(&slot.name(), decision),
         }
@@ -93,6 +101,7 @@ impl Node {
 
     /// Starts a process. An error says why it could not even be asked for.
     fn spawn(&mut self, place: &Place) -> Result<(), String> {
+        self.refresh_secrets_of(&place.0);
         let taken: BTreeSet<u16> =
             self.slots.iter().filter(|(at, _)| *at != place).map(|(_, slot)| slot.port).collect();
         let slot = self.slots.get_mut(place).expect("only an instance that exists is started");
@@ -100,15 +109,18 @@ impl Node {
             slot.port = ports::allot(&taken).ok_or("every port for instances is in use")?;
         }
         slot.verdict = Verdict::default();
+        slot.check_saw.clear();
         slot.not_live = false;
         slot.adopted = false;
         slot.drained_from = None;
-        let spec = slot.launch.spec(&slot.service, &slot.name(), slot.port);
+        slot.launch = Arc::new(Launch::clone(&slot.launch).with_secrets(&self.secrets));
+        let spec = slot.launch.spec(&slot.service, &slot.name(), slot.port, &self.secrets);
         let (name, key, port) = (slot.name(), slot.key(), slot.port);
         let generation = slot.supervisor.memory().generation;
         // Kept first: should we die now, the successor knows whose process it finds.
         self.keep_record(place, true);
         let spec = spec.map_err(|error| error.to_string())?;
+        self.let_into_release(&place.0, &self.slots[place].launch)?;
         let program = spec.argv.first().cloned().unwrap_or_default();
         self.orders
             .give(&Order::Spawn { key, spec })
@@ -124,6 +136,7 @@ impl Node {
         let known = self.dir.record(service, number);
         let (generation, port) = known.map_or((0, 0), |record| (record.generation, record.port));
         let memory = Memory { generation: generation.max(self.generation_of_strays(&place)), ..Memory::default() };
+        let drained = self.is_drained(&format!("{service}/{number}"));
         let slot = Slot {
             service: service.to_owned(),
             number,
@@ -135,9 +148,11 @@ impl Node {
             started: None,
             last_exit: None,
             verdict: Verdict::default(),
+            check_saw: String::new(),
             not_live: false,
             adopted: false,
             drained_from: None,
+            drained,
         };
         self.note(Level::Info, &slot.name(), "created", "created", reasons);
         self.slots.insert(place, slot);
@@ -154,7 +169,8 @@ impl Node {
     /// Keeps an instance's record.
     pub(super) fn keep_record(&mut self, place: &Place, active: bool) {
         let Some(slot) = self.slots.get(place) else { return };
-        match self.dir.save_record(&slot.record(active)) {
+        let wait = slot.supervisor.start_due().map(|at| at.since(self.clock.now())).filter(|wait| !wait.is_zero());
+        match self.dir.save_record(&slot.record(active, wait.map(clock::wall_in))) {
             Ok(()) => {
                 self.problems.remove("records");
             }

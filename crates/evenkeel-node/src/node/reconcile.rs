@@ -4,12 +4,11 @@ use std::{collections::BTreeSet, sync::Arc};
 
 use evenkeel_core::{
     journal::Reason,
-    rollout::{self, Desired, Observed, Step},
-    stack::Service,
+    rollout::{self, Desired, Observed, State, Step},
     supervise::Event,
 };
 
-use super::Node;
+use super::{Node, slot::Slot};
 use crate::launch::Launch;
 
 /// More rounds than any change of one service needs; what is left then is done at the next event.
@@ -29,7 +28,8 @@ impl Node {
     /// nothing more.
     fn reconcile_service(&mut self, name: &str) {
         let service = self.revision.stack.services.get(name);
-        let launch = service.and_then(|service| Launch::new(service, &self.revision.dir)).map(Arc::new);
+        let launch = service.and_then(|service| Launch::new(service, &self.revision.dir));
+        let launch = launch.map(|launch| Arc::new(launch.with_secrets(&self.secrets)));
         let desired = match (&launch, service) {
             (Some(launch), Some(service)) => {
                 Desired { replicas: self.wanted(name, service), digest: launch.digest.clone() }
@@ -38,8 +38,13 @@ impl Node {
         };
         for _ in 0..MOST_ROUNDS {
             let plan = rollout::plan(&desired, &self.observe(name));
+            if !plan.steps.is_empty() && self.pauses.holds_rollout(name) {
+                let waiting = "it is paused: its instances are changed once the pause ends";
+                self.rollouts.insert(name.to_owned(), waiting.to_owned());
+                return;
+            }
             match plan.waiting {
-                Some(waiting) => self.rollouts.insert(name.to_owned(), waiting),
+                Some(waiting) => self.rollouts.insert(name.to_owned(), self.with_held(name, waiting)),
                 None => self.rollouts.remove(name),
             };
             if plan.steps.is_empty() {
@@ -49,14 +54,24 @@ impl Node {
         }
     }
 
-    /// How many instances of a service are wanted now.
-    pub(super) fn wanted(&self, _name: &str, service: &Service) -> u32 {
-        service.replicas.min()
+    /// What a rollout waits for, and the instances that it waits for in vain since nobody starts them again.
+    fn with_held(&self, service: &str, waiting: String) -> String {
+        let held = self.slots_of(service).filter(|slot| slot.supervisor.is_waiting_for_leave(&self.policy_of(slot)));
+        let held: Vec<String> = held.map(Slot::name).collect();
+        if held.is_empty() {
+            return waiting;
+        }
+        format!("{waiting}; {} not started again without an order", held.join(", "))
     }
 
     fn observe(&self, service: &str) -> Vec<Observed> {
         let of_service = self.slots.range((service.to_owned(), 0)..=(service.to_owned(), u32::MAX));
-        of_service.map(|(_, slot)| slot.observed()).collect()
+        let observed = |slot: &Slot| match slot.observed() {
+            // The rollout goes on once it has proven itself.
+            seen if seen.state == State::Ready && self.on_trial(slot) => Observed { state: State::Starting, ..seen },
+            seen => seen,
+        };
+        of_service.map(|(_, slot)| observed(slot)).collect()
     }
 
     fn take(&mut self, service: &str, launch: Option<&Arc<Launch>>, steps: Vec<Step>) {

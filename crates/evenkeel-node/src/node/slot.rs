@@ -13,6 +13,9 @@ use evenkeel_core::{
 
 use crate::{launch::Launch, state_dir::Record};
 
+/// Ends the digest of an instance that is to be replaced although its specification is the one in force.
+const STALE: &str = "-stale";
+
 /// An instance.
 #[derive(Debug)]
 pub(super) struct Slot {
@@ -27,12 +30,16 @@ pub(super) struct Slot {
     pub(super) started: Option<WallTime>,
     pub(super) last_exit: Option<String>,
     pub(super) verdict: Verdict,
+    /// What kept its check from passing last, since its start.
+    pub(super) check_saw: String,
     /// Whether its liveness check fails, as far as the journal has said.
     pub(super) not_live: bool,
     /// Whether it was taken over from a former node process and the edge has said nothing of it yet.
     pub(super) adopted: bool,
     /// The first snapshot in which it drains.
     pub(super) drained_from: Option<u64>,
+    /// Whether an operator drains it.
+    pub(super) drained: bool,
 }
 
 /// What the edge thinks of an instance.
@@ -62,7 +69,7 @@ impl Slot {
     pub(super) fn duty(&self) -> Option<Duty> {
         match self.supervisor.phase() {
             Phase::Waiting | Phase::GaveUp => None,
-            Phase::Starting | Phase::Running if !self.supervisor.is_doomed() => Some(Duty::Serve),
+            Phase::Starting | Phase::Running if !self.supervisor.is_doomed() && !self.drained => Some(Duty::Serve),
             Phase::Starting | Phase::Running | Phase::Draining | Phase::Stopping => Some(Duty::Drain),
         }
     }
@@ -71,6 +78,7 @@ impl Slot {
     /// ready and then fail does not spread.
     pub(super) fn observed(&self) -> rollout::Observed {
         let state = match self.supervisor.phase() {
+            Phase::Running if self.drained => State::Drained,
             Phase::Running if self.supervisor.is_healthy() => State::Ready,
             Phase::Waiting | Phase::Starting | Phase::Running => State::Starting,
             Phase::Draining | Phase::Stopping => State::Leaving,
@@ -79,8 +87,21 @@ impl Slot {
         rollout::Observed { number: self.number, digest: self.launch.digest.clone(), state }
     }
 
-    /// What a successor of this process must know.
-    pub(super) fn record(&self, active: bool) -> Record {
+    /// Whether it is not being stopped for good.
+    pub(super) fn is_staying(&self) -> bool {
+        !matches!(self.supervisor.phase(), Phase::Draining | Phase::Stopping)
+    }
+
+    /// Makes it one of a former specification, so that the rollout replaces it although nothing changed.
+    pub(super) fn make_stale(&mut self) {
+        if !self.launch.digest.ends_with(STALE) {
+            let digest = format!("{}{STALE}", self.launch.digest);
+            self.launch = Arc::new((*self.launch).clone().known_as(&digest));
+        }
+    }
+
+    /// What a successor of this process must know. `start_due`: when its delayed start is due.
+    pub(super) fn record(&self, active: bool, start_due: Option<WallTime>) -> Record {
         let memory = self.supervisor.memory();
         Record {
             service: self.service.clone(),
@@ -97,6 +118,7 @@ impl Slot {
             leaving: memory.leaving.clone(),
             gave_up: memory.gave_up,
             last_exit: self.last_exit.clone(),
+            start_due,
         }
     }
 }
@@ -113,6 +135,7 @@ pub(super) fn policy(service: &Service) -> Policy {
         max_delay: ms(service.restart.max_delay),
         reset: ms(service.restart.reset),
         attempts: service.restart.attempts.max(1),
+        ..Policy::default()
     }
 }
 

@@ -9,8 +9,10 @@ use std::{
 };
 
 use evenkeel_core::stack;
-use serde::{Deserialize, Serialize};
-use serde_json::json;
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serde_json::{Value, json};
+
+mod difference;
 
 use super::{
     rollout::{self, Outcome, Wanted},
@@ -20,6 +22,7 @@ use crate::{
     api::{Api, read},
     context::{Context, block_on},
     failure::{Exit, Failure},
+    files,
     http::Ask,
     style::harmless,
     words::duration,
@@ -37,6 +40,12 @@ pub(crate) struct Args {
     /// Return once the file is accepted
     #[arg(long, conflicts_with = "wait")]
     no_wait: bool,
+    /// Let the file take the place of everything that `scale` and `deploy` changed of it
+    #[arg(long)]
+    reset: bool,
+    /// Show what would change and what is overridden, and change nothing; ends with 1 where there is a difference
+    #[arg(long, conflicts_with_all = ["wait", "no_wait"])]
+    diff: bool,
 }
 
 /// The answer of `POST /v1/apply`.
@@ -44,6 +53,10 @@ pub(crate) struct Args {
 struct Applied {
     revision: u64,
     changes: Vec<String>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    kept: Vec<String>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    dropped: Vec<String>,
 }
 
 /// The answer under `--json`.
@@ -67,19 +80,29 @@ struct Refused {
 /// Checks the file here, where its faults can be shown in place, and hands it over.
 pub(crate) fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
     let text = validate::read(&args.file)?;
-    stack::parse(&text, &args.file.display().to_string()).map_err(Failure::bad_file)?;
+    let stack = stack::parse(&text, &args.file.display().to_string()).map_err(Failure::bad_file)?;
+    if context.url.is_none() {
+        files::missing(&args.file, &text, &stack).map_err(Failure::bad_file)?;
+    }
     let file = std::fs::canonicalize(&args.file)
         .map_err(|error| Failure::usage("the stack file cannot be found").at_path(&args.file).because(error))?;
     let running = context.running()?;
+    // A folder of this machine means nothing elsewhere: without one, instances stay where they are.
+    let file = if running.remote.is_some() { file.file_name().map_or(file.clone(), PathBuf::from) } else { file };
     let api = Api::of(&running);
     block_on(async {
-        let applied = apply(&api, &text, &file.display().to_string()).await?;
+        let order = json!({ "text": text, "file": file.display().to_string(), "reset": args.reset });
+        if args.diff {
+            return difference::run(&api, &order, context, &running).await;
+        }
+        let applied: Applied = ask(&api, "/v1/apply", &order).await?;
         if !context.json {
             say(&applied, context)?;
         }
-        let wanted = Wanted { revision: applied.revision, was_in_force: applied.changes.is_empty() };
+        let was_in_force = applied.changes.is_empty();
+        let wanted = Wanted { revision: applied.revision, was_in_force, ..Wanted::default() };
         let began = Instant::now();
-        let outcome = if args.no_wait { Outcome::NotAwaited } else { rollout::watch(&api, wanted, args.wait).await? };
+        let outcome = if args.no_wait { Outcome::NotAwaited } else { rollout::watch(&api, &wanted, args.wait).await? };
         let exit = match outcome {
             Outcome::Done | Outcome::NotAwaited => Exit::Done,
             _ => Exit::Failed,
@@ -107,13 +130,14 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
 
 fn say(applied: &Applied, context: &Context) -> Result<(), Failure> {
     if applied.changes.is_empty() {
-        return context.line(format!("nothing to change: revision {} is in force", applied.revision));
+        context.line(format!("nothing to change: revision {} is in force", applied.revision))?;
+    } else {
+        context.line(format!("revision {} is in force:", applied.revision))?;
     }
-    context.line(format!("revision {} is in force:", applied.revision))?;
     for change in &applied.changes {
         context.line(format!("  {}", harmless(change)))?;
     }
-    Ok(())
+    difference::overrides(&applied.kept, &applied.dropped, context)
 }
 
 /// The file was accepted, and the stack did not become what it says.
@@ -138,7 +162,7 @@ fn not_done(outcome: &Outcome, revision: u64, waited: Duration, command: impl Fn
         }
         Outcome::Replaced { by } => {
             Failure::new(format!("revision {revision} was replaced by revision {by} before it was carried out"))
-                .because("somebody else applied another file")
+                .because("somebody else applied another file or ordered something")
                 .fix(command("events --subject stack"))
         }
         Outcome::Unfinished { progress } => {
@@ -150,9 +174,10 @@ fn not_done(outcome: &Outcome, revision: u64, waited: Duration, command: impl Fn
     }
 }
 
-async fn apply(api: &Api, text: &str, file: &str) -> Result<Applied, Failure> {
-    let body = json!({ "text": text, "file": file }).to_string().into_bytes();
-    let answer = api.ask(Ask::post("/v1/apply", body)).await?;
+/// Hands a file over; faults that the node process finds are shown as those found here.
+async fn ask<T: DeserializeOwned>(api: &Api, target: &str, order: &Value) -> Result<T, Failure> {
+    let answer = api.ask(Ask::post(target, order.to_string().into_bytes())).await?;
+    let file = order["file"].as_str().unwrap_or_default();
     if answer.status.is_success() {
         return read(&answer);
     }

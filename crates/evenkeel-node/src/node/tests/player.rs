@@ -197,7 +197,8 @@ impl Guard {
                 }
                 // The player does not watch.
                 Order::Alive { .. } | Order::KillEdge => {}
-                Order::Finish { code } => {
+                Order::Outlive { .. } | Order::Adopt { .. } => panic!("an order that is for stubs only"),
+                Order::Finish { code } | Order::Leave { code } => {
                     let mut state = self.0.0.lock().unwrap();
                     state.finished = Some(code);
                     state.channel = None;

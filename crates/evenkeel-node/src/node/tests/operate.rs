@@ -1,0 +1,144 @@
+//! Orders of an operator at the API: what is refused and how, and what a restart of the node process keeps.
+
+use evenkeel_core::{
+    snapshot::Duty,
+    status::{Phase, Status},
+};
+use serde_json::{Value, json};
+
+use super::{STACK, World, kill};
+
+fn words(body: &Value) -> String {
+    body.to_string()
+}
+
+fn phase(status: &Status, index: usize) -> Option<Phase> {
+    status.services[0].instances[index].phase
+}
+
+#[test]
+fn what_makes_no_sense_is_refused_with_the_way_out() {
+    let world =
+        World::new(&format!("{STACK}[services.fixed]\ninstances = [\"127.0.0.1:9\"]\n[[routes]]\nservice = \"app\"\n"));
+    let node = world.start();
+    world.wait_healthy(2);
+    for (target, order, code, said) in [
+        ("/v1/scale", json!({ "service": "ap", "replicas": 3 }), 404, "Did you mean `app`?"),
+        ("/v1/scale", json!({ "service": "app", "replicas": 1001 }), 409, "more than 1000"),
+        ("/v1/scale", json!({ "service": "fixed", "replicas": 3 }), 409, "keel drain fixed/127.0.0.1:9"),
+        ("/v1/scale", json!({ "service": "app", "replicas": -1 }), 422, "replicas"),
+        ("/v1/restart", json!({ "subject": "app/9" }), 404, "Did you mean `app/1`?"),
+        ("/v1/restart", json!({ "subject": "fixed" }), 409, "somebody else's"),
+        ("/v1/drain", json!({ "instance": "app" }), 404, "app/1"),
+        ("/v1/drain", json!({ "instance": "app/1", "reason": "x".repeat(600) }), 400, "too long"),
+        ("/v1/pause", json!({ "subject": "app", "for_ms": 0, "reason": "r" }), 409, "from 1s to 30d"),
+        ("/v1/pause", json!({ "subject": "app", "for_ms": 1000, "reason": " " }), 409, "needs a reason"),
+        ("/v1/pause", json!({ "subject": "app/1", "for_ms": 1000, "reason": "r" }), 409, "Pause `app`"),
+        ("/v1/resume", json!({ "subject": "stak" }), 404, "Did you mean `stack`?"),
+    ] {
+        let (got, body) = world.post(target, &order);
+        assert!(got == code && words(&body).contains(said), "{target} {order}: {got} {body}");
+    }
+    let (code, body) = world.post("/v1/resume", &json!({ "subject": "app" }));
+    assert!(code == 200 && words(&body).contains("app is not paused") && body["changes"] == json!([]), "{body}");
+    assert_eq!(world.wait_healthy(2).revision, 1, "nothing of it made a revision");
+    world.end(node);
+}
+
+#[test]
+fn the_last_healthy_instance_is_drained_by_force_only() {
+    let world = World::new(STACK);
+    let node = world.start();
+    world.wait_healthy(2);
+    let drain = |name: &str, force: bool| world.post("/v1/drain", &json!({ "instance": name, "force": force }));
+    assert_eq!(drain("app/1", false).0, 200);
+    let duties = || {
+        let snapshot = world.guard.newest_snapshot();
+        snapshot.services[0].instances.iter().map(|instance| instance.duty).collect::<Vec<_>>()
+    };
+    assert_eq!(duties(), [Duty::Drain, Duty::Serve]);
+    let (code, body) = drain("app/2", false);
+    assert!(code == 409 && words(&body).contains("last healthy instance of app"), "{body}");
+    let (code, body) = drain("app/2", true);
+    assert!(code == 200 && words(&body).contains("nobody answers for app now"), "{body}");
+    assert_eq!(world.get("/v1/stack").1["overrides"].as_array().unwrap().len(), 2);
+    assert_eq!(world.post("/v1/resume", &json!({ "subject": "app/2" })).0, 200);
+    assert_eq!(duties(), [Duty::Drain, Duty::Serve]);
+
+    // A drained instance that goes for good takes its drain with it.
+    assert_eq!(world.post("/v1/scale", &json!({ "service": "app", "replicas": 1 })).0, 200);
+    let status = world.wait("the other one is left", |status| status.services[0].instances.len() == 1);
+    assert_eq!(status.services[0].instances[0].name, "app/2", "what is drained goes first");
+    assert_eq!(status.overrides.len(), 1, "{:?}", status.overrides);
+    world.end(node);
+}
+
+#[test]
+fn a_pause_ends_in_time_after_a_restart_whatever_the_clock_says() {
+    let world = World::new(STACK);
+    let node = world.start();
+    world.wait_healthy(2);
+    let pause = json!({ "subject": "app", "for_ms": 3_600_000, "reason": "a look" });
+    assert_eq!(world.post("/v1/pause", &pause).0, 200);
+    kill(world.wait_healthy(2).services[0].instances[0].pid);
+    world.wait("its end is seen", |status| phase(status, 0) == Some(Phase::Waiting));
+    world.guard.disconnect();
+    assert!(node.join().unwrap().is_err());
+
+    // As after a step of the clock by a year: the pause lasts as long as it was meant to, and no longer.
+    let file = world.config.state_dir.join("pauses.json");
+    let mut kept: Value = serde_json::from_slice(&std::fs::read(&file).unwrap()).unwrap();
+    for key in ["since", "until"] {
+        kept["app"][key] = json!(kept["app"][key].as_u64().unwrap() + 365 * 86_400_000);
+    }
+    std::fs::write(&file, kept.to_string()).unwrap();
+    let node = world.start();
+    let status = world.wait("it is still paused", |status| !status.problems.is_empty());
+    assert!(status.problems[0].contains("app is PAUSED for 60 min more"), "{:?}", status.problems);
+    assert_eq!(phase(&status, 0), Some(Phase::Waiting));
+    world.guard.disconnect();
+    assert!(node.join().unwrap().is_err());
+
+    // And as after a step back of the same length: it is over.
+    for key in ["since", "until"] {
+        kept["app"][key] = json!(kept["app"][key].as_u64().unwrap() - 2 * 365 * 86_400_000);
+    }
+    std::fs::write(&file, kept.to_string()).unwrap();
+    let node = world.start();
+    let status = world.wait_healthy(2);
+    assert!(status.problems.is_empty() && status.services[0].instances[0].generation == 2, "{status:#?}");
+    assert!(world.kinds("app").contains(&"resumed".to_owned()));
+    world.end(node);
+}
+
+#[test]
+fn a_damaged_file_of_pauses_is_said() {
+    let world = World::new(STACK);
+    std::fs::create_dir_all(&world.config.state_dir).unwrap();
+    std::fs::write(world.config.state_dir.join("pauses.json"), "{ \"app\":").unwrap();
+    let node = world.start();
+    let status = world.wait_healthy(2);
+    assert!(status.problems.iter().any(|problem| problem.contains("pauses.json cannot be read")), "{status:#?}");
+    world.end(node);
+}
+
+#[test]
+fn what_was_left_of_a_delay_outlives_the_node_process() {
+    let stack = STACK.replace("exec sleep 1000", "exit 3").replace(
+        "replicas = 2",
+        "replicas = 1\nrestart = { delay = \"1h\", max_delay = \"1h\" }\nstart_timeout = \"60s\"",
+    );
+    let world = World::new(&stack);
+    let node = world.start();
+    let waits = |status: &Status| {
+        let instance = &status.services[0].instances[0];
+        instance.generation == 2 && instance.phase == Some(Phase::Waiting)
+    };
+    world.wait("the second start waits", waits);
+    world.guard.disconnect();
+    assert!(node.join().unwrap().is_err());
+    let node = world.start();
+    let status = world.wait("it is back", |status| status.node.restarts == 1);
+    assert!(waits(&status), "it goes on waiting: {status:#?}");
+    world.end(node);
+}
