@@ -36,4 +36,5 @@ libfuzzer_sys::fuzz_target!(|input: &[u8]| {
     assert_eq!(again.length, out.len(), "nothing of it is left over");
     assert_eq!(again.body, head.body, "both sides see the same body");
     assert_eq!(again.host(), head.host(), "and the same host");
+    assert_eq!(again.upgrades, head.upgrades, "and the same wish for another protocol");
 });

@@ -13,6 +13,7 @@ const LIMITS: ServiceLimits = ServiceLimits {
     connect_timeout_ms: 1,
     response_timeout_ms: 1,
     idle_timeout_ms: 1,
+    tunnel_idle_ms: 3_600_000,
     in_flight_per_instance: 0,
     head_bytes: 16 << 10,
     whole_bytes: 65_536,
@@ -27,5 +28,6 @@ libfuzzer_sys::fuzz_target!(|input: &[u8]| {
     let mut out = Vec::new();
     head.write(&mut out, &Delivery { id: b"id", minor: 1, close: false });
     let ends = out.windows(4).position(|window| window == b"\r\n\r\n");
+    assert!(!(head.is_upgrade() && head.is_interim()), "either another protocol or another head follows");
     assert_eq!(ends, Some(out.len() - 4), "the client sees one head and nothing behind it");
 });

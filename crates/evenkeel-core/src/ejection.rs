@@ -20,6 +20,9 @@ use crate::{
     time::{Moment, in_words},
 };
 
+/// Failures in a row that eject an instance on trial.
+pub const TRIAL_FAILURES: u32 = 3;
+
 /// What was observed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Event<K> {
@@ -29,6 +32,14 @@ pub enum Event<K> {
         key: K,
         /// Everything except ejection speaks for it: its duty, its check, its answers.
         well: bool,
+    },
+    /// Whether this instance must still prove itself. Then [`TRIAL_FAILURES`] in a row eject it whatever the rules say,
+    /// and it does not count against the share that may be ejected: its service was well without it.
+    Trial {
+        /// Which instance.
+        key: K,
+        /// It must.
+        trial: bool,
     },
     /// This instance is gone.
     Gone {
@@ -82,6 +93,7 @@ pub enum Output<K> {
 #[derive(Clone, Debug)]
 struct Record {
     well: bool,
+    trial: bool,
     /// Failures in a row.
     run: u32,
     window: Window,
@@ -142,6 +154,11 @@ impl<K: Copy + Ord> Ejector<K> {
                 let window_ms = self.rules.window_ms;
                 self.records.entry(key).or_insert_with(|| Record::new(window_ms)).well = well;
             }
+            Event::Trial { key, trial } => {
+                if let Some(record) = self.records.get_mut(&key) {
+                    record.trial = trial;
+                }
+            }
             Event::Gone { key } => drop(self.records.remove(&key)),
             Event::Traffic { key, ok, failed, trailing } => {
                 if let Some(record) = self.records.get_mut(&key) {
@@ -173,7 +190,8 @@ impl<K: Copy + Ord> Ejector<K> {
                 record.kept = false;
                 continue;
             };
-            match ejection_room(serving, healthy, ejected, self.rules.max_percent) {
+            let most_percent = if record.trial { 100 } else { self.rules.max_percent };
+            match ejection_room(serving, healthy, ejected, most_percent) {
                 Ok(()) => {
                     let lasts = record.ejects(now, &self.rules);
                     outputs.push(Output::Ejected { key: *key, reason: format!("{rule}; out for {}", in_words(lasts)) });
@@ -210,6 +228,7 @@ impl Record {
     fn new(window_ms: u64) -> Self {
         Self {
             well: false,
+            trial: false,
             run: 0,
             window: Window::new(window_ms),
             times: 0,
@@ -236,6 +255,9 @@ impl Record {
     fn breaks(&mut self, rules: &Ejection, now: Moment) -> Option<String> {
         if self.is_out() || !self.well {
             return None;
+        }
+        if self.trial && self.run >= TRIAL_FAILURES {
+            return Some(format!("{} failures in a row while on trial", self.run));
         }
         if rules.consecutive > 0 && self.run >= rules.consecutive {
             return Some(format!("{} failures in a row", self.run));

@@ -209,7 +209,8 @@ pub struct InstanceCounters {
     pub in_flight: u64,
     /// Tries sent to it.
     pub tries: u64,
-    /// Tries that failed: connect error, answer cut off, timeout; and 5xx answers that another try replaced.
+    /// Tries that failed: connect error, answer cut off, timeout; and, of an instance on trial, answers of 5xx, which
+    /// are among `responses` too.
     pub failures: u64,
     /// Answers by class: 1xx, 2xx, 3xx, 4xx, 5xx, whether or not a client got them.
     #[serde(default)]

@@ -47,6 +47,24 @@ pub fn may_repeat(attempt: Attempt, retry: &Retry) -> bool {
     attempt.sent == Sent::Nothing || attempt.idempotent || attempt.keyed
 }
 
+/// How many instances died while they worked on one request and on nothing else.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LonelyDeaths(u8);
+
+impl LonelyDeaths {
+    /// One more did.
+    pub fn note(&mut self) {
+        self.0 = self.0.saturating_add(1);
+    }
+
+    /// Whether the request is taken for their cause. A third instance is then not put at risk, though the method would
+    /// allow it: an instance that dies takes the requests of others with it. Where others were in flight any of them
+    /// may have been the cause, so that does not count.
+    pub const fn accuse(self) -> bool {
+        self.0 >= 2
+    }
+}
+
 /// Whether a method is idempotent by RFC 9110 section 9.2.2: sending it twice means the same as once. Methods
 /// are case-sensitive (section 9.1); one that is not registered there is taken as not idempotent.
 pub fn is_idempotent(method: &[u8]) -> bool {
@@ -189,6 +207,15 @@ mod tests {
         assert!(may_repeat(Attempt { idempotent: false, sent: Sent::Nothing, ..attempt() }, &RETRY));
         assert!(!may_repeat(Attempt { replayable: false, ..attempt() }, &RETRY));
         assert!(!may_repeat(Attempt { answered: true, sent: Sent::Nothing, ..attempt() }, &RETRY));
+    }
+
+    #[test]
+    fn one_instance_may_die_for_any_reason() {
+        let mut deaths = LonelyDeaths::default();
+        deaths.note();
+        assert!(!deaths.accuse());
+        deaths.note();
+        assert!(deaths.accuse());
     }
 
     #[test]

@@ -288,6 +288,9 @@ pub struct ServiceLimits {
     pub response_timeout_ms: u64,
     /// How long an instance may neither send nor take a byte of a body.
     pub idle_timeout_ms: u64,
+    /// How long an upgraded connection, or a stream of server-sent events, may pass no byte in either direction.
+    #[serde(default = "tunnel_idle_ms")]
+    pub tunnel_idle_ms: u64,
     /// Most requests in flight at one instance; 0: no bound. Beyond it requests are held.
     pub in_flight_per_instance: u32,
     /// Largest head of an answer.
@@ -300,6 +303,11 @@ pub struct ServiceLimits {
     pub silent_after_ms: u64,
     /// Idle connections kept by thread and instance.
     pub idle_connections: u16,
+}
+
+/// What a snapshot means that does not say it.
+const fn tunnel_idle_ms() -> u64 {
+    3_600_000
 }
 
 #[cfg(test)]

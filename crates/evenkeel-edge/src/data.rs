@@ -150,7 +150,9 @@ impl Orders<'_> {
 
     fn abandon(&self, instance: &Arc<InstanceShared>) {
         self.refresh_pool(instance);
-        let requests = self.thread.slots.abandon(Arc::as_ptr(instance));
+        let now_ms = clock::millis(self.thread.read_clock());
+        let quiet_ms = instance.last_received_ms().map_or(u64::MAX, |last| now_ms.saturating_sub(last));
+        let requests = self.thread.slots.abandon(Arc::as_ptr(instance), now_ms, quiet_ms);
         if requests > 0 {
             self.thread.notify(Notice::Moved { instance: Arc::clone(instance), requests });
         }
@@ -180,9 +182,7 @@ impl Orders<'_> {
                 () = &mut finished => return,
                 () = &mut end => return,
                 order = self.inbox.recv() => match order {
-                    Some(ToThread::Abandon(instance)) => {
-                        self.thread.slots.abandon(Arc::as_ptr(&instance));
-                    }
+                    Some(ToThread::Abandon(instance)) => self.abandon(&instance),
                     Some(ToThread::SlotFree(service)) => hold::slot_offered(&self.thread, &service),
                     Some(_) => self.wake_all_held(),
                     None => return,

@@ -27,7 +27,7 @@ use crate::{
     clock,
     local::ServiceLocal,
     messages::{Notice, ToThread},
-    pick::{Flight, Nobody, Tried, has_healthy, pick},
+    pick::{Asks, Flight, Nobody, Tried, awaits_probe, has_healthy, pick},
     shared::ServiceShared,
     slots::{Signal, Slot},
     thread::Thread,
@@ -43,6 +43,15 @@ pub(crate) struct Queue {
 struct Waiter {
     slot: Rc<Slot>,
     since_ms: u64,
+}
+
+/// Who answers a request.
+#[derive(Debug)]
+pub(crate) enum Answers {
+    /// This instance.
+    Instance(Flight),
+    /// The edge itself: its service is a page.
+    Page,
 }
 
 /// Why a request got no instance.
@@ -61,6 +70,8 @@ pub(crate) struct Seeker<'a> {
     pub(crate) stream: &'a TcpStream,
     pub(crate) client: IpAddr,
     pub(crate) tried: Tried,
+    /// Should it fail, it could be sent elsewhere.
+    pub(crate) movable: bool,
 }
 
 /// How many services one request may pass on its way along `fallback`.
@@ -68,36 +79,44 @@ const FALLBACKS: usize = 8;
 
 /// An instance for a request, at once if possible, otherwise after a bounded wait. `service` is replaced where
 /// another one answers instead.
-pub(crate) async fn acquire(seeker: Seeker<'_>, service: &mut Rc<ServiceLocal>) -> Result<Flight, Refused> {
+pub(crate) async fn acquire(seeker: Seeker<'_>, service: &mut Rc<ServiceLocal>) -> Result<Answers, Refused> {
     let reason = match attempt(&seeker, service, false) {
-        Ok(flight) => return Ok(flight),
+        Ok(answers) => return Ok(answers),
         Err(reason) => reason,
     };
     Box::pin(wait(seeker, service, reason)).await
 }
 
 /// One attempt to get an instance. Who does not stand first in the queue does not overtake.
-fn attempt(seeker: &Seeker<'_>, service: &mut Rc<ServiceLocal>, first: bool) -> Result<Flight, Nobody> {
+fn attempt(seeker: &Seeker<'_>, service: &mut Rc<ServiceLocal>, first: bool) -> Result<Answers, Nobody> {
     if let Some(other) = stand_in(seeker.thread, service) {
         *service = other;
+    }
+    if service.config().page.is_some() {
+        return Ok(Answers::Page);
     }
     if !first && !service.queue.waiting.borrow().is_empty() {
         return Err(Nobody::Free);
     }
-    pick(seeker.thread, service, &seeker.tried, seeker.client)
+    let asks = Asks { tried: &seeker.tried, client: seeker.client, movable: seeker.movable };
+    pick(seeker.thread, service, asks).map(Answers::Instance)
 }
 
-/// Who answers instead of a service of which no instance is healthy: the first one along `fallback` that has one.
-/// Where nobody has, the service keeps its request, and whoever becomes healthy first gets it.
+/// Who answers instead of a service of which no instance is healthy, or which is to stay away: the first one along
+/// `fallback` that has a healthy one. Where nobody has, the service keeps its request, and whoever becomes healthy
+/// first gets it. An edge that has just started does not fall back before it knows anything.
 fn stand_in(thread: &Thread, service: &Rc<ServiceLocal>) -> Option<Rc<ServiceLocal>> {
-    if has_healthy(service) {
+    service.view().fallback?;
+    let config = service.config();
+    let stays = config.away && config.prefer.is_none();
+    if !stays && (has_healthy(service) || awaits_probe(service)) {
         return None;
     }
     let next = |of: &Rc<ServiceLocal>| thread.service_beside(of, of.view().fallback?);
     std::iter::successors(next(service), next).take(FALLBACKS).find(|other| has_healthy(other))
 }
 
-async fn wait(seeker: Seeker<'_>, service: &mut Rc<ServiceLocal>, reason: Nobody) -> Result<Flight, Refused> {
+async fn wait(seeker: Seeker<'_>, service: &mut Rc<ServiceLocal>, reason: Nobody) -> Result<Answers, Refused> {
     let hold = &service.config().hold;
     let most = hold.max_requests;
     if hold.max_ms == 0 {
@@ -126,9 +145,9 @@ async fn wait(seeker: Seeker<'_>, service: &mut Rc<ServiceLocal>, reason: Nobody
                 seeker.thread.read_clock();
                 seeker.thread.refresh(service);
                 if place.is_first()
-                    && let Ok(flight) = attempt(&seeker, service, true)
+                    && let Ok(answers) = attempt(&seeker, service, true)
                 {
-                    return Ok(flight);
+                    return Ok(answers);
                 }
             }
         }

@@ -13,7 +13,7 @@ use std::{
 };
 
 use evenkeel_core::{
-    balance::{Candidate, RoundRobin, WeightedRoundRobin},
+    balance::{Candidate, RoundRobin, TrialShare, WeightedRoundRobin},
     snapshot::Service,
 };
 
@@ -51,6 +51,7 @@ pub(crate) struct Turns {
     pub(crate) round_robin: RoundRobin,
     pub(crate) weighted: WeightedRoundRobin,
     pub(crate) next: usize,
+    pub(crate) trial: TrialShare,
 }
 
 /// An instance as one thread uses it.

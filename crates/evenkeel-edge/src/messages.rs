@@ -36,8 +36,8 @@ pub enum ToThread {
     /// Its health or resolved address changed: wake held requests, drop idle connections that lead to an
     /// instance which is not healthy or to a former address.
     Changed(Arc<InstanceShared>),
-    /// It is silent or known dead: send its idempotent requests that wait for an answer elsewhere, and drop its
-    /// idle connections. Its health must have been written before. Answered by [`Notice::Moved`] if there were any.
+    /// It is silent or known dead: send its idempotent requests that wait for an answer elsewhere, except for
+    /// those that have waited far longer than it is silent, and drop its idle connections. Said again while it lasts. Its health must have been written before. Answered by [`Notice::Moved`] if there were any.
     Abandon(Arc<InstanceShared>),
     /// Requests in flight at an instance of this service fell below the bound, and this thread holds the oldest
     /// request. Sent by data threads.
@@ -106,6 +106,19 @@ pub enum Notice {
         /// How many.
         requests: u64,
     },
+    /// A request was tried again: a sample, at most one a second by service.
+    Retried {
+        /// Which service.
+        service: Arc<ServiceShared>,
+        /// Method and path of the request, and what failed.
+        reason: String,
+        /// Where it failed.
+        instance: Arc<InstanceShared>,
+        /// Where it goes next.
+        next: Arc<InstanceShared>,
+        /// How many more were tried again since the last sample.
+        others: u64,
+    },
     /// A retry was refused because the budget is used up. At most one a second by service.
     BudgetExhausted {
         /// Which service.
@@ -140,7 +153,7 @@ impl Failure {
             Self::CutOff => "connection cut off",
             Self::Timeout => "no answer in time",
             Self::Malformed => "malformed answer",
-            Self::Status => "server error status",
+            Self::Status => "it answered 5xx",
         }
     }
 }

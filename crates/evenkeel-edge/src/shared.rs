@@ -56,9 +56,12 @@ pub struct InstanceShared {
     pub address: String,
     /// Requests in flight over all threads. Written by data threads.
     pub in_flight: AtomicU32,
+    /// Tries that were cut off after something was sent, over all threads.
+    pub cut_offs: AtomicU32,
     /// By data thread.
     pub threads: Box<[Padded<InstanceCell>]>,
     health: AtomicU8,
+    probed: AtomicBool,
     resolved: Mutex<Option<SocketAddr>>,
 }
 
@@ -79,9 +82,18 @@ pub struct InstanceCell {
     pub in_flight: Count,
     /// When anything was last received from it, in milliseconds of [`crate::clock`]; 0: never.
     pub last_received_ms: Count,
-    /// Since when this thread has had requests in flight without a pause, in milliseconds of [`crate::clock`];
-    /// meaningful while `in_flight` is not 0.
+    /// Of those, the ones whose answer has not begun although they were sent: not streams, tunnels and uploads, of
+    /// which an instance may have nothing to say for long.
+    pub waiting: Count,
+    /// Since when this thread has had such requests without a pause, in milliseconds of [`crate::clock`]; meaningful
+    /// while `waiting` is not 0.
     pub busy_since_ms: Count,
+    /// Final answers by class, whether or not a client got them.
+    pub responses: [Count; 5],
+    /// Sum of the times from a try's first byte sent to its answer's head, in microseconds.
+    pub latency_sum_us: Count,
+    /// Counts of those times by bucket of `link::LATENCY_BOUNDS_US`.
+    pub latency: [Count; LATENCY_BOUNDS_US.len() + 1],
 }
 
 impl InstanceShared {
@@ -93,7 +105,9 @@ impl InstanceShared {
             address,
             in_flight: AtomicU32::new(0),
             threads: (0..threads).map(|_| Padded::default()).collect(),
+            cut_offs: AtomicU32::new(0),
             health: AtomicU8::new(encode(Health::Unknown)),
+            probed: AtomicBool::new(false),
             resolved,
         }
     }
@@ -106,6 +120,16 @@ impl InstanceShared {
     /// Writes the verdict; control thread only. Afterwards tell every data thread (`ToThread::Changed`).
     pub fn set_health(&self, health: Health) {
         self.health.store(encode(health), Relaxed);
+    }
+
+    /// Whether a first probe has ended. Until then nobody knows anything of it, not even that it is not well.
+    pub fn was_probed(&self) -> bool {
+        self.probed.load(Relaxed)
+    }
+
+    /// A probe has ended; control thread only. Afterwards tell every data thread (`ToThread::Changed`).
+    pub fn set_probed(&self) {
+        self.probed.store(true, Relaxed);
     }
 
     /// Where to connect; `None` while its name was never resolved. Takes a lock, so it is asked only where a
@@ -124,11 +148,11 @@ impl InstanceShared {
         self.threads.iter().map(|cell| of(&cell.0).get()).sum()
     }
 
-    /// Since when requests have been in flight with nothing received, in milliseconds of [`crate::clock`];
-    /// `None` while nothing is in flight. That is the later of the last receipt on any thread and the start of
+    /// Since when requests have waited for their answers with nothing received, in milliseconds of [`crate::clock`];
+    /// `None` while none waits. That is the later of the last receipt on any thread and the start of
     /// the longest uninterrupted wait.
     pub fn quiet_since_ms(&self) -> Option<u64> {
-        let busy = self.threads.iter().filter(|cell| cell.0.in_flight.get() > 0);
+        let busy = self.threads.iter().filter(|cell| cell.0.waiting.get() > 0);
         let waiting = busy.map(|cell| cell.0.busy_since_ms.get()).min()?;
         let received = self.threads.iter().map(|cell| cell.0.last_received_ms.get()).max();
         Some(waiting.max(received.unwrap_or(0)))
@@ -155,6 +179,10 @@ pub struct ServiceShared {
     pub expired: AtomicU64,
     /// When a thread's note of an exhausted budget was last sent, in milliseconds of [`crate::clock`].
     pub exhausted_ms: AtomicU64,
+    /// When a sample of a repeated request was last sent, in milliseconds of [`crate::clock`].
+    pub sampled_ms: AtomicU64,
+    /// Requests that were repeated since then.
+    pub unsampled: AtomicU64,
     budget: Mutex<Budget>,
 }
 
@@ -195,6 +223,8 @@ impl ServiceShared {
             held: AtomicU64::new(0),
             expired: AtomicU64::new(0),
             exhausted_ms: AtomicU64::new(0),
+            sampled_ms: AtomicU64::new(0),
+            unsampled: AtomicU64::new(0),
             budget: Mutex::new(Budget::new(Moment::ORIGIN)),
         }
     }
@@ -280,6 +310,8 @@ mod tests {
         assert_eq!(instance.quiet_since_ms(), None);
         let (one, two) = (&instance.threads[0].0, &instance.threads[1].0);
         one.in_flight.set(1);
+        assert_eq!(instance.quiet_since_ms(), None, "a stream does not wait");
+        one.waiting.set(1);
         one.busy_since_ms.set(100);
         two.last_received_ms.set(70);
         assert_eq!(instance.quiet_since_ms(), Some(100));

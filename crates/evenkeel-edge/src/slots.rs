@@ -18,6 +18,8 @@ use crate::shared::InstanceShared;
 const TICK_MS: u64 = 5;
 /// The ticker looks over the slots at least this often while there are any.
 const SCAN_MS: u64 = 1000;
+/// A request that has waited for more than so many times as long as its instance has been quiet stays there.
+const STAYS: u64 = 4;
 /// No deadline.
 pub(crate) const NEVER_MS: u64 = u64::MAX;
 
@@ -42,6 +44,8 @@ pub(crate) struct Slot {
     signals: Cell<u8>,
     /// The instance whose answer is awaited, while the request may be sent elsewhere. Only compared.
     movable_from: Cell<*const InstanceShared>,
+    /// Since when, in milliseconds of [`crate::clock`].
+    movable_since_ms: Cell<u64>,
     idle: Cell<bool>,
     waker: RefCell<Option<Waker>>,
 }
@@ -76,8 +80,18 @@ impl Slot {
         Poll::Pending
     }
 
-    /// From now on a request waits for this instance's answer and may be sent elsewhere; null: no longer.
-    pub(crate) fn set_movable_from(&self, instance: *const InstanceShared) {
+    /// From now on a request waits for this instance's answer and may be sent elsewhere.
+    pub(crate) fn set_movable_from(&self, instance: *const InstanceShared, now_ms: u64) {
+        self.movable_since_ms.set(now_ms);
+        self.set_movable(instance);
+    }
+
+    /// The request may not be sent elsewhere any more.
+    pub(crate) fn set_immovable(&self) {
+        self.set_movable(std::ptr::null());
+    }
+
+    fn set_movable(&self, instance: *const InstanceShared) {
         self.movable_from.set(instance);
         self.signals.set(self.signals.get() & !(Signal::Abandoned as u8));
     }
@@ -119,6 +133,7 @@ impl Slots {
             deadline_ms: Cell::new(NEVER_MS),
             signals: Cell::new(0),
             movable_from: Cell::new(std::ptr::null()),
+            movable_since_ms: Cell::new(0),
             idle: Cell::new(false),
             waker: RefCell::new(None),
         });
@@ -176,10 +191,16 @@ impl Slots {
         self.ticker.notified().await;
     }
 
-    /// Tells every request that waits for this instance and may go elsewhere to do so. Returns how many.
-    pub(crate) fn abandon(&self, instance: *const InstanceShared) -> u64 {
+    /// Tells every request that waits for this instance and may go elsewhere to do so, unless it has waited far longer
+    /// than the instance has been quiet: that one takes long, an instance that was stopped for a moment may be about to
+    /// answer it, and elsewhere it would begin anew. Returns how many were told.
+    pub(crate) fn abandon(&self, instance: *const InstanceShared, now_ms: u64, quiet_ms: u64) -> u64 {
         let mut moved = 0;
-        for slot in self.all.borrow().iter().filter(|slot| slot.movable_from.get() == instance) {
+        let oldest_ms = quiet_ms.saturating_mul(STAYS);
+        let leaves = |slot: &&Rc<Slot>| {
+            slot.movable_from.get() == instance && now_ms.saturating_sub(slot.movable_since_ms.get()) <= oldest_ms
+        };
+        for slot in self.all.borrow().iter().filter(leaves) {
             slot.signal(Signal::Abandoned);
             moved += 1;
         }
@@ -220,6 +241,19 @@ mod tests {
         slots.scan(500);
         slots.arm(&b, 900);
         assert_eq!(b.poll_signal(1, &mut cx), Poll::Pending, "a passed deadline is forgotten with the next one");
+    }
+
+    #[test]
+    fn who_has_waited_for_long_is_not_moved_for_a_short_silence() {
+        let slots = Slots::default();
+        let (old, new) = (slots.open(0), slots.open(0));
+        let instance = std::ptr::dangling::<InstanceShared>();
+        old.set_movable_from(instance, 0);
+        new.set_movable_from(instance, 39_600);
+        assert_eq!(slots.abandon(instance, 40_000, 400), 1, "a request of forty seconds is not begun anew");
+        new.set_immovable();
+        assert_eq!(slots.abandon(instance, 50_000, 10_400), 0);
+        assert_eq!(slots.abandon(instance, 53_300, 13_700), 1, "in the end it goes too");
     }
 
     #[test]

@@ -47,6 +47,8 @@ pub struct ServiceView {
     pub shared: Arc<ServiceShared>,
     /// Its instances in the order of the snapshot.
     pub instances: Vec<InstanceView>,
+    /// Whether some of them are on trial.
+    pub trials: bool,
 }
 
 /// One instance of a service.
@@ -58,6 +60,12 @@ pub struct InstanceView {
     pub weight: u16,
     /// What to do with it.
     pub duty: Duty,
+    /// It must still prove itself.
+    pub trial: bool,
+    /// It is in the preferred zone; everybody is where none is preferred.
+    pub preferred: bool,
+    /// Where it is.
+    pub zone: Option<String>,
 }
 
 /// A snapshot that cannot be served.
@@ -153,11 +161,14 @@ impl Registry {
             let shared = self.instances.entry(key).or_insert_with_key(|(id, address)| {
                 Arc::new(InstanceShared::new(id.clone(), address.clone(), threads))
             });
-            InstanceView { shared: Arc::clone(shared), weight: instance.weight.max(1), duty: instance.duty }
+            let preferred = service.prefer.is_none() || instance.zone == service.prefer;
+            let (weight, duty, trial) = (instance.weight.max(1), instance.duty, instance.trial);
+            InstanceView { shared: Arc::clone(shared), weight, duty, trial, preferred, zone: instance.zone.clone() }
         });
-        let instances = instances.collect();
+        let instances: Vec<_> = instances.collect();
+        let trials = instances.iter().any(|instance| instance.trial);
         let config = Service { instances: Vec::new(), ..service.clone() };
-        ServiceView { config, fallback, shared, instances }
+        ServiceView { config, fallback, shared, instances, trials }
     }
 
     fn forget_others(&mut self, view: &View) {

@@ -1,9 +1,13 @@
 //! The silent-instance rule under load: one instance freezes, no client notices, and it comes back.
 
+mod common;
 mod control_support;
 
 use std::{
-    sync::atomic::Ordering::SeqCst,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::SeqCst},
+    },
     thread,
     time::{Duration, Instant},
 };
@@ -102,4 +106,48 @@ fn requests_move_when_the_check_gives_up_on_their_instance() {
     two.set_check_status(200);
     node.health("shop/2", Health::Healthy);
     assert_eq!(waits.join().expect("an answer"), (200, "two".to_owned()));
+}
+
+/// An instance that has nothing to say on streams and tunnels is not asked whether it lives, so it does not matter here
+/// that it would not answer.
+#[test]
+fn who_has_only_streams_and_tunnels_is_not_accused() {
+    let (edge, mut node) = Edge::linked(1);
+    let mute = Arc::new(AtomicBool::new(false));
+    let is_mute = Arc::clone(&mute);
+    let lasting = common::Server::start(move |mut script| {
+        while let Some(request) = script.client.message(true) {
+            if is_mute.load(SeqCst) {
+                return script.client.rest().clear();
+            }
+            let healthy = request.head.starts_with("GET /healthz ");
+            script.send(match request.field("upgrade") {
+                _ if healthy => "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n",
+                Some(_) => "HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n",
+                None => "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\ndata: 1\n\n",
+            });
+            if !healthy {
+                return script.client.rest().clear();
+            }
+        }
+    });
+    let other = Server::start("other");
+    let (lasts, mut spare) = (member("shop/1", lasting.address), member("shop/2", other.address));
+    spare.duty = evenkeel_core::snapshot::Duty::Drain;
+    node.send(edge.snapshot(1, vec![service(vec![lasts.clone(), spare.clone()])]));
+    node.health("shop/1", Health::Healthy);
+    let mut clients = [common::Client::connect(edge.address), common::Client::connect(edge.address)];
+    clients[0].send(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n");
+    assert_eq!(clients[0].answer().status(), 101);
+    clients[1].send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+    assert_eq!(clients[1].answer_to_head().status(), 200);
+    mute.store(true, SeqCst);
+    spare.duty = evenkeel_core::snapshot::Duty::Serve;
+    node.send(edge.snapshot(2, vec![service(vec![lasts, spare])]));
+    node.health("shop/2", Health::Healthy);
+    let reason = node.event("shop/1", |what| match what {
+        EventKind::Health { health, reason } => Some((*health, reason.clone())),
+        _ => None,
+    });
+    assert_eq!(reason.0, Health::Unhealthy, "only its check may speak against it: {}", reason.1);
 }

@@ -26,6 +26,7 @@ const SERVICE: ServiceLimits = ServiceLimits {
     connect_timeout_ms: 1,
     response_timeout_ms: 1,
     idle_timeout_ms: 1,
+    tunnel_idle_ms: 3_600_000,
     in_flight_per_instance: 0,
     head_bytes: 4096,
     whole_bytes: 65_536,
@@ -50,6 +51,7 @@ fn piece() -> impl Strategy<Value = Vec<u8>> {
             "Content-Length: 5\r\n", "Content-Length: 6\r\n", "Transfer-Encoding: chunked\r\n", "Connection: close, x-a\r\n",
             "X-A: 1\r\n", "TE: trailers\r\n", "\r\n", "\n", "\r", " ", ":", "Expect: 100-continue\r\n", "5\r\nhello\r\n", "0\r\n\r\n",
             "X-Forwarded-For: 9.9.9.9\r\n", "Transfer-Encoding : chunked\r\n", " folded\r\n", "Connection: host, content-length\r\n",
+            "Connection: keep-alive, Upgrade\r\n", "Upgrade: websocket\r\n", "Upgrade: h2c, a/1, b c\r\n", "Upgrade: H2C\r\n",
         ]).prop_map(|text| text.as_bytes().to_vec()),
         1 => prop::collection::vec(any::<u8>(), 0..6),
     ]
@@ -72,10 +74,16 @@ proptest! {
             let lengths = text.matches("\r\ncontent-length:").count() + text.matches("\r\ntransfer-encoding:").count();
             prop_assert!(lengths <= 1);
             prop_assert_eq!(text.matches("\r\nx-forwarded-for:").count(), 1);
-            prop_assert!(!text.contains("9.9.9.9") && !text.contains("\r\nconnection:") && !text.contains("\r\nte:"));
+            prop_assert!(!text.contains("9.9.9.9") && !text.contains("\r\nte:"));
+            prop_assert!(!text.contains("\r\nconnection: close") && !text.contains("h2c"));
+            let upgrades = text.matches("\r\nconnection: upgrade\r\nupgrade: ").count();
+            prop_assert_eq!(text.matches("\r\nconnection:").count(), upgrades);
+            prop_assert_eq!(text.matches("\r\nupgrade:").count(), upgrades);
             let mut first: FieldRoom<'_> = [const { MaybeUninit::uninit() }; 256];
             let mut second: FieldRoom<'_> = [const { MaybeUninit::uninit() }; 256];
             let before = head_request::parse(&input, &mut first, &LIMITS).unwrap().unwrap();
+            prop_assert_eq!(upgrades, usize::from(before.upgrades));
+            prop_assert!(!before.upgrades || (before.minor == 1 && before.body == Body::Empty));
             if !before.authority.is_empty() {
                 let after = head_request::parse(&out, &mut second, &LIMITS).unwrap().unwrap();
                 prop_assert_eq!(before.body, after.body);
@@ -110,7 +118,11 @@ proptest! {
             prop_assert_eq!(text.matches('\n').count(), text.matches("\r\n").count());
             let lengths = text.matches("\r\ncontent-length:").count() + text.matches("\r\ntransfer-encoding:").count();
             prop_assert!(lengths <= 1);
-            prop_assert!(!text.contains("\r\nconnection:") && head.status != 101);
+            let upgrades = text.matches("\r\nconnection: upgrade\r\nupgrade: ").count();
+            prop_assert_eq!(upgrades, usize::from(head.status == 101));
+            prop_assert_eq!(text.matches("\r\nconnection:").count(), upgrades);
+            prop_assert!(!text.contains("h2c"));
+            prop_assert!(!head.is_upgrade() || !head.is_interim());
             if to_head {
                 prop_assert_eq!(head.body, Body::Empty);
             }

@@ -351,6 +351,8 @@ fn a_request_that_nobody_can_take_goes_to_whoever_is_healthy_first() {
         client.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n");
         let holding = || edge.view.services.iter().map(|s| s.shared.holding.load(Relaxed)).sum::<u32>();
         eventually("it is held", || holding() == 1);
+        // Only once something is known of an instance does anybody stand in for it.
+        edge.instance(0).set_probed();
         let instance = Arc::clone(&edge.view.services[service].instances[0].shared);
         instance.set_health(Health::Healthy);
         edge.threads.tell(|| ToThread::Changed(Arc::clone(&instance)));

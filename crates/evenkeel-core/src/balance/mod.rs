@@ -8,11 +8,13 @@
 mod ip_hash;
 mod least_connections;
 mod round_robin;
+mod trial;
 mod weighted_round_robin;
 
 pub use ip_hash::ip_hash;
 pub use least_connections::least_connections;
 pub use round_robin::RoundRobin;
+pub use trial::{Scales, TrialShare};
 pub use weighted_round_robin::WeightedRoundRobin;
 
 /// One instance, as an algorithm sees it.

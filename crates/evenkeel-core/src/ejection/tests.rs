@@ -188,3 +188,33 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn three_failures_in_a_row_eject_who_is_on_trial() {
+    let off = Ejection { consecutive: 0, percent: 0, max_percent: 0, ..rules() };
+    let mut ejector = service(off, 3);
+    ejector.on(Event::Trial { key: 1, trial: true }, ms(0));
+    assert!(fail(&mut ejector, 2, 100, 10).is_empty(), "the others are under their own rules");
+    assert!(fail(&mut ejector, 1, 2, 20).is_empty());
+    let outputs = fail(&mut ejector, 1, 1, 30);
+    let reason = "3 failures in a row while on trial; out for 1 s".to_owned();
+    assert_eq!(outputs, [Output::Ejected { key: 1, reason }]);
+}
+
+#[test]
+fn who_has_passed_its_trial_is_under_the_rules_of_all() {
+    let mut ejector = service(rules(), 2);
+    ejector.on(Event::Trial { key: 1, trial: true }, ms(0));
+    fail(&mut ejector, 1, 2, 10);
+    ejector.on(Event::Trial { key: 1, trial: false }, ms(15));
+    assert!(fail(&mut ejector, 1, 2, 20).is_empty());
+    assert_eq!(fail(&mut ejector, 1, 1, 30).len(), 1);
+}
+
+#[test]
+fn the_last_one_stays_on_trial_or_not() {
+    let mut ejector = service(rules(), 1);
+    ejector.on(Event::Trial { key: 1, trial: true }, ms(0));
+    let outputs = fail(&mut ejector, 1, 9, 10);
+    assert!(matches!(&outputs[..], [Output::Kept { reason, .. }] if reason.contains("last healthy")), "{outputs:?}");
+}

@@ -50,8 +50,8 @@ fn instance(shared: &InstanceShared) -> InstanceCounters {
         in_flight: u64::from(shared.in_flight.load(Relaxed)),
         tries: shared.sum(|cell| &cell.tries),
         failures: shared.sum(|cell| &cell.failed),
-        responses: [0; 5],
-        latency_sum_us: 0,
-        latency: [0; 19],
+        responses: std::array::from_fn(|class| shared.sum(|cell| &cell.responses[class])),
+        latency_sum_us: shared.sum(|cell| &cell.latency_sum_us),
+        latency: std::array::from_fn(|bucket| shared.sum(|cell| &cell.latency[bucket])),
     }
 }

@@ -14,6 +14,7 @@ use std::{
 use evenkeel_core::time::Moment;
 
 use super::{
+    aside,
     group::Group,
     hands::{Done, Hands},
     member::Key,
@@ -59,7 +60,7 @@ impl Fleet {
                     continue;
                 }
                 self.homes.insert(key, name.clone());
-                group.takes(key, &instance.shared, instance.duty, number, hands, now);
+                group.takes(key, instance, instance.zone.as_deref(), number, hands, now);
             }
         }
         self.forget_all_but(&kept, view);
@@ -83,6 +84,19 @@ impl Fleet {
         for group in self.groups.values_mut() {
             group.tick(applied, hands, now);
         }
+        let asides = self.groups.iter().filter(|(_, group)| group.may_stand_aside());
+        let asides = asides.filter_map(|(name, group)| Some((name.clone(), aside::judge(group, &self.groups)?)));
+        let asides: Vec<_> = asides.collect();
+        for (name, aside) in asides {
+            if let Some(group) = self.groups.get_mut(&name) {
+                group.stands(aside, hands, now);
+            }
+        }
+    }
+
+    /// Why no instance of this service can take a request, where data threads found that `reason`.
+    pub(super) fn why_nobody(&self, service: &str, reason: &str) -> String {
+        self.groups.get(service).map_or_else(|| reason.to_owned(), |group| group.why_nobody(reason))
     }
 
     /// The control thread did not run for so long: probes that took too long meanwhile may have done so for that.

@@ -20,6 +20,7 @@ use evenkeel_core::{
 };
 
 use super::{
+    aside::{self, Aside},
     hands::{Done, Hands, Which},
     member::{Drain, Key, Member},
     resolve::Resolved,
@@ -28,10 +29,14 @@ use crate::{
     clock,
     messages::{Failure, ToThread},
     shared::InstanceShared,
+    view::InstanceView,
 };
 
 /// Failures in traffic are looked at once in this time at most.
 const FAILURES_APART: Duration = Duration::from_millis(1);
+
+/// How often an abandoned instance is abandoned again while requests wait there.
+const ABANDONS_APART: Duration = Duration::from_millis(500);
 
 /// The instances of one service and the rules over them.
 #[derive(Debug)]
@@ -40,6 +45,9 @@ pub(super) struct Group {
     ejector: Ejector<Key>,
     silence: Silence<Key>,
     members: BTreeMap<Key, Member>,
+    /// Who answered for the service when that was asked last, and what was said of it.
+    pub(super) aside: Aside,
+    said_of_aside: Option<EventKind>,
     /// When the ejection rules were asked last.
     decided: Moment,
 }
@@ -51,6 +59,8 @@ impl Group {
             ejector: Ejector::new(config.ejection.clone()),
             silence: Silence::new(config.limits.silent_after_ms),
             members: BTreeMap::new(),
+            aside: Aside::default(),
+            said_of_aside: None,
             decided: Moment::ORIGIN,
         }
     }
@@ -61,20 +71,89 @@ impl Group {
         self.silence.retune(config.limits.silent_after_ms);
     }
 
+    /// This instance is one of the service's, since the view of this number at the latest.
     pub(super) fn takes(
         &mut self,
         key: Key,
-        shared: &Arc<InstanceShared>,
-        duty: Duty,
+        instance: &InstanceView,
+        zone: Option<&str>,
         number: u64,
         hands: &mut Hands,
         now: Moment,
     ) {
         let config = &self.config;
         let member = self.members.entry(key);
-        let member = member.or_insert_with(|| Member::new(Arc::clone(shared), config, clock::wall(), now));
-        member.retune(&self.config, duty, number, now);
+        let member = member.or_insert_with(|| Member::new(Arc::clone(&instance.shared), config, clock::wall(), now));
+        member.retune(&self.config, instance.duty, number, now);
+        member.trial = instance.trial;
+        member.zone = zone.map(str::to_owned);
         self.judge(key, None, hands, now);
+    }
+
+    /// As in the view.
+    pub(super) fn config(&self) -> &Service {
+        &self.config
+    }
+
+    /// Whether it can take a request now.
+    pub(super) fn can_answer(&self) -> bool {
+        self.config.page.is_some() || self.has_healthy(|_| true)
+    }
+
+    /// Whether an instance in such a zone is healthy.
+    pub(super) fn has_healthy(&self, is: impl Fn(Option<&String>) -> bool) -> bool {
+        self.members.values().any(|member| member.told.health == Health::Healthy && is(member.zone.as_ref()))
+    }
+
+    /// A zone other than this one with a healthy instance.
+    pub(super) fn healthy_zone_beside(&self, zone: &str) -> String {
+        let mut healthy = self.members.values().filter(|member| member.told.health == Health::Healthy);
+        let other = healthy.find(|member| member.zone.as_deref() != Some(zone));
+        other.and_then(|member| member.zone.clone()).unwrap_or_else(|| format!("outside of {zone}"))
+    }
+
+    /// Whether nothing is known yet of an instance that should serve.
+    pub(super) fn awaits_probe(&self) -> bool {
+        let mut serving = self.members.values().filter(|member| member.duty == Duty::Serve);
+        serving.any(|member| member.told.health == Health::Unknown && !member.shared.was_probed())
+    }
+
+    /// What speaks against each instance in such a zone.
+    pub(super) fn why_not(&self, is: impl Fn(Option<&String>) -> bool) -> String {
+        let those = self.members.values().filter(|member| is(member.zone.as_ref()));
+        aside::listed(those.map(|member| {
+            let (health, reason) = member.verdict();
+            format!("{}: {}", member.shared.id.name, aside::why(health, &reason))
+        }))
+    }
+
+    /// Why no instance can take a request, where data threads found that `reason`.
+    pub(super) fn why_nobody(&self, reason: &str) -> String {
+        let bound = self.config.limits.in_flight_per_instance;
+        let all = self.members.values().map(|member| {
+            let (name, in_flight) = (&member.shared.id.name, member.shared.in_flight.load(Relaxed));
+            let (health, reason) = member.verdict();
+            match health {
+                Health::Healthy if bound > 0 && in_flight >= bound => {
+                    format!("{name}: {in_flight} requests in flight, and {bound} are its limit")
+                }
+                _ => format!("{name}: {}", aside::why(health, &reason)),
+            }
+        });
+        format!("{reason}: {}", aside::listed(all))
+    }
+
+    /// Whether anybody else may ever answer for it, or did.
+    pub(super) fn may_stand_aside(&self) -> bool {
+        self.config.fallback.is_some() || self.config.prefer.is_some() || self.aside != Aside::No
+    }
+
+    /// Somebody else answers for the service now, or no longer.
+    pub(super) fn stands(&mut self, (aside, reason): (Aside, String), hands: &mut Hands, now: Moment) {
+        let Some(what) = self.aside.changes_to(aside, &reason) else { return };
+        self.said_of_aside = matches!(what, EventKind::FellBack { .. }).then(|| what.clone());
+        tracing::info!(service = self.config.name, "{what:?}");
+        hands.events.of_service(&self.config.name, what, clock::wall(), now);
     }
 
     /// Exactly these instances are left, of this service and of others.
@@ -91,6 +170,7 @@ impl Group {
         self.look_at_traffic(now);
         self.decide(hands, now);
         self.look_for_silence(hands, now);
+        self.look_for_abandoned(hands, now);
         self.look_for_drained(applied, hands, now);
         for (&key, member) in &mut self.members {
             start(key, member, hands, now);
@@ -164,6 +244,9 @@ impl Group {
     /// Says again what holds now, for a node process that may have heard none of it. What waits to be sent anyway
     /// is not said twice.
     pub(super) fn repeat(&self, hands: &mut Hands, now: Moment) {
+        if let Some(what) = &self.said_of_aside {
+            hands.events.of_service(&self.config.name, what.clone(), clock::wall(), now);
+        }
         for member in self.members.values() {
             let last = Event { service: self.config.name.clone(), ..member.last_word() };
             if !hands.events.has(&last) {
@@ -191,11 +274,13 @@ impl Group {
             hands.tell(|| ToThread::Changed(Arc::clone(&member.shared)));
             hands.report(&self.config.name, event, now);
         }
+        let (trial, well) = (member.trial, member.is_well());
         let event = match member.duty {
-            Duty::Serve => ejection::Event::Member { key, well: member.is_well() },
+            Duty::Serve => ejection::Event::Member { key, well },
             Duty::Drain => ejection::Event::Gone { key },
         };
         self.ejector.on(event, now);
+        self.ejector.on(ejection::Event::Trial { key, trial }, now);
     }
 
     fn look_at_traffic(&mut self, now: Moment) {
@@ -219,13 +304,18 @@ impl Group {
                         continue;
                     };
                     let last = member.last_failure.map(|failure| format!("; the last one: {}", failure.as_str()));
-                    member.ejected = Some(reason + &last.unwrap_or_default());
+                    let reason = reason + &last.unwrap_or_default();
+                    if self.config.observe {
+                        let event = member.remark(format!("would be ejected: {reason}"), clock::wall(), now);
+                        hands.report(&self.config.name, event, now);
+                        continue;
+                    }
+                    member.ejected = Some(reason);
                     self.judge(key, None, hands, now);
                 }
                 ejection::Output::Returned { key, reason } => {
-                    let Some(member) = self.members.get_mut(&key) else {
-                        continue;
-                    };
+                    let member = self.members.get_mut(&key).filter(|member| member.ejected.is_some());
+                    let Some(member) = member else { continue };
                     member.ejected = None;
                     self.judge(key, Some(&reason), hands, now);
                 }
@@ -245,7 +335,7 @@ impl Group {
             key,
             healthy: member.told.health == Health::Healthy,
             quiet_since: member.shared.quiet_since_ms().map(Moment::from_millis),
-            in_flight: u64::from(member.shared.in_flight.load(Relaxed)),
+            in_flight: member.shared.sum(|cell| &cell.waiting),
             last_received: member.shared.last_received_ms().map(Moment::from_millis),
         });
         let seen: Vec<_> = seen.collect();
@@ -265,6 +355,7 @@ impl Group {
                         continue;
                     };
                     member.silent = Some(reason);
+                    member.abandoned = Some(now);
                     let shared = Arc::clone(&member.shared);
                     self.judge(key, None, hands, now);
                     hands.tell(|| ToThread::Abandon(Arc::clone(&shared)));
@@ -276,6 +367,19 @@ impl Group {
                     member.silent = None;
                     self.judge(key, Some(&reason), hands, now);
                 }
+            }
+        }
+    }
+
+    /// Requests that were left where they are, since they take long, leave an instance that stays silent for long.
+    fn look_for_abandoned(&mut self, hands: &mut Hands, now: Moment) {
+        for member in self.members.values_mut() {
+            let Some(last) = member.abandoned else { continue };
+            if member.silent.is_none() && member.check.cause().is_empty() {
+                member.abandoned = None;
+            } else if now.since(last) >= ABANDONS_APART && member.shared.sum(|cell| &cell.waiting) > 0 {
+                member.abandoned = Some(now);
+                hands.tell(|| ToThread::Abandon(Arc::clone(&member.shared)));
             }
         }
     }
@@ -293,6 +397,7 @@ impl Group {
         let Some(member) = self.members.get_mut(&done.key) else {
             return;
         };
+        let first = !member.shared.was_probed();
         let answers = done.result.is_ok() && member.check.shows_answers();
         let is_mute = done.result.as_ref().is_err_and(|failure| !failure.is_answer());
         let change = member.check.ended(done.result.map_err(|failure| failure.to_string()), now);
@@ -303,7 +408,13 @@ impl Group {
         let reason = member.check.reason();
         let shared = Arc::clone(&member.shared);
         self.judge(done.key, Some(&reason), hands, now);
+        if first {
+            // Whoever waited to know more may fall back now.
+            shared.set_probed();
+            hands.tell(|| ToThread::Changed(Arc::clone(&shared)));
+        }
         if gives_up {
+            self.members.entry(done.key).and_modify(|member| member.abandoned = Some(now));
             hands.tell(|| ToThread::Abandon(Arc::clone(&shared)));
         }
         if answers {

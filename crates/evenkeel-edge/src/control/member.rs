@@ -31,9 +31,13 @@ pub(super) struct Key(pub(super) u64);
 pub(super) struct Member {
     pub(super) shared: Arc<InstanceShared>,
     pub(super) duty: Duty,
+    pub(super) trial: bool,
+    pub(super) zone: Option<String>,
     pub(super) check: Checking,
     pub(super) liveness: Option<Checking>,
     pub(super) silent: Option<String>,
+    /// When its requests were told last to go elsewhere; `None` while it may answer them.
+    pub(super) abandoned: Option<Moment>,
     pub(super) ejected: Option<String>,
     pub(super) traffic: Traffic,
     pub(super) last_failure: Option<Failure>,
@@ -75,9 +79,12 @@ impl Member {
         let told = Told { health: Health::Unknown, reason: "not probed yet".to_owned(), at, when: now };
         Self {
             duty: Duty::Serve,
+            trial: false,
+            zone: None,
             check: Checking::new(service.check.as_ref(), seed, now),
             liveness: service.liveness.as_ref().map(|check| Checking::new(Some(&every_change(check)), seed, now)),
             silent: None,
+            abandoned: None,
             ejected: None,
             traffic: Traffic::new(&shared),
             last_failure: None,
@@ -113,21 +120,25 @@ impl Member {
     /// The verdict by everything known now, written where data threads see it. `Some` when it changed;
     /// `because` says why it may have become healthy.
     pub(super) fn judge(&mut self, because: Option<&str>, at: WallTime, now: Moment) -> Option<Event> {
-        let check_reason = self.check.reason();
-        let known = Known {
-            duty: self.duty,
-            check: self.check.verdict(),
-            check_reason: &check_reason,
-            silent: self.silent.as_deref(),
-            ejected: self.ejected.as_deref(),
-        };
-        let (health, reason) = verdict(&known);
+        let (health, reason) = self.verdict();
         if health == self.told.health {
             return None;
         }
         self.shared.set_health(health);
         let reason = because.filter(|_| health == Health::Healthy).map_or(reason, str::to_owned);
         Some(self.say(health, reason, at, now))
+    }
+
+    /// The verdict by everything known now, and why.
+    pub(super) fn verdict(&self) -> (Health, String) {
+        let check_reason = self.check.reason();
+        verdict(&Known {
+            duty: self.duty,
+            check: self.check.verdict(),
+            check_reason: &check_reason,
+            silent: self.silent.as_deref(),
+            ejected: self.ejected.as_deref(),
+        })
     }
 
     /// Says something about the verdict that did not change it.

@@ -10,11 +10,13 @@
 //! | `guard`, `link` | bytes to messages |
 //! | `apply` | a snapshot becomes what every thread serves |
 //! | `fleet`, `group`, `member`, `checking`, `traffic` | which instances get requests |
+//! | `aside` | whether somebody else answers for a service |
 //! | `resolve` | host names of instances |
 //! | `events`, `counters` | what the node process is told |
 //! | `hands` | effects |
 
 mod apply;
+mod aside;
 mod checking;
 mod counters;
 mod events;
@@ -31,7 +33,7 @@ use std::{future::pending, io, os::fd::OwnedFd, sync::atomic::Ordering::Relaxed,
 
 use evenkeel_core::{
     guard::EdgeNotice,
-    link::{EventKind, ToEdge, ToNode, VERSION},
+    link::{Event, EventKind, ToEdge, ToNode, VERSION},
     time::Moment,
 };
 use tokio::{
@@ -304,8 +306,13 @@ impl Control {
                     hands.events.of_service("", what, at, now);
                 }
             }
+            Notice::Retried { service, reason, instance, next, others } => {
+                let what = EventKind::Retried { reason, next: Some(next.id.clone()), others };
+                let instance = Some(instance.id.clone());
+                hands.events.push(Event { at, instance, service: service.name.clone(), what }, now);
+            }
             Notice::HoldStarted { service, reason } => {
-                let what = EventKind::HoldStarted { reason: reason.to_owned() };
+                let what = EventKind::HoldStarted { reason: self.fleet.why_nobody(&service.name, reason) };
                 hands.events.of_service(&service.name, what, at, now);
             }
             Notice::HoldEnded { service, held, expired } => {

@@ -11,9 +11,10 @@ use tokio::{io::AsyncWrite, net::TcpStream};
 use super::{
     client::Client,
     exchange::{Cause, Failed, Received},
-    receive::receive,
+    receive::{Came, receive},
     relay,
     request::Request,
+    tunnel,
 };
 use crate::{buffers::Input, clock, messages::Failure, pick::Flight, slots::Signal};
 
@@ -21,7 +22,7 @@ use crate::{buffers::Input, clock, messages::Failure, pick::Flight, slots::Signa
 pub(crate) async fn attempt(client: &mut Client, request: &mut Request, flight: &Flight) -> Result<Received, Failed> {
     let repeatable = request.is_repeatable();
     if repeatable {
-        client.slot.set_movable_from(Arc::as_ptr(&flight.instance.shared));
+        client.slot.set_movable_from(Arc::as_ptr(&flight.instance.shared), clock::millis(client.thread.now()));
     }
     let mut result = try_connection(client, request, flight, flight.instance.pool.take(!repeatable)).await;
     if let Err((failed, true)) = result
@@ -35,7 +36,7 @@ pub(crate) async fn attempt(client: &mut Client, request: &mut Request, flight: 
             (Failed { sent, ..fresh }, reused)
         });
     }
-    client.slot.set_movable_from(std::ptr::null());
+    client.slot.set_immovable();
     result.map_err(|(failed, _)| failed)
 }
 
@@ -82,6 +83,7 @@ async fn converse(
     flight: &Flight,
     mut stream: TcpStream,
 ) -> Result<Received, Failed> {
+    request.sent_at = Some(client.thread.now());
     if !request.complete {
         return Box::pin(relay::run(client, request, flight, stream, Input::default())).await.map(Received::Relayed);
     }
@@ -89,15 +91,19 @@ async fn converse(
     let mut answer = Input::new(client.thread.buffers.take());
     let result = receive(client, request, flight, &mut stream, &mut answer).await;
     match result {
-        Ok(Some((whole, reusable))) => {
+        Ok(Came::Whole(whole, reusable)) => {
             client.thread.buffers.give(answer.release());
             if reusable {
                 keep(client, flight, stream);
             }
             Ok(whole)
         }
-        Ok(None) => {
-            client.slot.set_movable_from(std::ptr::null());
+        Ok(Came::Tunnel) => {
+            client.slot.set_immovable();
+            Ok(Received::Relayed(Box::pin(tunnel::run(client, request, flight, stream, answer)).await))
+        }
+        Ok(Came::Relay) => {
+            client.slot.set_immovable();
             Box::pin(relay::run(client, request, flight, stream, answer)).await.map(Received::Relayed)
         }
         Err(failed) => {

@@ -19,6 +19,7 @@ use super::{
     head_request::FieldRoom,
     head_response::{self, Delivery},
     intake::Gather,
+    record,
     request::Request,
 };
 use crate::{buffers::Input, clock, messages::Failure, pick::Flight, slots::Signal};
@@ -35,6 +36,8 @@ pub(crate) enum Stop {
     /// The instance failed.
     Instance(Failure),
     ResponseTimeout,
+    /// Nothing was said for as long as such a stream may be silent.
+    Idle,
     /// The client's body cannot be read.
     Body(Gather),
     TooLarge,
@@ -69,6 +72,8 @@ pub(crate) struct Committed {
     pub(crate) close: bool,
     /// The client cannot take chunks.
     unpack: bool,
+    /// The instance may have nothing to say for long.
+    events: bool,
 }
 
 /// What a relay leaves behind.
@@ -163,6 +168,8 @@ impl<'a> Duplex<'a> {
             progress = true;
         }
         let (bound_ms, stop) = self.waits_for();
+        // While the client still sends, and once the answer has begun, silence says nothing about the instance.
+        self.flight.set_waiting(self.committed.is_none() && matches!(self.up, Up::Done | Up::Closed));
         if progress || !self.received && !self.any_sent {
             self.client.thread.read_clock();
             let deadline_ms = self.client.thread.deadline_ms(bound_ms);
@@ -186,6 +193,9 @@ impl<'a> Duplex<'a> {
             }
             Up::Body { .. } => (client_ms, Stop::Body(Gather::Slow)),
             Up::Done | Up::Closed if self.committed.is_none() => (limits.response_timeout_ms, Stop::ResponseTimeout),
+            Up::Done | Up::Closed if self.committed.is_some_and(|head| head.events) => {
+                (limits.tunnel_idle_ms, Stop::Idle)
+            }
             Up::Done | Up::Closed => (limits.idle_timeout_ms, Stop::Instance(Failure::Timeout)),
         }
     }
@@ -356,6 +366,9 @@ impl<'a> Duplex<'a> {
         let Some(head) = parsed.map_err(|_| Failure::Malformed)? else {
             return Ok(false);
         };
+        if head.is_upgrade() {
+            return Err(Failure::Malformed);
+        }
         let (minor, id) = (self.request.minor, self.request.id);
         let (id, length) = (id.as_bytes(), head.length);
         if head.is_interim() {
@@ -367,6 +380,11 @@ impl<'a> Duplex<'a> {
             }
             self.answer.consume(length);
             return Ok(true);
+        }
+        record::head_came(self.client, self.request, self.flight, head.status);
+        let events = head.is_event_stream();
+        if events {
+            record::is_open_ended(self.client, self.request);
         }
         let unpack = minor == 0 && matches!(head.body, Body::Chunked(_));
         let unbounded = unpack || head.body == Body::UntilClose;
@@ -380,6 +398,7 @@ impl<'a> Duplex<'a> {
             reusable: head.keep_alive,
             close,
             unpack,
+            events,
         });
         self.answer.consume(length);
         Ok(true)

@@ -5,20 +5,25 @@
 
 use std::{
     convert::Infallible,
+    rc::Rc,
     sync::Arc,
     task::{Context, Poll},
+    time::Duration,
 };
 
 use evenkeel_core::retry::{self, Sent, retry_after_s};
 
+use tokio::net::TcpStream;
+
 use super::{
     attempt::attempt,
     client::{Client, Gone},
-    errors::OwnAnswer,
+    errors::{OwnAnswer, OwnPage},
     request::Request,
+    sample::{self, FailedAt},
 };
 use crate::{
-    hold::{Refused, Seeker, acquire},
+    hold::{Answers, Refused, Seeker, acquire},
     messages::{Failure, Notice},
     pick::{Flight, all_tried},
     slots::Signal,
@@ -73,6 +78,8 @@ pub(crate) enum Cause {
     ResponseTimeout,
     /// The instance was abandoned, see `ToThread::Abandon`.
     Abandoned,
+    /// An instance on trial answered with this server error; the retry is paid for.
+    Trial(u16),
     /// The client went away; the instance is not to blame.
     ClientGone,
 }
@@ -87,6 +94,7 @@ pub(crate) enum Received {
 
 /// Takes a request to an instance and its answer to the client.
 pub(crate) async fn run(client: &mut Client, request: &mut Request) -> Outcome {
+    let mut failed_at: Option<FailedAt> = None;
     loop {
         if request.tries > 0 || request.paused_ms > 0 {
             client.thread.read_clock();
@@ -98,12 +106,15 @@ pub(crate) async fn run(client: &mut Client, request: &mut Request) -> Outcome {
             stream: &client.stream,
             client: client.address,
             tried: request.tried,
+            movable: request.is_movable(),
         };
         let flight = match acquire(seeker, &mut request.service).await {
-            Ok(flight) => flight,
+            Ok(Answers::Instance(flight)) => flight,
+            Ok(Answers::Page) => return page(client, request).await,
             Err(Refused::ClientGone) => return Outcome::cancelled(0),
             Err(Refused::Unavailable) => return unavailable(client, request).await,
         };
+        sample::retried(client, request, failed_at.take(), &flight);
         request.begin_try(&flight);
         match attempt(client, request, &flight).await {
             Ok(Received::Whole { status, body_bytes, close }) => {
@@ -115,7 +126,14 @@ pub(crate) async fn run(client: &mut Client, request: &mut Request) -> Outcome {
             Ok(Received::Relayed(outcome)) => return outcome,
             Err(Failed { cause: Cause::ClientGone, .. }) => return Outcome::cancelled(0),
             Err(failed) => {
+                if failed.cause == Cause::Instance(Failure::CutOff) && failed.sent == Sent::Something {
+                    let alone = flight.cut_off();
+                    if alone && is_gone(client, &flight).await {
+                        request.deaths.note();
+                    }
+                }
                 note_failure(client, &flight, failed.cause);
+                failed_at = Some(FailedAt { instance: Arc::clone(&flight.instance.shared), cause: failed.cause });
                 drop(flight);
                 let goes_on = if reached_nobody(request, failed) {
                     pause(client, request).await
@@ -133,7 +151,11 @@ pub(crate) async fn run(client: &mut Client, request: &mut Request) -> Outcome {
 /// Whether the request may be sent once more. Requests that leave an abandoned instance are not charged to the
 /// budget: there are only as many of them as were in flight.
 fn may_go_on(client: &Client, request: &Request, failed: Failed) -> bool {
+    if matches!(failed.cause, Cause::Trial(_)) {
+        return true;
+    }
     failed.cause != Cause::ResponseTimeout
+        && !request.deaths.accuse()
         && request.may_repeat(failed.sent)
         && (failed.cause == Cause::Abandoned || client.thread.may_spend(&request.service))
 }
@@ -142,6 +164,17 @@ fn may_go_on(client: &Client, request: &Request, failed: Failed) -> bool {
 /// at once would use up the tries before anybody can have noticed.
 fn reached_nobody(request: &Request, failed: Failed) -> bool {
     failed.sent == Sent::Nothing && all_tried(&request.service, &request.tried)
+}
+
+/// Whether nobody listens any more where a connection was just cut off: its process has died, and has not merely closed
+/// a connection.
+async fn is_gone(client: &Client, flight: &Flight) -> bool {
+    let Some(address) = flight.instance.shared.resolved() else { return false };
+    client.thread.read_clock();
+    client.arm(flight.service.config().limits.connect_timeout_ms);
+    let mut connecting = Box::pin(TcpStream::connect(address));
+    let tried = client.slot.until(Signal::Expired as u8, |cx| connecting.as_mut().poll(cx)).await;
+    matches!(tried, Ok(Err(error)) if error.kind() == std::io::ErrorKind::ConnectionRefused)
 }
 
 /// Waits until somebody may be reached: the request is held, as it would be had the edge known that nobody can. Returns
@@ -163,6 +196,7 @@ pub(crate) fn note_failure(client: &Client, flight: &Flight, cause: Cause) {
     let failure = match cause {
         Cause::Instance(failure) => failure,
         Cause::ResponseTimeout => Failure::Timeout,
+        Cause::Trial(_) => Failure::Status,
         Cause::Abandoned | Cause::ClientGone => return,
     };
     let cell = flight.instance.cell();
@@ -171,8 +205,11 @@ pub(crate) fn note_failure(client: &Client, flight: &Flight, cause: Cause) {
     client.thread.notify(Notice::Failed { instance: Arc::clone(&flight.instance.shared), failure });
 }
 
-/// Counts a whole answer of an instance.
+/// Counts a whole answer of an instance. One on trial must not answer with a server error, whatever its service says.
 pub(crate) fn note_answer(client: &Client, flight: &Flight, status: u16) {
+    if flight.trial && matches!(status, 500..=599) {
+        return note_failure(client, flight, Cause::Trial(status));
+    }
     let cell = flight.instance.cell();
     cell.answered.add(1);
     cell.failed_in_row.set(0);
@@ -186,12 +223,15 @@ pub(crate) fn note_answer(client: &Client, flight: &Flight, status: u16) {
 }
 
 async fn unavailable(client: &mut Client, request: &mut Request) -> Outcome {
-    let wait = std::time::Duration::from_millis(request.service.config().hold.max_ms);
+    let wait = Duration::from_millis(request.service.config().hold.max_ms);
     answer(client, request, 503, "no instance can take this request now", Some(retry_after_s(wait))).await
 }
 
 async fn give_up(client: &mut Client, request: &mut Request, cause: Cause) -> Outcome {
     let (status, reason) = match cause {
+        _ if request.deaths.accuse() => {
+            (502, "two instances died while they worked on this request alone, so it is not sent to another")
+        }
         Cause::Instance(Failure::Timeout | Failure::ConnectTimeout) | Cause::ResponseTimeout => {
             (504, "the instance did not answer in time")
         }
@@ -199,6 +239,20 @@ async fn give_up(client: &mut Client, request: &mut Request, cause: Cause) -> Ou
         _ => (502, "the instance gave no whole answer"),
     };
     answer(client, request, status, reason, None).await
+}
+
+/// The answer of a service that is a page.
+async fn page(client: &mut Client, request: &mut Request) -> Outcome {
+    let close = !request.keep_alive || !request.complete || client.thread.terminating.get();
+    let service = Rc::clone(&request.service);
+    let config = service.config();
+    let page = config.page.as_ref().expect("whoever answers with a page has one");
+    let wait = (page.status == 503).then(|| retry_after_s(Duration::from_millis(config.hold.max_ms)));
+    let (minor, to_head, id) = (request.minor, request.to_head, request.id);
+    let own = OwnPage { page, id: id.as_bytes(), close, minor, to_head, retry_after_s: wait };
+    request.out.clear();
+    let body_bytes = own.write(&mut request.out);
+    deliver(client, request, page.status, body_bytes, close).await
 }
 
 /// An answer of the edge itself to a request that has a service.

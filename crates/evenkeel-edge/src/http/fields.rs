@@ -151,6 +151,8 @@ pub(crate) struct Framing {
     pub(crate) keep_alive: bool,
     /// `Connection` names other fields.
     pub(crate) lists: bool,
+    /// `Connection` names `Upgrade`.
+    pub(crate) upgrade: bool,
 }
 
 /// Fields that contradict each other or themselves.
@@ -195,6 +197,7 @@ impl Framing {
             } else if member.eq_ignore_ascii_case(b"keep-alive") {
                 self.keep_alive = true;
             } else {
+                self.upgrade |= member.eq_ignore_ascii_case(b"upgrade");
                 self.lists |= !member.is_empty();
             }
         }
@@ -204,6 +207,35 @@ impl Framing {
     pub(crate) const fn persists(&self, minor: u8) -> bool {
         !self.close && (minor >= 1 || self.keep_alive)
     }
+}
+
+/// The protocols of an `Upgrade` field that may be passed on (RFC 9110 section 7.8). Not other versions of HTTP and not
+/// TLS: what followed would be requests that the edge neither sees nor routes.
+pub(crate) fn protocols(value: &[u8]) -> impl Iterator<Item = &[u8]> {
+    members(value).filter(|member| {
+        let mut parts = member.split(|&byte| byte == b'/');
+        let name = parts.next().unwrap_or_default();
+        let is_token = |part: &[u8]| !part.is_empty() && part.iter().all(|&byte| is_token_byte(byte));
+        let barred = [b"h2c".as_slice(), b"h2", b"http", b"tls"].iter().any(|no| name.eq_ignore_ascii_case(no));
+        is_token(name) && parts.next().is_none_or(is_token) && parts.next().is_none() && !barred
+    })
+}
+
+/// Appends the fields that ask for another protocol on this connection, or agree to it: the protocols that may be passed
+/// on of all `Upgrade` fields.
+pub(crate) fn put_upgrade(out: &mut Vec<u8>, fields: &[Header<'_>]) {
+    out.extend_from_slice(b"Connection: upgrade\r\nUpgrade: ");
+    for (place, protocol) in upgrades(fields).enumerate() {
+        out.extend_from_slice(if place > 0 { b", " } else { b"" });
+        out.extend_from_slice(protocol);
+    }
+    out.extend_from_slice(b"\r\n");
+}
+
+/// The protocols that may be passed on of all `Upgrade` fields.
+pub(crate) fn upgrades<'b>(fields: &[Header<'b>]) -> impl Iterator<Item = &'b [u8]> {
+    let its = fields.iter().filter(|field| field.name.eq_ignore_ascii_case("upgrade"));
+    its.flat_map(|field| protocols(field.value))
 }
 
 fn content_length(value: &[u8]) -> Result<u64, BadFraming> {
@@ -271,6 +303,14 @@ mod tests {
             let result = transfer_coding(bad.as_bytes());
             assert!(matches!(result, Err(BadFraming::Coding(_))), "{bad:?}: {result:?}");
         }
+    }
+
+    #[test]
+    fn only_protocols_that_are_not_http_are_passed_on() {
+        let left = |value: &'static [u8]| protocols(value).map(|one| String::from_utf8_lossy(one)).collect::<Vec<_>>();
+        assert_eq!(left(b"h2c, WebSocket , HTTP/2.0, TLS/1.0,IRC/6.9"), ["WebSocket", "IRC/6.9"]);
+        assert!(left(b"H2C").is_empty() && left(b"").is_empty());
+        assert!(left(b"web socket, a/b/c, a/, /b, a;b, \"x\"").is_empty());
     }
 
     #[test]

@@ -13,7 +13,7 @@ use httparse::{Error, Header, ParserConfig, Status};
 use super::{
     fields::{
         BadFraming, Framing, Known, MOST_FIELDS, classify, copy_fields, is_listed, lines_end_with_crlf, offset, put,
-        put_number,
+        put_number, put_upgrade, upgrades,
     },
     framing::{Body, Chunked},
     target::{Target, is_authority},
@@ -61,6 +61,8 @@ pub struct RequestHead<'b, 'f> {
     pub keep_alive: bool,
     /// The client waits for a 100 before it sends the body.
     pub expects_continue: bool,
+    /// The client asks for another protocol on its connection, and the instance gets to see that.
+    pub upgrades: bool,
 }
 
 /// Parses the head at the start of `input`. `None`: more is needed. The limits' sizes are enforced also while
@@ -104,6 +106,9 @@ pub fn parse<'b, 'f>(
     if target.authority.is_some_and(|named| !named.eq_ignore_ascii_case(authority)) {
         return Err(Reject::new(400, "request target and Host differ"));
     }
+    let body = noted.body(minor)?;
+    // RFC 9110 section 7.8: not in HTTP/1.0. One with a body would have to be answered in between.
+    let may_upgrade = noted.framing.upgrade && minor >= 1 && body == Body::Empty;
     Ok(Some(RequestHead {
         head,
         fields,
@@ -113,7 +118,8 @@ pub fn parse<'b, 'f>(
         path: target.path,
         authority: target.authority.unwrap_or(authority),
         minor,
-        body: noted.body(minor)?,
+        upgrades: may_upgrade && upgrades(fields).next().is_some(),
+        body,
         keep_alive: noted.framing.persists(minor),
         expects_continue: noted.expects_continue && minor >= 1,
     }))
@@ -194,6 +200,9 @@ impl<'b> RequestHead<'b, '_> {
                     out.extend_from_slice(b"\r\n");
                 }
             }
+        }
+        if self.upgrades {
+            put_upgrade(out, self.fields);
         }
         if forwarding.expect {
             out.extend_from_slice(b"Expect: 100-continue\r\n");

@@ -8,7 +8,10 @@ use evenkeel_core::snapshot::ServiceLimits;
 use httparse::{Header, ParserConfig, Status};
 
 use super::{
-    fields::{Framing, Known, MOST_FIELDS, classify, copy_fields, is_listed, lines_end_with_crlf, put, put_number},
+    fields::{
+        Framing, Known, MOST_FIELDS, classify, copy_fields, is_listed, lines_end_with_crlf, put, put_number,
+        put_upgrade, upgrades,
+    },
     framing::{Body, Chunked},
     head_request::FieldRoom,
 };
@@ -27,7 +30,7 @@ pub struct ResponseHead<'b, 'f> {
     reason: &'b [u8],
     /// Bytes of the head.
     pub length: usize,
-    /// 100 to 999; never 101.
+    /// 100 to 999.
     pub status: u16,
     /// How the body ends.
     pub body: Body,
@@ -65,13 +68,16 @@ pub fn parse<'b, 'f>(
     if !lines_end_with_crlf(head, fields) || !status_line_ends_with_crlf(head) {
         return Err(BadAnswer("a line of the head does not end with CRLF"));
     }
-    if status < 100 || status == 101 {
+    if status < 100 {
         return Err(BadAnswer("status not expected"));
     }
     let mut framing = Framing::default();
     for field in fields {
         let noted = framing.note(classify(field.name.as_bytes()), field.value);
         noted.map_err(|_| BadAnswer("contradictory framing"))?;
+    }
+    if status == 101 && !(framing.upgrade && minor >= 1 && upgrades(fields).next().is_some()) {
+        return Err(BadAnswer("another protocol without its name"));
     }
     let body = body(framing, status, minor, to_head)?;
     // Some instances send a body all the same where none may be, and later than the head: it would be taken for the
@@ -114,7 +120,19 @@ pub struct Delivery<'a> {
 impl ResponseHead<'_, '_> {
     /// Whether more answers to the same request follow (RFC 9110 section 15.2).
     pub const fn is_interim(&self) -> bool {
-        self.status < 200
+        self.status < 200 && !self.is_upgrade()
+    }
+
+    /// Whether the connection carries another protocol from here on (RFC 9110 section 15.2.2).
+    pub const fn is_upgrade(&self) -> bool {
+        self.status == 101
+    }
+
+    /// Whether it is a stream of server-sent events (WHATWG HTML section 9.2), which may be silent for long.
+    pub fn is_event_stream(&self) -> bool {
+        let types = self.fields.iter().filter(|field| field.name.eq_ignore_ascii_case("content-type"));
+        let mut kinds = types.map(|field| field.value.split(|&byte| byte == b';').next().unwrap_or_default());
+        kinds.any(|kind| kind.trim_ascii().eq_ignore_ascii_case(b"text/event-stream"))
     }
 
     /// The declared length of the body that follows; `None` where it is not declared.
@@ -145,7 +163,10 @@ impl ResponseHead<'_, '_> {
                 _ => !(lists && is_listed(self.fields, name)),
             }
         });
-        if !self.is_interim() {
+        if self.is_upgrade() {
+            put_upgrade(out, self.fields);
+            put(out, b"X-Request-Id", delivery.id);
+        } else if !self.is_interim() {
             self.write_framing(out, delivery);
             put(out, b"X-Request-Id", delivery.id);
         }

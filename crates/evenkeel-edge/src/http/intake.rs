@@ -10,7 +10,10 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use evenkeel_core::{retry::is_idempotent, time::Moment};
+use evenkeel_core::{
+    retry::{LonelyDeaths, is_idempotent},
+    time::Moment,
+};
 use tokio::net::TcpStream;
 
 use super::{
@@ -60,7 +63,8 @@ impl Client {
             self.input.make_room(head_bytes.saturating_add(8));
             match self.fill().await {
                 Ok(Ok(0) | Err(_)) => return Received::End,
-                Ok(Ok(_)) => {}
+                // What follows is measured from here.
+                Ok(Ok(_)) => drop(self.thread.read_clock()),
                 Err(_) => return Received::Refused(Reject::new(408, "the request head took too long").into()),
             }
         }
@@ -141,6 +145,10 @@ impl Client {
             tried: Tried::default(),
             interim: 0,
             paused_ms: 0,
+            sent_at: None,
+            upgrade: head.upgrades,
+            deaths: LonelyDeaths::default(),
+            head_us: None,
         };
         self.input.consume(used);
         Ok(Some(request))

@@ -4,8 +4,8 @@
 //! [`serve`] is the task of one client connection; it runs on one data thread and shares nothing with tasks of
 //! others. Heads are understood in [`head_request`] and [`head_response`], bodies in [`framing`]; [`client`] owns
 //! the connection, [`intake`] takes requests in, [`exchange`] decides about tries, [`attempt`] makes one, [`receive`]
-//! puts small answers together, [`relay`] passes on what comes piece by piece. Hostile bytes lead to a
-//! refusal, never to a panic.
+//! puts small answers together, [`relay`] passes on what comes piece by piece, [`tunnel`] what follows an upgrade;
+//! [`sample`] says what was repeated. Hostile bytes lead to a refusal, never to a panic.
 
 mod attempt;
 pub(crate) mod client;
@@ -21,7 +21,9 @@ mod receive;
 mod record;
 mod relay;
 pub(crate) mod request;
+mod sample;
 mod target;
+mod tunnel;
 
 use client::Client;
 use intake::Received;

@@ -15,19 +15,35 @@ use super::{
     fields::MOST_FIELDS,
     head_request::FieldRoom,
     head_response::{self, BadAnswer, Delivery},
+    record,
     request::Request,
 };
-use crate::{buffers::Input, clock, messages::Failure, pick::Flight, slots::Signal};
+use crate::{
+    buffers::Input,
+    clock,
+    messages::Failure,
+    pick::{Flight, has_proven_other},
+    slots::Signal,
+};
 
-/// Receives an answer until it is whole, or until it is clear that it must be relayed (`None`). With it: whether
-/// the connection may be used again.
+/// What came.
+pub(crate) enum Came {
+    /// The whole answer, and whether the connection may be used again.
+    Whole(Received, bool),
+    /// One that must be passed on while it comes.
+    Relay,
+    /// The instance agreed to another protocol.
+    Tunnel,
+}
+
+/// Receives an answer until it is whole, or until it is clear that it must be passed on in pieces.
 pub(crate) async fn receive(
     client: &mut Client,
     request: &mut Request,
     flight: &Flight,
     stream: &mut TcpStream,
     answer: &mut Input,
-) -> Result<Option<(Received, bool)>, Failed> {
+) -> Result<Came, Failed> {
     let limits = &flight.service.config().limits;
     let (wait_ms, short_try) = bound(flight);
     client.arm(wait_ms);
@@ -55,8 +71,10 @@ pub(crate) async fn receive(
             continue;
         }
         match pass_interim(client, request, flight, answer, wait_ms).await {
-            Ok(Look::Whole(whole, reusable)) => return Ok(Some((whole, reusable))),
-            Ok(Look::Relay) => return Ok(None),
+            Ok(Look::Whole(whole, reusable)) => return Ok(Came::Whole(whole, reusable)),
+            Ok(Look::Relay) => return Ok(Came::Relay),
+            Ok(Look::Tunnel) => return Ok(Came::Tunnel),
+            Ok(Look::Elsewhere { status }) => return failed(Cause::Trial(status)),
             Ok(Look::More { bytes }) => {
                 wanted = bytes;
                 if wanted > 0 {
@@ -108,12 +126,26 @@ enum Look {
     Whole(Received, bool),
     /// It must be passed on while it comes.
     Relay,
+    /// It begins another protocol.
+    Tunnel,
+    /// An instance on trial failed with this status, and another one may do better.
+    Elsewhere {
+        status: u16,
+    },
     /// More is needed: this many bytes in all, 0 if unknown.
     More {
         bytes: usize,
     },
     /// An interim answer for the client; there may be more behind it.
     Interim(Vec<u8>),
+}
+
+/// Whether the answer of an instance on trial may be dropped, since another instance can have the request. Pays for that
+/// from the budget.
+fn may_go_elsewhere(client: &Client, request: &Request, flight: &Flight) -> bool {
+    request.may_repeat(Sent::Something)
+        && has_proven_other(&flight.service, &flight.instance)
+        && client.thread.may_spend(&request.service)
 }
 
 fn look(client: &Client, request: &mut Request, flight: &Flight, answer: &mut Input) -> Result<Look, BadAnswer> {
@@ -143,6 +175,13 @@ fn look(client: &Client, request: &mut Request, flight: &Flight, answer: &mut In
                 return Ok(Look::More { bytes: 0 });
             }
             continue;
+        }
+        if head.is_upgrade() {
+            return if request.upgrade { Ok(Look::Tunnel) } else { Err(BadAnswer("status not expected")) };
+        }
+        record::head_came(client, request, flight, head.status);
+        if flight.trial && matches!(head.status, 500..=599) && may_go_elsewhere(client, request, flight) {
+            return Ok(Look::Elsewhere { status: head.status });
         }
         let mut body = head.body;
         let mut content = 0;

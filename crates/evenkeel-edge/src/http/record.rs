@@ -1,4 +1,7 @@
-//! The end of a request's life: its counters. Single-writer cells of this thread, no lock, no message.
+//! A request's counters: when it arrives, when an instance answers, when it ends. Single-writer cells of this thread, no
+//! lock, no message.
+
+use std::time::Duration;
 
 use evenkeel_core::link::LATENCY_BOUNDS_US;
 
@@ -7,10 +10,26 @@ use super::{
     exchange::{End, Outcome},
     request::Request,
 };
+use crate::pick::Flight;
 
 /// A request reached its service.
 pub(crate) fn arrived(request: &Request) {
     request.service.cell().requests.add(1);
+}
+
+/// The head of a try's final answer is there. Counted once for each try, however often the head is looked at.
+pub(crate) fn head_came(client: &Client, request: &mut Request, flight: &Flight, status: u16) {
+    let Some(sent_at) = request.sent_at.take() else { return };
+    let cell = flight.instance.cell();
+    cell.responses[class(status)].add(1);
+    let latency_us = micros(client.thread.now().since(sent_at));
+    cell.latency_sum_us.add(latency_us);
+    cell.latency[bucket(latency_us)].add(1);
+}
+
+/// What has begun goes on for as long as its ends like: the latency of the request is that of its head.
+pub(crate) fn is_open_ended(client: &Client, request: &mut Request) {
+    request.head_us = Some(micros(client.thread.now().since(request.started)));
 }
 
 /// A request ended.
@@ -18,11 +37,9 @@ pub(crate) fn ended(client: &Client, request: Request, outcome: Outcome) {
     let cell = request.service.cell();
     match outcome.end {
         End::Answered => {
-            let class = usize::from(outcome.status / 100).saturating_sub(1);
-            // A status outside of the five classes counts as the last one (RFC 9110 section 15).
-            cell.responses[class.min(cell.responses.len() - 1)].add(1);
-            let latency = client.thread.read_clock().since(request.started);
-            let latency_us = u64::try_from(latency.as_micros()).unwrap_or(u64::MAX);
+            cell.responses[class(outcome.status)].add(1);
+            let whole = || micros(client.thread.read_clock().since(request.started));
+            let latency_us = request.head_us.unwrap_or_else(whole);
             cell.latency_sum_us.add(latency_us);
             cell.latency[bucket(latency_us)].add(1);
         }
@@ -32,6 +49,15 @@ pub(crate) fn ended(client: &Client, request: Request, outcome: Outcome) {
     cell.received_bytes.add(request.content_bytes);
     cell.sent_bytes.add(outcome.sent_bytes);
     client.thread.buffers.give(request.out);
+}
+
+/// A status outside of the five classes counts as the last one (RFC 9110 section 15).
+fn class(status: u16) -> usize {
+    usize::from(status / 100).saturating_sub(1).min(4)
+}
+
+fn micros(latency: Duration) -> u64 {
+    u64::try_from(latency.as_micros()).unwrap_or(u64::MAX)
 }
 
 fn bucket(latency_us: u64) -> usize {

@@ -48,7 +48,7 @@ async fn uncommitted(client: &mut Client, stop: Stop, ended: &Ended) -> Result<O
         Stop::ResponseTimeout => Err(failed(Cause::ResponseTimeout, Sent::Something)),
         Stop::Body(gather) => Ok(refuse(client, gather.refusal()).await),
         Stop::TooLarge => Ok(refuse(client, Some(Reject::new(413, "request body too large").into())).await),
-        Stop::Finished | Stop::ClientGone => Ok(Outcome::cancelled(0)),
+        Stop::Finished | Stop::Idle | Stop::ClientGone => Ok(Outcome::cancelled(0)),
     }
 }
 
@@ -76,7 +76,7 @@ fn committed(
             (End::Aborted, false)
         }
         Stop::ClientGone | Stop::Body(Gather::Gone) => (End::Cancelled, false),
-        Stop::ResponseTimeout | Stop::TooLarge | Stop::Body(_) => {
+        Stop::Idle | Stop::ResponseTimeout | Stop::TooLarge | Stop::Body(_) => {
             client.reset();
             (End::Aborted, false)
         }

@@ -3,7 +3,7 @@
 use std::rc::Rc;
 
 use evenkeel_core::{
-    retry::{Attempt, Sent, may_repeat},
+    retry::{Attempt, LonelyDeaths, Sent, may_repeat},
     time::Moment,
 };
 
@@ -77,6 +77,14 @@ pub(crate) struct Request {
     pub(crate) interim: u8,
     /// How long it has waited because nobody could be reached.
     pub(crate) paused_ms: u64,
+    /// When this try began to send, until the head of its answer has been counted.
+    pub(crate) sent_at: Option<Moment>,
+    /// It asks for another protocol on its connection, and may have it.
+    pub(crate) upgrade: bool,
+    /// How many instances died of it, as it seems.
+    pub(crate) deaths: LonelyDeaths,
+    /// The latency to count where the end of the answer says nothing of it: of a tunnel, of a stream of events.
+    pub(crate) head_us: Option<u64>,
 }
 
 impl Request {
@@ -106,6 +114,13 @@ impl Request {
     /// Whether it may be sent again although an instance may have seen it. The budget is asked separately.
     pub(crate) fn is_repeatable(&self) -> bool {
         may_repeat(self.attempt(Sent::Something), &self.service.config().retry)
+    }
+
+    /// Whether an instance may have it of which nobody knows yet how well it answers: should that fail, there is another
+    /// try. A connection that is upgraded stays where it is, so it belongs with those that have proven themselves.
+    pub(crate) fn is_movable(&self) -> bool {
+        let next = Attempt { tries: 1, ..self.attempt(Sent::Something) };
+        self.tries == 0 && !self.upgrade && may_repeat(next, &self.service.config().retry)
     }
 
     /// Whether sending it twice would mean the same as once. Its small answers are delivered whole or not at all,

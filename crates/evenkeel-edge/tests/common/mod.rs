@@ -90,6 +90,7 @@ pub fn service(name: &str, instances: &[SocketAddr]) -> Service {
             connect_timeout_ms: 2000,
             response_timeout_ms: 10_000,
             idle_timeout_ms: 10_000,
+            tunnel_idle_ms: 3_600_000,
             in_flight_per_instance: 0,
             head_bytes: 16 << 10,
             whole_bytes: 64 << 10,
@@ -386,6 +387,11 @@ impl Script {
         let message = self.client.message(true)?;
         self.seen.lock().unwrap().push(message.clone());
         Some(message)
+    }
+
+    /// Notes a request that was read without [`Self::request`].
+    pub fn note(&self, request: Message) {
+        self.seen.lock().unwrap().push(request);
     }
 
     pub fn send(&mut self, bytes: impl AsRef<[u8]>) {

@@ -338,6 +338,7 @@ pub(crate) fn service(instances: Vec<Instance>) -> Service {
             connect_timeout_ms: 1_000,
             response_timeout_ms: 30_000,
             idle_timeout_ms: 30_000,
+            tunnel_idle_ms: 3_600_000,
             in_flight_per_instance: 0,
             head_bytes: 32 * 1024,
             whole_bytes: 64 * 1024,
