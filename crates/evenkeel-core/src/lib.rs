@@ -8,18 +8,28 @@
 //! | --- | --- |
 //! | [`stack`] | the file `keel.toml`: fields, parsing, diagnostics, reference |
 //! | [`overrides`] | what commands changed of the file |
+//! | [`pause`] | for how long nothing is decided without an order |
 //! | [`snapshot`] | what the edge needs to know, immutable and versioned |
 //! | [`link`] | what node process and edge say to each other |
 //! | [`guard`] | what the guard and its processes say to each other, and its wire format |
 //! | [`health`], [`ejection`], [`silence`] | which instances may get traffic |
 //! | [`balance`], [`retry`] | which instance gets a request, and whether another one may get it again |
+//! | [`deploy`] | whether a new release proves itself, and what follows |
 //! | [`supervise`], [`rollout`] | which processes should run |
+//! | [`scale`] | how many of them |
+//! | [`away`] | when a service returns to what it prefers |
 //! | [`watchdog`] | whether a process that should speak has stopped |
 //! | [`status`] | what the API and the command line show |
-//! | [`journal`] | events and decisions with their reasons |
+//! | [`doctor`] | what is wrong with a machine or a stack, and the way out |
+//! | [`journal`], [`why`] | events and decisions with their reasons |
 //! | [`drill`] | rehearsals and their verdicts |
+//! | [`secret`], [`access`] | values that cannot be printed; who may do what |
 
+pub mod access;
+pub mod away;
 pub mod balance;
+pub mod deploy;
+pub mod doctor;
 pub mod drill;
 pub mod ejection;
 pub mod guard;
@@ -27,8 +37,10 @@ pub mod health;
 pub mod journal;
 pub mod link;
 pub mod overrides;
+pub mod pause;
 pub mod retry;
 pub mod rollout;
+pub mod scale;
 pub mod secret;
 pub mod silence;
 pub mod snapshot;
@@ -37,3 +49,4 @@ pub mod status;
 pub mod supervise;
 pub mod time;
 pub mod watchdog;
+pub mod why;

@@ -146,11 +146,14 @@ impl Overrides {
         Self { services: BTreeMap::new(), drained: self.drained.clone() }
     }
 
-    /// Drops what speaks of services that the stack does not have or that overrides nothing.
+    /// Drops what speaks of services or addresses that the stack does not have, or overrides nothing. Which numbered
+    /// instances there are, no file says.
     pub fn prune(&mut self, stack: &Stack) {
         self.services.retain(|name, of| stack.services.contains_key(name) && *of != ServiceOverrides::default());
         self.drained.retain(|instance, _| {
-            instance.split_once('/').is_some_and(|(service, _)| stack.services.contains_key(service))
+            let Some((service, which)) = instance.split_once('/') else { return false };
+            let has = |of: &Service| of.is_run() || of.fixed().iter().any(|fixed| fixed.address == which);
+            stack.services.get(service).is_some_and(has)
         });
     }
 
@@ -341,5 +344,14 @@ mod tests {
         overrides.prune(&declared());
         assert_eq!(overrides.services.len(), 0);
         assert_eq!(overrides.drained.keys().collect::<Vec<_>>(), ["a/1"]);
+
+        let fixed = parse("instances = [\"10.0.0.5:80\", \"10.0.0.6:80\"]");
+        for address in ["10.0.0.5:80", "10.0.0.7:80"] {
+            let drained = Drained { reason: String::new(), since: WallTime::default() };
+            overrides.drained.insert(format!("a/{address}"), drained);
+        }
+        let carried = overrides.carry_over(&fixed, &fixed, false);
+        assert_eq!(carried.overrides.drained.keys().collect::<Vec<_>>(), ["a/10.0.0.5:80"], "it has no other address");
+        assert_eq!((carried.kept.len(), carried.dropped.len()), (1, 2));
     }
 }

@@ -7,7 +7,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::time::WallTime;
+use crate::{deploy::DeployStatus, time::WallTime};
 
 /// One start of one instance. A restart keeps the name and raises the generation, so that what was known of the
 /// former process is never believed of the new one.
@@ -143,6 +143,9 @@ pub struct Status {
     pub services: Vec<ServiceStatus>,
     /// What needs attention, in words; empty when all is well.
     pub problems: Vec<String>,
+    /// What commands changed of the stack file, in words.
+    #[serde(default)]
+    pub overrides: Vec<String>,
 }
 
 /// One of `keel`'s own processes.
@@ -204,8 +207,49 @@ pub struct ServiceStatus {
     /// What the replacement of its instances waits for; `None` once all of them are of the revision in force.
     #[serde(default)]
     pub rollout: Option<String>,
+    /// How it scales; `None` where its number of instances is fixed by the stack file.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scaling: Option<ScalingStatus>,
+    /// Set while something else answers in place of what it prefers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub away: Option<AwayStatus>,
+    /// The release in force; `None`: what the stack file says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub release: Option<u64>,
+    /// The deploy that is under way.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deploy: Option<DeployStatus>,
+    /// Why nothing of it is decided without an order: a pause, or `mode = "observe"`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hands_off: Option<String>,
     /// Its instances by number.
     pub instances: Vec<InstanceStatus>,
+}
+
+/// Elastic scaling of one service.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ScalingStatus {
+    /// Fewest instances.
+    pub min: u32,
+    /// Most instances.
+    pub max: u32,
+    /// Whether an operator fixed the number with `keel scale`.
+    pub pinned: bool,
+    /// What was decided last and why; before the first decision what the targets ask for.
+    pub reason: String,
+}
+
+/// Who answers in place of what a service prefers.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AwayStatus {
+    /// A service or a zone.
+    pub to: String,
+    /// Since when.
+    pub since: WallTime,
+    /// Whether it stays so although what is preferred may be healthy again.
+    pub stays: bool,
+    /// How it ends, as a clause.
+    pub returns: String,
 }
 
 /// One instance.
@@ -238,4 +282,18 @@ pub struct InstanceStatus {
     pub last_output: Vec<String>,
     /// Requests in flight.
     pub in_flight: u64,
+    /// Set while an operator drains it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub drained: Option<DrainStatus>,
+}
+
+/// The drain of an instance by an operator.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DrainStatus {
+    /// What the operator said; may be empty.
+    pub reason: String,
+    /// Since when.
+    pub since: WallTime,
+    /// Whether nothing is in flight any more.
+    pub finished: bool,
 }

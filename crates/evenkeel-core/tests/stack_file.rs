@@ -112,7 +112,7 @@ fn what_is_not_built_yet_is_refused_by_name() {
         "[stack]\nname = \"a\"\n[services.a]\nrun = [\"a\"]\nreplicas = { min = 2, max = 8 }\n"
     ));
     insta::assert_snapshot!(refused(
-        "[stack]\nname = \"a\"\n[services.a]\nrun = [\"a\"]\nenv = { KEY = \"secret:stripe\" }\n"
+        "[stack]\nname = \"a\"\n[services.a]\nrun = [\"a\"]\nenv = { KEY = \"{databases.main.url}\" }\n"
     ));
 }
 

@@ -92,6 +92,21 @@ pub enum NodeError {
         /// What to do.
         fix: &'static str,
     },
+    /// The file of a page cannot be used.
+    #[error(
+        "the page of service `{service}` cannot be read: {path}: {why}\nGive a file of UTF-8 text of at most 64 KiB."
+    )]
+    Page {
+        /// The service.
+        service: String,
+        /// The file.
+        path: PathBuf,
+        /// What is in the way.
+        why: String,
+    },
+    /// A secret that the stack uses cannot be had.
+    #[error("{0}")]
+    Secret(Box<crate::secrets::SecretError>),
     /// The API's socket cannot be made.
     #[error(
         "the control socket {path} cannot be made: {source}\nThe directory must exist, be writable, and its path be \

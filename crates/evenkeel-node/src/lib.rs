@@ -14,6 +14,8 @@
 //! | `edge_link` | the link to the edge: snapshots out, events and counters in |
 //! | `listeners`, `ports`, `users`, `launch` | what the machine must give: sockets, ports, users, commands |
 //! | `state_dir` | what is kept on disk: revisions, records of instances, the snapshot |
+//! | `secrets` | values that stand in no stack file: store, sources, masking |
+//! | `tokens` | who may use the API from elsewhere |
 //! | `logs` | output of instances: files, last lines, searching, following |
 //! | `journal` | events and decisions, on a thread of its own |
 //! | `traffic` | counters of the edge: totals over its restarts, rates and percentiles |
@@ -32,7 +34,9 @@ mod logs;
 mod metrics;
 mod node;
 mod ports;
+mod secrets;
 mod state_dir;
+mod tokens;
 mod traffic;
 mod users;
 mod words;
@@ -42,6 +46,7 @@ pub use self::{
     error::NodeError,
     listeners::port_holder,
     node::run,
+    secrets::{HANDED_VARIABLE, SHORTEST_MASKED, SecretError, SecretStore, Stored, key_path},
 };
 
 /// The name of the API's socket below [`NodeConfig::runtime_dir`].

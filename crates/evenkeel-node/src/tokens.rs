@@ -143,6 +143,12 @@ impl Tokens {
         }
     }
 
+    /// Whether a token that was found valid still is: neither revoked nor over.
+    pub(crate) fn is_valid(&self, token: &Token, now: WallTime) -> bool {
+        let kept = self.kept.read().unwrap_or_else(PoisonError::into_inner);
+        token.expires.is_none_or(|end| end > now) && kept.iter().flatten().any(|kept| kept.token == *token)
+    }
+
     /// Changes the list, on disk before in memory.
     fn change(&self, change: impl FnOnce(&mut Vec<Kept>) -> Result<(), TokenError>) -> Result<(), TokenError> {
         let mut guard = self.kept.write().unwrap_or_else(PoisonError::into_inner);

@@ -25,6 +25,9 @@ pub(crate) struct Traffic {
     /// Of the edge that runs, or ran last.
     newest: Counters,
     history: VecDeque<(Moment, BTreeMap<String, Sums>)>,
+    /// How often counters came.
+    updates: u64,
+    heard: Option<Moment>,
 }
 
 /// Sums that only grow.
@@ -130,6 +133,8 @@ pub(crate) struct Rates {
     pub(crate) requests_per_s: f64,
     pub(crate) p50_ms: Option<f64>,
     pub(crate) p99_ms: Option<f64>,
+    /// Of how many requests the percentiles are.
+    pub(crate) measured: u64,
 }
 
 impl Traffic {
@@ -145,6 +150,8 @@ impl Traffic {
             self.base = self.totals();
         }
         self.newest = counters;
+        self.updates += 1;
+        self.heard = Some(now);
         let services = self.totals().services;
         self.history.push_back((now, services));
         // The oldest one kept is the youngest that is at least as old as the window.
@@ -157,6 +164,27 @@ impl Traffic {
     /// The counters of the edge that runs, as it sent them last.
     pub(crate) fn newest(&self) -> &Counters {
         &self.newest
+    }
+
+    /// Counts how often counters came, so that new ones can be told from those known already.
+    pub(crate) fn updates(&self) -> u64 {
+        self.updates
+    }
+
+    /// When counters came last.
+    pub(crate) fn heard(&self) -> Option<Moment> {
+        self.heard
+    }
+
+    /// Requests of a service that are over, over all edges.
+    pub(crate) fn requests_over(&self, service: &str) -> u64 {
+        let base = self.base.services.get(service).map_or(0, Sums::requests);
+        let newest = self.newest.services.iter().find(|counters| counters.name == service);
+        base + newest.map_or(0, |counters| {
+            let mut sums = Sums::default();
+            sums.add(counters);
+            sums.requests()
+        })
     }
 
     /// Sums over all edges.
@@ -190,6 +218,7 @@ impl Traffic {
             requests_per_s: as_f64(delta.requests()) / span.as_secs_f64(),
             p50_ms: delta.percentile_ms(0.5),
             p99_ms: delta.percentile_ms(0.99),
+            measured: delta.latencies(),
         }
     }
 }
@@ -230,6 +259,7 @@ mod tests {
         let mut next = Traffic::new(base);
         next.update(counters(11, 6), Moment::from_millis(600));
         assert_eq!(next.totals().services["shop"].requests(), 158);
+        assert_eq!((next.requests_over("shop"), next.requests_over("other"), next.updates()), (158, 0, 1));
     }
 
     #[test]

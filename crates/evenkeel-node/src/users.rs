@@ -46,6 +46,14 @@ pub(crate) fn resolve(name: &str) -> Result<User, UserError> {
     if us.is_root() || us.as_raw() == user.uid { Ok(user) } else { Err(UserError::NotRoot) }
 }
 
+/// The name of a user, where `/etc/passwd` has one.
+pub(crate) fn name_of(uid: u32) -> Option<String> {
+    let passwd = fs::read_to_string("/etc/passwd").ok()?;
+    let number = uid.to_string();
+    let line = passwd.lines().find(|line| line.split(':').nth(2) == Some(&number))?;
+    line.split(':').next().map(str::to_owned)
+}
+
 fn find(name: &str, passwd: &str, group: &str) -> Option<User> {
     let mut user = passwd.lines().find_map(|line| {
         let fields: Vec<&str> = line.split(':').collect();

@@ -6,7 +6,7 @@
 
 use std::{
     fmt::Write,
-    io::IsTerminal,
+    io::{self, IsTerminal},
     path::PathBuf,
     time::{Duration, Instant},
 };
@@ -15,7 +15,7 @@ use evenkeel_core::{journal::Entry, status::Status};
 use http_body_util::BodyExt;
 use hyper::{
     StatusCode,
-    body::{Bytes, Incoming},
+    body::{Body, Bytes, Incoming},
 };
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
@@ -69,7 +69,7 @@ impl Api {
 
     /// How the stack is, asked once without patience: for those who ask again and again.
     pub(crate) async fn status_now(&self) -> Result<Status, HttpError> {
-        let mut connection = Connection::unix(&self.socket).await?;
+        let mut connection = self.running.connect().await?;
         let answer = connection.ask(Ask::get("/v1/status"), ANSWER_WAIT).await?;
         serde_json::from_slice(&answer.body).map_err(|error| HttpError::Body(error.into()))
     }
@@ -98,6 +98,16 @@ impl Api {
         self.connect().await?.ask(ask, wait).await.map_err(|error| self.unreachable(&error))
     }
 
+    /// `POST`s a body as it comes, and reads the answer's JSON.
+    pub(crate) async fn send<T, B>(&self, target: &str, body: B) -> Result<T, Failure>
+    where
+        T: DeserializeOwned,
+        B: Body<Data = Bytes, Error = io::Error> + Send + 'static,
+    {
+        let sent = self.connect().await?.send(target, body).await;
+        read(&succeeded(sent.map_err(|error| self.unreachable(&error))?)?)
+    }
+
     /// `GET` a target whose answer is one JSON document a line, as they come.
     pub(crate) async fn stream(&self, target: &str) -> Result<Lines, Failure> {
         let mut connection = self.connect().await?;
@@ -121,7 +131,7 @@ impl Api {
         let deadline = Instant::now() + CONNECT_PATIENCE;
         let mut said = false;
         loop {
-            match Connection::unix(&self.socket).await {
+            match self.running.connect().await {
                 Ok(connection) => return Ok(connection),
                 Err(_) if self.is_gone() => return Err(self.gone()),
                 Err(error) if Instant::now() >= deadline => return Err(self.unreachable(&error)),
@@ -143,7 +153,8 @@ impl Api {
 
     /// Whether the stack has ended, or another one runs in its place.
     fn is_gone(&self) -> bool {
-        Running::in_dir(&self.running.state_dir).is_none_or(|now| now.holder.pid != self.running.holder.pid)
+        self.running.remote.is_none()
+            && Running::in_dir(&self.running.state_dir).is_none_or(|now| now.holder.pid != self.running.holder.pid)
     }
 
     fn gone(&self) -> Failure {
@@ -156,6 +167,13 @@ impl Api {
 
     /// The node process does not answer, which says nothing about the service.
     pub(crate) fn unreachable(&self, error: &HttpError) -> Failure {
+        if let Some(remote) = &self.running.remote {
+            return Failure::new("the console does not answer")
+                .exit(Exit::NothingRuns)
+                .at(&remote.url)
+                .because(error)
+                .fix("see that the stack runs, and that `[console] bind` is that address");
+        }
         let guard = self.running.holder.pid;
         let (name, frozen) = match process::node_of(guard) {
             Some(node) if node.stopped => (format!("its node process ({}) does not answer", node.pid), true),

@@ -8,7 +8,10 @@ use std::{ffi::OsString, path::Path, process::ExitCode};
 use clap::{Parser, Subcommand};
 
 use crate::{
-    command::{apply, completions, events, internal, logs, status, up, validate, why},
+    command::{
+        apply, completions, deploy, doctor, drain, events, internal, logs, pause, restart, resume, rollback, scale,
+        secret, status, token, top, up, validate, why,
+    },
     context::{Context, Global, shell_word},
     drill,
     failure::Failure,
@@ -18,15 +21,18 @@ use crate::{
 const AFTER_HELP: &str = "\
 Exit codes:
   0    done
-  1    not done, or a drill did not pass
+  1    not done, a drill did not pass, or `apply --diff` found a difference, or
+       `doctor` something to mend
   2    the arguments or the stack file are wrong; nothing was changed
   3    nothing is running
   4    the stack has nothing of that name
   5    a drill was refused: the stack is not well enough to be harmed
-  130  a drill was interrupted
+  130  a drill, or watching a deploy, was interrupted
 
 Environment:
   KEEL_STATE_DIR  the same as --state-dir
+  KEEL_TOKEN      what is shown to the console of --url
+  KEEL_SECRETS_KEY  file of the key of the secrets [default: /etc/keel/STACK.key for root]
   KEEL_LOG        what the processes of keel say on standard error, as `info` [default: warn]
   NO_COLOR        no colour, also on a terminal
 
@@ -64,6 +70,20 @@ enum Command {
     Validate(validate::Args),
     /// Change the running stack to what the file says now
     Apply(apply::Args),
+    /// Put another release of a service in force, proven instance by instance
+    Deploy(deploy::Args),
+    /// Put a former release of a service in force again, or end the deploy under way
+    Rollback(rollback::Args),
+    /// Change the number of a service's instances
+    Scale(scale::Args),
+    /// Replace a service's processes by new ones, one by one
+    Restart(restart::Args),
+    /// Give an instance no new requests, and let it run
+    Drain(drain::Args),
+    /// End a drain or a pause
+    Resume(resume::Args),
+    /// Decide nothing without an order, for a time
+    Pause(pause::Args),
     /// Show services, instances and problems
     Status(status::Args),
     /// Show what instances print
@@ -72,6 +92,14 @@ enum Command {
     Events(events::Args),
     /// Explain how a service or an instance came to be as it is
     Why(why::Args),
+    /// Watch services and instances on a terminal
+    Top(top::Args),
+    /// Look for what is wrong with the machine and the stack, with evidence and the way out
+    Doctor(doctor::Args),
+    /// Keep values that stand in no stack file
+    Secret(secret::Args),
+    /// Let programs and people elsewhere use the API
+    Token(token::Args),
     /// Rehearse a failure on the running stack and give a verdict
     Drill(drill::Args),
     /// Print completions for a shell
@@ -90,10 +118,21 @@ pub(crate) fn dispatch(cli: Cli) -> Result<ExitCode, Failure> {
         Command::Up(args) => return up::run(&args, &context),
         Command::Validate(args) => validate::run(&args, &context)?,
         Command::Apply(args) => apply::run(&args, &context)?,
+        Command::Deploy(args) => return deploy::run(&args, &context),
+        Command::Rollback(args) => return rollback::run(&args, &context),
+        Command::Scale(args) => scale::run(&args, &context)?,
+        Command::Restart(args) => restart::run(&args, &context)?,
+        Command::Drain(args) => drain::run(&args, &context)?,
+        Command::Resume(args) => resume::run(&args, &context)?,
+        Command::Pause(args) => pause::run(&args, &context)?,
         Command::Status(args) => status::run(&args, &context)?,
         Command::Logs(args) => logs::run(&args, &context)?,
         Command::Events(args) => events::run(&args, &context)?,
         Command::Why(args) => why::run(&args, &context)?,
+        Command::Top(args) => top::run(&args, &context)?,
+        Command::Doctor(args) => doctor::run(&args, &context)?,
+        Command::Secret(args) => secret::run(&args, &context)?,
+        Command::Token(args) => token::run(&args, &context)?,
         Command::Drill(args) => return drill::run(args, &context),
         Command::Completions(args) => completions::run(&args, &context)?,
         Command::Internal(command) => return internal::run(command, &context),

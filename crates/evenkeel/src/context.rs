@@ -16,6 +16,7 @@ use serde::Serialize;
 use crate::{
     failure::Failure,
     paths::Places,
+    remote::Remote,
     running::{self, Running},
     style::{Paint, Stream},
 };
@@ -32,6 +33,12 @@ pub(crate) struct Global {
     /// State directory [default: by the stack's name, or the one that runs; also `KEEL_STATE_DIR`]
     #[arg(long, global = true, value_name = "DIR", help_heading = "Global options")]
     pub(crate) state_dir: Option<PathBuf>,
+    /// Ask a stack elsewhere through its console, as `http://127.0.0.1:9400`, with the token in `KEEL_TOKEN`
+    #[arg(long, global = true, value_name = "URL", conflicts_with = "state_dir", help_heading = "Global options")]
+    pub(crate) url: Option<String>,
+    /// File with the token, in place of `KEEL_TOKEN`
+    #[arg(long, global = true, value_name = "FILE", requires = "url", help_heading = "Global options")]
+    pub(crate) token_file: Option<PathBuf>,
 }
 
 /// What a command works with.
@@ -41,6 +48,10 @@ pub(crate) struct Context {
     pub(crate) json: bool,
     /// As given by `--state-dir`, or else by `KEEL_STATE_DIR`.
     pub(crate) state_dir: Option<PathBuf>,
+    /// As given by `--url`.
+    pub(crate) url: Option<String>,
+    /// As given by `--token-file`.
+    token_file: Option<PathBuf>,
     /// How standard output is coloured.
     pub(crate) paint: Paint,
     /// Whether a person looks at standard output.
@@ -56,6 +67,8 @@ impl Context {
         Self {
             json: global.json,
             state_dir: global.state_dir.or_else(from_env),
+            url: global.url,
+            token_file: global.token_file,
             paint: Paint::of(Stream::Output),
             terminal: io::stdout().is_terminal(),
             places: Places::from_env(),
@@ -64,7 +77,17 @@ impl Context {
 
     /// The stack that the options mean, or the only one that runs here.
     pub(crate) fn running(&self) -> Result<Running, Failure> {
-        running::find(self.state_dir.as_deref(), &self.places)
+        match &self.url {
+            Some(url) => Remote::new(url, self.token_file.as_deref()).map(Running::elsewhere),
+            None => running::find(self.state_dir.as_deref(), &self.places),
+        }
+    }
+
+    /// Refuses `--url` where a command needs the machine on which the stack runs.
+    pub(crate) fn needs_this_machine(&self, command: &str) -> Result<(), Failure> {
+        let Some(url) = &self.url else { return Ok(()) };
+        let cause = "it works on processes, which an API cannot lend";
+        Err(Failure::usage(format!("`keel {command}` works only on the machine of the stack")).at(url).because(cause))
     }
 
     /// Prints one line, or several.
@@ -106,6 +129,9 @@ impl Context {
 
     /// `keel ARGS`, with the option that leads to the stack in `state_dir` where it is needed.
     pub(crate) fn command(&self, state_dir: &Path, args: &str) -> String {
+        if let Some(url) = &self.url {
+            return format!("keel {args} --url {}", shell_word(url));
+        }
         let found = running::find(None, &self.places).is_ok_and(|running| running.state_dir == state_dir);
         let from_env = std::env::var_os("KEEL_STATE_DIR").is_some_and(|dir| Path::new(&dir) == state_dir);
         if found || from_env {

@@ -95,6 +95,11 @@ impl Failure {
         }
     }
 
+    /// What could not be done.
+    pub(crate) fn what(&self) -> &str {
+        &self.what
+    }
+
     /// With another exit code.
     pub(crate) fn exit(mut self, exit: Exit) -> Self {
         self.exit = exit;

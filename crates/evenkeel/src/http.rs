@@ -5,12 +5,14 @@
 
 use std::{io, path::Path, time::Duration};
 
-use http_body_util::{BodyExt, Full, Limited};
+use evenkeel_core::secret::Secret;
+use http_body_util::{BodyExt, Full, Limited, combinators::UnsyncBoxBody};
 use hyper::{
     Method, Request, Response, StatusCode,
-    body::{Bytes, Incoming},
+    body::{Body, Bytes, Incoming},
     client::conn::http1::{self, SendRequest},
-    header,
+    header::{self, HeaderValue},
+    http::request::Builder,
 };
 use hyper_util::rt::TokioIo;
 use tokio::{
@@ -78,11 +80,15 @@ pub(crate) struct Answer {
     pub(crate) body: Bytes,
 }
 
+/// A body that is sent.
+type Sent = UnsyncBoxBody<Bytes, io::Error>;
+
 /// An open connection.
 #[derive(Debug)]
 pub(crate) struct Connection {
-    sender: SendRequest<Full<Bytes>>,
+    sender: SendRequest<Sent>,
     host: String,
+    token: Option<Secret>,
 }
 
 impl Connection {
@@ -94,6 +100,14 @@ impl Connection {
         // Requests are small and written whole; waiting for more would only delay them.
         stream.set_nodelay(true).map_err(HttpError::Connect)?;
         Self::over(stream, address.to_string()).await
+    }
+
+    /// Connects to `host:port` and shows a token with each request.
+    pub(crate) async fn with_token(authority: &str, token: &Secret) -> Result<Self, HttpError> {
+        let stream =
+            within(CONNECT_WAIT, tokio::net::TcpStream::connect(authority)).await?.map_err(HttpError::Connect)?;
+        stream.set_nodelay(true).map_err(HttpError::Connect)?;
+        Ok(Self { token: Some(token.clone()), ..Self::over(stream, authority.to_owned()).await? })
     }
 
     /// Connects to a Unix socket.
@@ -109,7 +123,7 @@ impl Connection {
         let (sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
         // Its error comes to the sender too, which tells whoever asked.
         tokio::spawn(async move { drop(connection.await) });
-        Ok(Self { sender, host })
+        Ok(Self { sender, host, token: None })
     }
 
     /// Whether a request can be sent: the other side has not closed the connection.
@@ -131,16 +145,40 @@ impl Connection {
 
     /// Asks and returns the answer's head; its body follows as it comes.
     pub(crate) async fn open(&mut self, ask: Ask<'_>) -> Result<Response<Incoming>, HttpError> {
-        let mut request = Request::builder().method(ask.method).uri(ask.target).header(header::HOST, &self.host);
+        let mut request = self.request(ask.method, ask.target)?;
         for (name, value) in ask.headers {
             request = request.header(*name, value);
         }
         if !ask.body.is_empty() {
             request = request.header(header::CONTENT_TYPE, "application/json");
         }
-        let request = request.body(Full::new(Bytes::from(ask.body)))?;
+        let body = Full::new(Bytes::from(ask.body)).map_err(|never| match never {});
         self.sender.ready().await?;
-        Ok(self.sender.send_request(request).await?)
+        Ok(self.sender.send_request(request.body(body.boxed_unsync())?).await?)
+    }
+
+    /// `POST`s a body as it comes, however long that takes, and reads the whole answer.
+    pub(crate) async fn send<B>(&mut self, target: &str, body: B) -> Result<Answer, HttpError>
+    where
+        B: Body<Data = Bytes, Error = io::Error> + Send + 'static,
+    {
+        let request = self.request(Method::POST, target)?.header(header::CONTENT_TYPE, "application/x-tar");
+        self.sender.ready().await?;
+        let response = self.sender.send_request(request.body(body.boxed_unsync())?).await?;
+        let status = response.status();
+        let body = Limited::new(response.into_body(), ANSWER_BYTES).collect().await.map_err(HttpError::Body)?;
+        Ok(Answer { status, body: body.to_bytes() })
+    }
+
+    fn request(&self, method: Method, target: &str) -> Result<Builder, HttpError> {
+        let mut request = Request::builder().method(method).uri(target).header(header::HOST, &self.host);
+        if let Some(token) = &self.token {
+            let value = HeaderValue::try_from(format!("Bearer {}", token.expose()));
+            let mut value = value.map_err(hyper::http::Error::from)?;
+            value.set_sensitive(true);
+            request = request.header(header::AUTHORIZATION, value);
+        }
+        Ok(request)
     }
 }
 

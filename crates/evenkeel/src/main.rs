@@ -11,19 +11,27 @@ mod command;
 mod context;
 #[cfg(feature = "demo")]
 mod demo;
+mod doctor;
 mod drill;
 mod failure;
+mod files;
 mod http;
 mod init;
 mod lock;
 mod logging;
+mod moment;
 mod paths;
 mod port;
 mod process;
+mod progress;
+mod remote;
 mod running;
+mod scrub;
 mod start;
 mod style;
 mod table;
+mod top;
+mod unit;
 mod words;
 
 use std::process::ExitCode;

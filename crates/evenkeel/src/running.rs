@@ -8,8 +8,10 @@ use std::path::{Path, PathBuf};
 use crate::{
     context::shell_word,
     failure::{Exit, Failure},
+    http::{Connection, HttpError},
     lock::{self, Holder},
     paths::Places,
+    remote::Remote,
 };
 
 /// A stack that runs here.
@@ -19,13 +21,29 @@ pub(crate) struct Running {
     pub(crate) state_dir: PathBuf,
     /// Who holds the lock.
     pub(crate) holder: Holder,
+    /// Where it runs, if not here: then there is no state directory and no holder to speak of.
+    pub(crate) remote: Option<Remote>,
 }
 
 impl Running {
     /// The stack that runs in this state directory.
     pub(crate) fn in_dir(dir: &Path) -> Option<Self> {
         let holder = lock::holder(dir)?;
-        Some(Self { state_dir: std::fs::canonicalize(dir).ok()?, holder })
+        Some(Self { state_dir: std::fs::canonicalize(dir).ok()?, holder, remote: None })
+    }
+
+    /// The stack behind a console's address.
+    pub(crate) fn elsewhere(remote: Remote) -> Self {
+        let holder = Holder { pid: 0, stack: remote.url.clone(), runtime_dir: PathBuf::new(), version: String::new() };
+        Self { state_dir: PathBuf::new(), holder, remote: Some(remote) }
+    }
+
+    /// A connection to its API, here or elsewhere.
+    pub(crate) async fn connect(&self) -> Result<Connection, HttpError> {
+        match &self.remote {
+            Some(remote) => Connection::with_token(&remote.authority, &remote.token).await,
+            None => Connection::unix(&self.socket()).await,
+        }
     }
 
     /// The socket of its API.

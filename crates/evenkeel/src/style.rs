@@ -35,6 +35,11 @@ impl Paint {
         Self { colours: terminal && !unwanted && !dumb }
     }
 
+    /// Whether colours are wanted, for those who paint by other means.
+    pub(crate) const fn colours(self) -> bool {
+        self.colours
+    }
+
     /// Never any colour.
     #[cfg(test)]
     pub(crate) const fn plain() -> Self {

@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     snapshot::Balance,
-    stack::Stack,
+    stack::{Service, Stack},
     status::{Health, InstanceStatus, ServiceStatus, Status},
 };
 
@@ -122,7 +122,7 @@ pub enum Refusal {
 /// Plans `drill` on the stack as it is, or says why not.
 pub fn plan(drill: &dyn Drill, stack: &Stack, status: &Status, wish: &Wish) -> Result<Plan, Refusal> {
     let service = choose_service(stack, status, wish.service.as_deref())?;
-    if stack.services.get(&service.name).is_none_or(|s| s.run.is_none()) {
+    if stack.services.get(&service.name).is_none_or(|s| !s.is_run()) {
         return Err(Refusal::NothingToHarm(service.name.clone()));
     }
     must_be_well(service)?;
@@ -184,7 +184,7 @@ fn choose_service<'s>(stack: &Stack, status: &'s Status, wanted: Option<&str>) -
         let known = || status.services.iter().map(|service| service.name.clone()).collect();
         return named(name).ok_or_else(|| Refusal::NoSuchService { name: name.to_owned(), known: known() });
     }
-    let is_run = |service: &&ServiceStatus| stack.services.get(&service.name).is_some_and(|s| s.run.is_some());
+    let is_run = |service: &&ServiceStatus| stack.services.get(&service.name).is_some_and(Service::is_run);
     let run: Vec<&ServiceStatus> = status.services.iter().filter(is_run).collect();
     if let [only] = run[..] {
         return Ok(only);
@@ -214,6 +214,8 @@ fn must_be_well(service: &ServiceStatus) -> Result<(), Refusal> {
     if there < service.replicas {
         why.push(format!("{there} of {} instances are there", service.replicas));
     }
+    // What a drill harms would stay so.
+    why.extend(service.hands_off.clone());
     if why.is_empty() { Ok(()) } else { Err(Refusal::NotWell { service: service.name.clone(), why }) }
 }
 

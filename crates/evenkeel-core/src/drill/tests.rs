@@ -75,7 +75,18 @@ fn the_status() -> Status {
             service("shop", shop),
         ],
         problems: Vec::new(),
+        overrides: Vec::new(),
     }
+}
+
+#[test]
+fn what_nobody_would_start_again_is_not_harmed() {
+    let mut status = the_status();
+    for service in &mut status.services {
+        service.hands_off = Some("shop is PAUSED".to_owned());
+    }
+    let refused = plan(find("kill-instance").unwrap(), &the_stack(), &status, &Wish::default()).unwrap_err();
+    assert!(matches!(&refused, Refusal::NotWell { why, .. } if why == &["shop is PAUSED"]), "{refused}");
 }
 
 fn the_plan(name: &str) -> Plan {

@@ -49,7 +49,8 @@ pub enum Order {
         /// Which process.
         key: Key,
     },
-    /// Forget a process that has exited; closes the guard's end of its output pipe.
+    /// Forget a process that has exited; closes the guard's end of its output pipe. Until then its stub keeps how it
+    /// ended, for the next guard where this one dies.
     Forget {
         /// Which process.
         key: Key,

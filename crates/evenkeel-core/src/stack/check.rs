@@ -38,6 +38,20 @@ pub struct Check {
 }
 
 impl Check {
+    /// `check = { http = PATH }` and nothing else.
+    pub(super) fn of_path(path: &str) -> Self {
+        Self {
+            http: Some(path.to_owned()),
+            tcp: false,
+            host: None,
+            status: None,
+            interval: Self::default_interval(),
+            timeout: Self::default_timeout(),
+            rise: Self::default_rise(),
+            fall: Self::default_fall(),
+        }
+    }
+
     const fn default_interval() -> Duration {
         Duration::s(1)
     }

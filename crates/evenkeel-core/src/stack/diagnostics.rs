@@ -2,6 +2,8 @@
 
 use std::{fmt, ops::Range};
 
+use super::tree::Tree;
+
 /// One fault, pointing at the place in the file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Diagnostic {
@@ -39,6 +41,13 @@ impl fmt::Display for Diagnostics {
 }
 
 impl Diagnostics {
+    /// One fault of a file that is right in itself, found by looking at the machine, at the dotted path that means it.
+    pub fn at(file: &str, text: &str, path: &[&str], message: impl Into<String>, help: impl Into<String>) -> Self {
+        let span = Tree::parse(text).ok().and_then(|tree| tree.span(path));
+        let fault = Diagnostic { message: message.into(), help: Some(help.into()), span };
+        Self { file: file.to_owned(), text: text.to_owned(), faults: vec![fault] }
+    }
+
     /// One line and column, both from 1, of a byte offset. Columns count characters.
     pub fn position(&self, offset: usize) -> (usize, usize) {
         let before = &self.text[..self.text.floor_char_boundary(offset)];

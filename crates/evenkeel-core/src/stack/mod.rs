@@ -6,14 +6,20 @@
 
 mod check;
 mod compile;
+mod deploy;
 mod diagnostics;
 mod drills;
+mod files;
+mod journal;
 mod listener;
+mod mode;
 mod names;
 mod parse;
 pub mod reference;
 mod replicas;
+mod returning;
 mod route;
+mod secrets;
 mod service;
 mod tree;
 mod units;
@@ -27,13 +33,19 @@ use serde::{Deserialize, Serialize};
 pub use self::{
     check::{Check, Liveness},
     compile::{compile_listeners, compile_routes, compile_service},
+    deploy::Deploy,
     diagnostics::{Diagnostic, Diagnostics},
     drills::{Drills, Write},
+    files::Files,
+    journal::Journal,
     listener::{Cidr, ClientLimits, Listener},
+    mode::Mode,
     names::nearest,
     parse::parse,
     replicas::{Backlog, Elastic, Replicas, Target},
+    returning::{NotAReturn, Page, Return, Window},
     route::Route,
+    secrets::{SECRET_NAME_RULE, SecretSource, is_secret_name, secret_reference, secrets_used},
     service::{Eject, Hold, InstanceAddress, Limits, Restart, Retries, Service, Stop},
     units::{Duration, Size},
 };
@@ -53,6 +65,10 @@ pub struct Stack {
     /// Named destinations, by name.
     #[serde(default)]
     pub services: BTreeMap<String, Service>,
+    /// Sources of secrets, by name. `secret:NAME` as a value of a service's `env` stands for one; a name that is not
+    /// here comes from the store that `keel secret set NAME` writes.
+    #[serde(default)]
+    pub secrets: BTreeMap<String, SecretSource>,
     /// The data plane.
     #[serde(default)]
     pub edge: Edge,
@@ -62,6 +78,9 @@ pub struct Stack {
     /// How output of instances is kept.
     #[serde(default)]
     pub logs: Logs,
+    /// How much of what happened and was decided is kept.
+    #[serde(default)]
+    pub journal: Journal,
     /// What drills send and check.
     #[serde(default)]
     pub drills: Drills,
@@ -73,6 +92,10 @@ pub struct Stack {
 pub struct Head {
     /// The stack's name: lower-case letters, digits and hyphens, starting with a letter, at most 40 characters.
     pub name: String,
+    /// Whether decisions are carried out: `"act"`, or `"observe"` to see for a while what would be restarted, killed,
+    /// ejected and scaled before it is done. What an operator orders is done in either.
+    #[serde(default)]
+    pub mode: Mode,
 }
 
 /// `[edge]`

@@ -15,7 +15,7 @@ use super::{
 };
 
 /// Keys that are described but not built yet. `*` stands for a name or an index.
-const PLANNED: [(&str, &str); 20] = [
+const PLANNED: [(&str, &str); 17] = [
     ("nodes", "clusters of several machines"),
     ("databases", "replicated databases"),
     ("caches", "caches"),
@@ -24,15 +24,12 @@ const PLANNED: [(&str, &str); 20] = [
     ("addresses", "floating addresses"),
     ("jobs", "jobs that run on exactly one node"),
     ("objectives", "service objectives"),
-    ("secrets", "secrets"),
     ("alerts", "alert rules"),
     ("mode", "observing without acting"),
     ("listeners.*.tls", "TLS"),
     ("listeners.*.protocol", "protocols other than HTTP/1.1"),
     ("services.*.image", "containers"),
-    ("services.*.prefer", "preferring instances of a zone"),
     ("services.*.singleton", "services that run on exactly one node"),
-    ("services.*.before", "steps before a deploy"),
     ("services.*.sticky", "sticky sessions"),
     ("services.*.check.exec", "checks that run a command"),
     ("services.*.check.grpc", "gRPC checks"),
@@ -72,7 +69,20 @@ fn explain(error: &toml::de::Error, tree: &Tree) -> Diagnostic {
         return Diagnostic { message: format!("`{name}` is not a value of `{path}`"), help: Some(help), span };
     }
     let place = if path.is_empty() { String::new() } else { format!("`{path}`: ") };
-    Diagnostic { message: format!("{place}{}", in_plain_words(message)), help: None, span }
+    let message = in_plain_words(message);
+    let message = if may_be_secret(&path) { without_value(&message) } else { &message };
+    Diagnostic { message: format!("{place}{message}"), help: None, span }
+}
+
+/// Whether somebody may have written the value of a secret at this place.
+fn may_be_secret(path: &str) -> bool {
+    let parts: Vec<&str> = path.split('.').collect();
+    matches!(parts[..], ["secrets", ..] | ["services", _, "env", ..])
+}
+
+/// `expected …` of `invalid type: string "…", expected …`: messages go where the file itself does not.
+fn without_value(message: &str) -> &str {
+    message.rfind("expected ").map_or("what stands here is not valid", |at| &message[at..])
 }
 
 fn unknown_key(key: &str, message: &str, path: &str, span: Option<Range<usize>>) -> Diagnostic {

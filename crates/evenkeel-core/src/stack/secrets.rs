@@ -145,6 +145,29 @@ mod tests {
         assert_eq!(stack.secrets["stripe"].describe(), "file /run/stripe");
     }
 
+    /// A value in the wrong place is in the lines that are shown of the file, and in no message.
+    #[test]
+    fn no_message_repeats_what_may_be_a_value() {
+        for rest in [
+            "env = \"A=hunter22, expected x\"\n",
+            "env = { A = [\"hunter22\"] }\n",
+            "env = { A = 22334455 }\n",
+            "env = { A = { b = \"hunter22\" } }\n",
+            "[secrets]\nx = \"hunter22\"\n",
+            "[secrets]\nx = 22334455\n",
+            "[secrets.x]\nfile = 22334455\n",
+            "secrets = \"hunter22\"\n",
+            "env = { A = \"secret:hunter22!\" }\n",
+        ] {
+            let faults = parse(&format!("{HEAD}{rest}"), "t.toml").map(|_| ()).unwrap_err().faults;
+            assert_eq!(faults.len(), 1, "{rest}: {faults:?}");
+            for secret in ["hunter22", "22334455"] {
+                assert!(!faults[0].message.contains(secret), "{rest}: {}", faults[0].message);
+                assert!(!faults[0].help.iter().any(|help| help.contains(secret)), "{rest}");
+            }
+        }
+    }
+
     #[test]
     fn wrong_ones_are_refused_in_place() {
         for (rest, said) in [

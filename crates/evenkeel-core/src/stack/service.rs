@@ -7,7 +7,10 @@ use serde::{Deserialize, Deserializer, Serialize, de};
 
 use super::{
     check::{Check, Liveness},
+    deploy::Deploy,
+    files::Files,
     replicas::Replicas,
+    returning::{Page, Return},
     units::{Duration, Size},
 };
 use crate::snapshot::Balance;
@@ -24,7 +27,16 @@ pub struct Service {
     /// again) or `{ address = "10.0.0.5:8080", weight = 3 }`.
     #[serde(default)]
     pub instances: Option<Vec<InstanceAddress>>,
-    /// How many instances of `run`.
+    /// Folder whose files are served as they are, relative to `dir`, by instances that `keel` itself is; or
+    /// `{ dir = "public", fallback = "index.html" }`, where that file answers for paths that have none.
+    #[serde(default)]
+    pub files: Option<Files>,
+    /// Answer that the edge itself gives to every request, as `{ file = "sorry.html" }` or `{ text = "Back soon." }`
+    /// with `status` (503) and `content_type`; mostly the `fallback` of another service.
+    #[serde(default)]
+    pub page: Option<Page>,
+    /// How many instances of `run` or `files`: a number, or elastic, as
+    /// `{ min = 2, max = 8, target = { concurrency = 10 } }`.
     #[serde(default)]
     pub replicas: Replicas,
     /// How an instance is chosen.
@@ -58,6 +70,13 @@ pub struct Service {
     /// How exits are answered.
     #[serde(default)]
     pub restart: Restart,
+    /// Command that `keel deploy` runs once, in the new release and before it changes anything else, as a migration:
+    /// program and arguments, no shell. Where it fails, the deploy ends there.
+    #[serde(default)]
+    pub before: Option<Vec<String>>,
+    /// How a new release proves itself.
+    #[serde(default)]
+    pub deploy: Deploy,
     /// Bounds towards instances.
     #[serde(default)]
     pub limits: Limits,
@@ -70,9 +89,16 @@ pub struct Service {
     /// Passive removal by what traffic shows.
     #[serde(default)]
     pub eject: Eject,
-    /// Service that answers while no instance of this one is healthy.
+    /// Service that answers while no instance of this one is healthy: another tier, another site, a page.
     #[serde(default)]
     pub fallback: Option<String>,
+    /// Zone whose instances get every request while one of them is healthy; the others answer while none is.
+    #[serde(default)]
+    pub prefer: Option<String>,
+    /// When `fallback` and `prefer` are undone: `"at-once"` (the default), `"by-hand"` (`keel resume SERVICE`), or
+    /// within a time of day in UTC, as `"02:00-04:00"`.
+    #[serde(default, rename = "return")]
+    pub returns: Option<Return>,
 }
 
 impl Service {
@@ -147,6 +173,9 @@ pub struct Limits {
     pub response_timeout: Duration,
     /// How long an instance may neither send nor take a byte of a body.
     pub idle_timeout: Duration,
+    /// How long a connection that was upgraded (WebSocket), or a stream of server-sent events, may pass no byte in
+    /// either direction.
+    pub tunnel_idle: Duration,
     /// Most requests in flight at one instance; more are held. 0: no bound.
     pub in_flight: u32,
     /// Largest head of an answer.
@@ -167,6 +196,7 @@ impl Default for Limits {
             connect_timeout: Duration::s(1),
             response_timeout: Duration::s(60),
             idle_timeout: Duration::s(60),
+            tunnel_idle: Duration::s(3600),
             in_flight: 0,
             head: Size::kib(64),
             whole: Size::kib(64),

@@ -1,8 +1,11 @@
 //! What the types alone cannot say: names that must exist, numbers that must fit each other, addresses that need
 //! a port. All faults are found, not just the first.
 
+use std::collections::BTreeSet;
+
 use super::{
-    Check, Listener, Route, Service, Stack, diagnostics::Diagnostic, listener::ClientLimits, names::nearest, tree::Tree,
+    Check, Listener, Route, Service, Stack, diagnostics::Diagnostic, listener::ClientLimits, names::nearest, secrets,
+    tree::Tree,
 };
 
 /// Fills in what an empty file means and returns every fault.
@@ -19,7 +22,12 @@ pub(super) fn validate(stack: &mut Stack, tree: &Tree) -> Vec<Diagnostic> {
     for (name, service) in &stack.services {
         check_service(name, service, stack, &mut faults);
     }
+    secrets::check(stack, &mut |path, message, help| faults.add(path, message, help));
     check_drills(stack, &mut faults);
+    if stack.journal.size < super::Journal::LEAST {
+        let message = format!("`{}` is too small for a journal", stack.journal.size);
+        faults.add(&["journal", "size"], message, Some(format!("at least {}", super::Journal::LEAST)));
+    }
     faults.found.sort_by_key(|fault| fault.span.as_ref().map_or(0, |span| span.start));
     faults.found
 }
@@ -36,6 +44,9 @@ fn fill_in(stack: &mut Stack) {
         && let Some(name) = stack.services.keys().next()
     {
         stack.routes.push(Route::everything_to(name));
+    }
+    for service in stack.services.values_mut().filter(|service| service.files.is_some()) {
+        service.check.get_or_insert_with(Service::default_check_of_files);
     }
 }
 
@@ -166,6 +177,9 @@ fn check_service(name: &str, service: &Service, stack: &Stack, faults: &mut Faul
         check_check(name, check, faults);
     }
     check_liveness(name, service, faults);
+    check_deploy(name, service, faults);
+    check_elastic(name, service, faults);
+    check_returning(name, service, faults);
     if signal_number(&service.stop.signal).is_none() {
         let help = Some("one of TERM, INT, QUIT, HUP, USR1, USR2, WINCH".to_owned());
         faults.add(&["services", name, "stop", "signal"], format!("`{}` is not a signal", service.stop.signal), help);
@@ -192,9 +206,70 @@ fn check_liveness(name: &str, service: &Service, faults: &mut Faults) {
     if liveness.interval.as_ms() == 0 || liveness.timeout.as_ms() == 0 {
         faults.add(&path, "`interval` and `timeout` must be longer than nothing", None);
     }
-    if service.run.is_none() {
-        let help = Some("`liveness` restarts instances of `run`".to_owned());
+    if !service.is_run() {
+        let help = Some("`liveness` restarts instances of `run` or `files`".to_owned());
         faults.add(&path, "nothing here could be restarted", help);
+    }
+}
+
+/// What goes with `deploy` and `before`.
+fn check_deploy(name: &str, service: &Service, faults: &mut Faults) {
+    for (key, message) in service.deploy.faults() {
+        faults.add(&["services", name, "deploy", key], message, None);
+    }
+    let Some(before) = &service.before else { return };
+    let path = ["services", name, "before"];
+    if before.first().is_none_or(String::is_empty) {
+        faults.add(&path, "`before` names no program", Some("as before = [\"./migrate\"]".to_owned()));
+    }
+    if !service.is_run() {
+        let help = Some("`before` is a step of `keel deploy`, which needs `run` or `files`".to_owned());
+        faults.add(&path, "nothing is deployed to this service", help);
+    }
+}
+
+/// What goes with elastic `replicas`.
+fn check_elastic(name: &str, service: &Service, faults: &mut Faults) {
+    let Some(elastic) = service.replicas.elastic() else { return };
+    let path = ["services", name, "replicas"];
+    for (key, message, help) in elastic.faults() {
+        faults.add(&[&path, key].concat(), message, help.map(str::to_owned));
+    }
+    if !service.is_run() {
+        let help = Some("elastic `replicas` start and stop instances of `run` or `files`".to_owned());
+        faults.add(&path, "nothing here could be started", help);
+    }
+    if elastic.min == 0 && service.fallback.is_some() {
+        let help = Some("set `min = 1`, or leave `fallback` out".to_owned());
+        faults.add(&path, "`min = 0`, but no request would ever wait for a start: `fallback` answers instead", help);
+    }
+    if elastic.min == 0 && service.hold.max.as_ms() == 0 {
+        let help = Some("set `hold.max` to what a start takes, or `min = 1`".to_owned());
+        faults.add(&path, "`min = 0`, but the first request could not wait for a start: `hold.max` is 0", help);
+    }
+}
+
+/// What goes with `prefer`, `return` and `page`.
+fn check_returning(name: &str, service: &Service, faults: &mut Faults) {
+    if let Some(zone) = &service.prefer {
+        let path = ["services", name, "prefer"];
+        let zones: BTreeSet<&String> = service.fixed().iter().filter_map(|instance| instance.zone.as_ref()).collect();
+        if zones.is_empty() {
+            let help = "as instances = [{ address = \"10.0.0.5:8080\", zone = \"a\" }, …]".to_owned();
+            faults.add(&path, "no instance of this service has a `zone`", Some(help));
+        } else {
+            faults.must_exist(&path, "zone", zone, zones.iter().copied());
+        }
+    }
+    if service.returns.is_some() && service.fallback.is_none() && service.prefer.is_none() {
+        let help = Some("`return` says when `fallback` or `prefer` is undone, and there is neither".to_owned());
+        faults.add(&["services", name, "return"], "there is nothing to return from", help);
+    }
+    if let Some((message, help)) = service.page.as_ref().and_then(super::Page::fault) {
+        faults.add(&["services", name, "page"], message, help.map(str::to_owned));
+    }
+    if service.page.is_some() && service.fallback.is_some() {
+        faults.add(&["services", name, "fallback"], "a page always answers, so it needs no fallback", None);
     }
 }
 
@@ -203,30 +278,38 @@ fn check_env(name: &str, key: &str, value: &str, faults: &mut Faults) {
     if key.is_empty() || key.contains(['=', '\0']) || value.contains('\0') {
         faults.add(&path, format!("`{key}` cannot be an environment variable"), None);
     }
-    if value.starts_with("secret:") {
-        let help = Some("put the value into the file that the application reads, for now".to_owned());
-        faults.add(&path, "`secret:` is described but not built into this version", help);
-    }
     if value.contains("{databases.") || value.contains("{caches.") || value.contains("{queues.") {
         faults.add(&path, "databases, caches and queues are described but not built into this version", None);
     }
 }
 
-/// Either `run` or `instances`, and what goes with each.
+/// Exactly one of the keys that say where instances come from, and what goes with each.
 fn check_source(name: &str, service: &Service, faults: &mut Faults) {
     let path = ["services", name];
-    match (&service.run, &service.instances) {
-        (None, None) => {
-            let help = "run = [\"program\", \"argument\"] or instances = [\"10.0.0.5:8080\"]".to_owned();
-            faults.add(&path, format!("service `{name}` has neither `run` nor `instances`"), Some(help));
+    let keys = [
+        ("run", service.run.is_some()),
+        ("instances", service.instances.is_some()),
+        ("files", service.files.is_some()),
+        ("page", service.page.is_some()),
+    ];
+    let given: Vec<&str> = keys.iter().filter(|(_, given)| *given).map(|(key, _)| *key).collect();
+    match given[..] {
+        [] => {
+            let help = "run = [\"program\", \"argument\"], instances = [\"10.0.0.5:8080\"] or files = \"public\"";
+            let message = format!("service `{name}` has neither `run` nor `instances` nor `files` nor `page`");
+            faults.add(&path, message, Some(help.to_owned()));
         }
-        (Some(_), Some(_)) => {
-            faults.add(&path, format!("service `{name}` has both `run` and `instances`; it needs one of them"), None);
+        [_] => {}
+        [first, second, ..] => {
+            let message = format!("service `{name}` has both `{first}` and `{second}`; it needs one of them");
+            faults.add(&path, message, None);
         }
-        (Some(run), None) if run.first().is_none_or(String::is_empty) => {
-            faults.add(&["services", name, "run"], "`run` names no program", None);
-        }
-        _ => {}
+    }
+    if service.run.as_ref().is_some_and(|run| run.first().is_none_or(String::is_empty)) {
+        faults.add(&["services", name, "run"], "`run` names no program", None);
+    }
+    if let Some((message, help)) = service.files.as_ref().and_then(super::Files::fault) {
+        faults.add(&["services", name, "files"], message, Some(help.to_owned()));
     }
     for (index, instance) in service.fixed().iter().enumerate() {
         let at = ["services", name, "instances", &index.to_string()];

@@ -106,8 +106,11 @@ fn ask(folder: &Path, pid: Pid, outlive: bool) -> Option<Asked> {
     let connected = SocketAddrUnix::new(&path).and_then(|address| connect(&socket, &address));
     if let Err(errno) = connected {
         if errno == Errno::CONNREFUSED {
-            // Its stub was killed, and its process with it; what that had started may still be in the group.
-            Base::discover().group(pid.as_raw_pid().cast_unsigned()).kill();
+            // Its stub was killed, and its process with it; what that had started may still be in the group, unless
+            // its number, after which that is named, belongs to somebody else by now.
+            if proctree::parent(pid.as_raw_pid()).is_none() {
+                Base::discover().group(pid.as_raw_pid().cast_unsigned()).kill();
+            }
             let _ = fs::remove_file(&path);
         } else {
             log::line(format_args!("the stub at {} cannot be reached: {errno}", path.display()));

@@ -135,6 +135,9 @@ impl Guard {
         let Ending::Killing { code, by } = self.ending else {
             return None;
         };
+        for process in self.processes.values_mut() {
+            process.forget();
+        }
         let children = self.node.child.is_some() || self.edge.child.is_some() || self.sweep_at.is_some();
         let over = !children && self.processes.values().all(Process::is_over);
         if !over && by <= now {

@@ -227,7 +227,9 @@ impl Guard {
 
     /// Forgets a process, but not that its stub, if it still lives, is one of ours.
     fn remove_process(&mut self, key: &Key) {
-        let stub = self.processes.remove(key).and_then(|process| process.stub);
+        let Some(mut process) = self.processes.remove(key) else { return };
+        process.forget();
+        let stub = process.stub;
         // One that was adopted is no child, so that nobody will reap it.
         if let Some(stub) = stub.filter(|stub| stub.pidfd.is_none()) {
             self.retired.insert(stub.pid);

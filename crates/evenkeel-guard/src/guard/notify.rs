@@ -24,7 +24,7 @@ use rustix::{
     io::Errno,
     net::{
         AddressFamily, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketAddrUnix, SocketFlags, SocketType,
-        sendmsg_addr, socket_with,
+        connect, sendmsg, socket_with,
     },
 };
 
@@ -55,7 +55,8 @@ struct Message {
 
 /// The service manager, which may not be there.
 pub(super) struct Manager {
-    socket: Option<(OwnedFd, SocketAddrUnix)>,
+    /// Connected, since only then poll(2) tells when there is room at the other end.
+    socket: Option<OwnedFd>,
     queue: VecDeque<Message>,
     /// Sockets that are the manager's own.
     owned: HashSet<Identity>,
@@ -158,13 +159,13 @@ impl Manager {
 
     /// The socket, where something waits for room in it.
     pub(super) fn waiting(&self) -> Option<&OwnedFd> {
-        self.socket.as_ref().map(|(socket, _)| socket).filter(|_| !self.queue.is_empty())
+        self.socket.as_ref().filter(|_| !self.queue.is_empty())
     }
 
     /// Sends what can be sent now.
     pub(super) fn flush(&mut self) {
-        while let (Some((socket, address)), Some(message)) = (&self.socket, self.queue.front()) {
-            match send(socket, address, message) {
+        while let (Some(socket), Some(message)) = (&self.socket, self.queue.front()) {
+            match send(socket, message) {
                 Ok(()) => _ = self.queue.pop_front(),
                 Err(Errno::AGAIN | Errno::NOBUFS | Errno::TOOMANYREFS) if self.queue.len() < QUEUE => return,
                 Err(errno) => {
@@ -211,16 +212,18 @@ impl Guard {
     }
 }
 
-fn open(name: &OsStr) -> io::Result<(OwnedFd, SocketAddrUnix)> {
+fn open(name: &OsStr) -> io::Result<OwnedFd> {
     let address = match name.as_bytes() {
         [b'@', rest @ ..] => SocketAddrUnix::new_abstract_name(rest)?,
         _ => SocketAddrUnix::new(name)?,
     };
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-    Ok((socket_with(AddressFamily::UNIX, SocketType::DGRAM, flags, None)?, address))
+    let socket = socket_with(AddressFamily::UNIX, SocketType::DGRAM, flags, None)?;
+    connect(&socket, &address)?;
+    Ok(socket)
 }
 
-fn send(socket: &OwnedFd, address: &SocketAddrUnix, message: &Message) -> Result<(), Errno> {
+fn send(socket: &OwnedFd, message: &Message) -> Result<(), Errno> {
     let mut space = [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut control = SendAncillaryBuffer::new(&mut space);
     let descriptors = message.descriptor.as_ref().map(|descriptor| [descriptor.as_fd()]);
@@ -230,9 +233,68 @@ fn send(socket: &OwnedFd, address: &SocketAddrUnix, message: &Message) -> Result
     }
     let text = [io::IoSlice::new(message.text.as_bytes())];
     let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
-    rustix::io::retry_on_intr(|| sendmsg_addr(socket, address, &text, &mut control, flags)).map(drop)
+    rustix::io::retry_on_intr(|| sendmsg(socket, &text, &mut control, flags)).map(drop)
 }
 
 fn identity(descriptor: &OwnedFd) -> Option<Identity> {
     fstat(descriptor).ok().map(|stat| (stat.st_dev, stat.st_ino))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::{
+        linux::net::SocketAddrExt,
+        unix::net::{SocketAddr, UnixDatagram},
+    };
+
+    use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+    use super::*;
+
+    fn told_at(name: &str) -> Manager {
+        let notify = Some(name.into());
+        Manager::new(Activation { notify, watchdog: None, sockets: Vec::new() }).0
+    }
+
+    #[test]
+    fn a_manager_that_does_not_read_is_waited_for_and_then_hears_everything_in_order() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("notify");
+        let reader = UnixDatagram::bind(&path).unwrap();
+        reader.set_nonblocking(true).unwrap();
+        let mut manager = told_at(path.to_str().unwrap());
+        for number in 0..2000 {
+            manager.tell(number.to_string(), None);
+        }
+        let waiting = manager.waiting().expect("it takes no more than so many");
+        let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };
+        let writable = poll(&mut [PollFd::new(waiting, PollFlags::OUT)], Some(&at_once)).unwrap();
+        assert_eq!(writable, 0, "the guard would turn round and round");
+        let (mut heard, mut text) = (0, [0; 100]);
+        while heard < 2000 {
+            match reader.recv(&mut text) {
+                Ok(length) => {
+                    assert_eq!(std::str::from_utf8(&text[..length]).unwrap(), heard.to_string());
+                    heard += 1;
+                }
+                Err(error) => {
+                    assert_eq!(error.kind(), io::ErrorKind::WouldBlock);
+                    let waiting = manager.waiting().expect("there is more");
+                    assert_eq!(poll(&mut [PollFd::new(waiting, PollFlags::OUT)], Some(&at_once)), Ok(1));
+                    manager.flush();
+                }
+            }
+        }
+        assert!(manager.waiting().is_none());
+    }
+
+    #[test]
+    fn a_manager_at_an_abstract_name_is_told() {
+        let name = format!("evenkeel-test-{}", std::process::id());
+        let reader = UnixDatagram::bind_addr(&SocketAddr::from_abstract_name(&name).unwrap()).unwrap();
+        told_at(&format!("@{name}")).ready();
+        let mut text = [0; 100];
+        let length = reader.recv(&mut text).unwrap();
+        assert_eq!(&text[..length], b"READY=1");
+    }
 }

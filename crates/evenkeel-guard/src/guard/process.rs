@@ -50,6 +50,7 @@ pub(super) struct Process {
     pending: Option<Signal>,
     kill_at: Option<Moment>,
     killed: bool,
+    forgotten: bool,
     /// Bytes of output that were dropped before it was adopted; `None` where it was not.
     adopted: Option<u64>,
 }
@@ -91,6 +92,7 @@ impl Process {
             pending: None,
             kill_at: None,
             killed: false,
+            forgotten: false,
             adopted: None,
         };
         if let Some(folder) = guard.config.stubs.as_ref().filter(|_| guard.config.outlived) {
@@ -117,6 +119,7 @@ impl Process {
             pending: None,
             kill_at: adopted.kill_at,
             killed: false,
+            forgotten: false,
             adopted: Some(adopted.dropped_bytes),
         }
     }
@@ -236,6 +239,13 @@ impl Process {
             let number = stub.pid.as_raw_pid();
             let rest = proctree::descendants(&proctree::scan(), |entry| entry.pid == number);
             proctree::kill(&rest, Some(stub.pid));
+        }
+    }
+
+    /// Nobody need know any more how it ended: its stub keeps that no longer.
+    pub(super) fn forget(&mut self) {
+        if !self.is_live() && !std::mem::replace(&mut self.forgotten, true) {
+            self.tell_stub(&Order::Forget { key: Key::new() }, None);
         }
     }
 

@@ -2,9 +2,9 @@
 //!
 //! It is a subreaper (prctl(2)), so no descendant of its process can leave it, whatever sessions they make. It gets
 //! what to run over its channel, never on its command line; starts it; reports its exit once everything it had
-//! started is gone as well; and ends. It speaks the same messages as the node process: `Outlive`, `Spawn`, `Stop`
-//! and `Kill` come in; `Started` (a pidfd attached), `NotStarted` and `Exited` go out. The deadline of a stop is
-//! kept here as well as by the guard.
+//! started is gone as well; and ends, once it is told that nobody need know any more how. It speaks the same messages
+//! as the node process: `Outlive`, `Spawn`, `Stop`, `Kill` and `Forget` come in; `Started` (a pidfd attached),
+//! `NotStarted` and `Exited` go out. The deadline of a stop is kept here as well as by the guard.
 //!
 //! It ignores the signals by which people stop programs while it has a guard: only that decides. When the guard is
 //! gone, a stub that was told to outlive it waits for the next one (see `afterlife`), and meanwhile obeys SIGTERM.
@@ -60,7 +60,8 @@ pub fn stub() -> u8 {
     if setup::become_subreaper().is_err() {
         return 1;
     }
-    let Some(first) = first_order(&channel) else {
+    // Where its guard died in between, the next one may have looked for us before we could be found: nothing is started.
+    let Some(first) = first_order(&channel).filter(|_| !has_hung_up(&channel)) else {
         return 1;
     };
     let group = Base::discover().group(std::process::id()).create(first.spec.memory_bytes);
@@ -149,28 +150,49 @@ impl Stub {
         self.exit = Some(status);
         if !self.tell(&Notice::Exited { key: self.key.clone(), status, leftovers }, None) {
             self.channel = None;
-            self.keep_status();
         }
-    }
-
-    /// There is no guard to tell: the next one is told.
-    fn keep_status(&mut self) {
-        let until = clock::now() + STATUS_KEPT;
-        while self.channel.is_none()
-            && clock::now() < until
-            && let Some(afterlife) = &mut self.afterlife
-            && afterlife.is_reachable()
-        {
-            wait(&[self.signals.as_fd(), afterlife.source().as_fd()], Some(Duration::from_secs(1)));
-            while let Some(signal) = self.signals.next() {
-                if signal == Signal::TERM {
-                    return;
-                }
-            }
-            if self.answer_visitor() == Visit::Foreign {
+        while self.afterlife.is_some() {
+            let told = if self.channel.is_some() { self.await_forget() } else { self.keep_status() };
+            if told {
                 return;
             }
         }
+    }
+
+    /// The guard was told, but may die before anybody has acted on it. Whether it says that nobody need know any more;
+    /// false where it is gone.
+    fn await_forget(&mut self) -> bool {
+        while let Some(channel) = &self.channel {
+            wait(&[self.signals.as_fd(), channel.as_fd()], None);
+            while self.signals.next().is_some() {}
+            match channel::receive::<Order>(channel) {
+                Ok(Received::Message(Order::Forget { .. }, _)) => return true,
+                Ok(Received::Message(..) | Received::Empty) => {}
+                Ok(Received::Closed | Received::Malformed(_)) | Err(_) => self.channel = None,
+            }
+        }
+        false
+    }
+
+    /// There is no guard to tell: the next one is told. True where nobody can be any more; false once one was.
+    fn keep_status(&mut self) -> bool {
+        let until = clock::now() + STATUS_KEPT;
+        while self.channel.is_none() {
+            let Some(afterlife) = &mut self.afterlife else { return true };
+            if clock::now() >= until || !afterlife.is_reachable() {
+                return true;
+            }
+            wait(&[self.signals.as_fd(), afterlife.source().as_fd()], Some(Duration::from_secs(1)));
+            while let Some(signal) = self.signals.next() {
+                if signal == Signal::TERM {
+                    return true;
+                }
+            }
+            if self.answer_visitor() == Visit::Foreign {
+                return true;
+            }
+        }
+        false
     }
 
     fn take_signals(&mut self, reaper: &Reaper) {
@@ -292,6 +314,13 @@ fn wait(descriptors: &[BorrowedFd<'_>], timeout: Option<Duration>) {
         descriptors.iter().map(|descriptor| PollFd::from_borrowed_fd(*descriptor, PollFlags::IN)).collect();
     let timeout = timeout.and_then(|timeout| Timespec::try_from(timeout).ok());
     let _ = poll(&mut descriptors, timeout.as_ref());
+}
+
+/// Whether the other end of a channel is closed (poll(2)).
+fn has_hung_up(channel: &OwnedFd) -> bool {
+    let mut ends = [PollFd::new(channel, PollFlags::empty())];
+    let looked = poll(&mut ends, Some(&Timespec { tv_sec: 0, tv_nsec: 0 }));
+    looked.is_ok() && ends[0].revents().intersects(PollFlags::HUP | PollFlags::ERR)
 }
 
 /// Tells the guard; false where it is gone.

@@ -4,17 +4,19 @@ use std::{
     fs::{self, File, Permissions},
     io::{BufRead, BufReader},
     os::{
-        fd::OwnedFd,
+        fd::{AsFd, OwnedFd},
         unix::{fs::PermissionsExt, process::CommandExt},
     },
     path::Path,
     process::{Child, Command, Stdio},
+    time::{Duration, Instant},
 };
 
 use evenkeel_core::{
-    guard::{Notice, Order},
+    guard::{Notice, Order, wire::Message},
     status::ExitStatus,
 };
+use evenkeel_guard::channel::{self, Sent};
 use rustix::{
     net::{AddressFamily, SendFlags, SocketAddrUnix, SocketFlags, SocketType, connect, send, socket_with},
     process::Signal,
@@ -28,6 +30,8 @@ use crate::{
 pub(crate) const TESTS: &[Test] = &[
     ("the next guard adopts what runs", adopts),
     ("an end without a guard is told to the next one", ends_alone),
+    ("an end that nobody has acted on yet is told to the next guard", ends_unseen),
+    ("a stub whose guard died before it could be found starts nothing", never_found),
     ("a deadline holds without a guard", deadline_without_guard),
     ("a deadline holds with the next guard", deadline_with_the_next),
     ("output without a reader delays nobody", output_without_reader),
@@ -119,10 +123,76 @@ fn ends_alone(identity: Identity) {
     let (same, exit, mut output, _) = adopted(told);
     assert_eq!((same, exit), (pid, Some(ExitStatus::Code(7))));
     assert_eq!(rest(&mut output), "");
-    eventually("its stub has done its duty", || !alive(stub));
     node.order(&Order::Forget { key: "a".into() });
+    eventually("its stub has done its duty", || !alive(stub));
     node.kill();
     assert_eq!(world.node().inventory().len(), 1);
+}
+
+fn ends_unseen(identity: Identity) {
+    let (mut world, mut node, pid, mut output) = start(identity, LOOP);
+    assert_eq!(line(&mut output), "ready");
+    let stub = parent(pid);
+    kill(pid, Signal::USR1);
+    assert_eq!(node.exited(), ("a".into(), ExitStatus::Code(7), 0));
+    // Both times whoever was told dies before anything came of it.
+    for _ in 0..2 {
+        world.kill(node);
+        let (next, told) = world.again();
+        let (same, exit, ..) = adopted(told);
+        assert_eq!((same, exit), (pid, Some(ExitStatus::Code(7))));
+        node = next;
+    }
+    node.order(&Order::Forget { key: "a".into() });
+    eventually("its stub has done its duty", || !alive(stub));
+    world.kill(node);
+    let (node, told) = world.again();
+    assert!(told.is_empty(), "{told:?}");
+
+    // Nor does one that was never forgotten keep keel from ending.
+    let (pid, mut output) = node.spawn("b", sh(LOOP));
+    assert_eq!(line(&mut output), "ready");
+    kill(pid, Signal::USR1);
+    assert_eq!(node.exited().1, ExitStatus::Code(7));
+    node.order(&Order::Finish { code: 0 });
+    node.end(0);
+    let begun = Instant::now();
+    assert_eq!(world.wait().code(), Some(0));
+    assert!(begun.elapsed() < Duration::from_secs(8), "it waited for what had ended");
+    assert_eq!(fs::read_dir(world.stubs()).unwrap().count(), 0);
+}
+
+fn never_found(identity: Identity) {
+    for guarded in [true, false] {
+        let folder = tempfile::tempdir().unwrap();
+        fs::set_permissions(folder.path(), Permissions::from_mode(0o777)).unwrap();
+        let (ours, theirs) = channel::pair().unwrap();
+        let (output, input) = std::io::pipe().unwrap();
+        let tell = |order: Order, descriptor: OwnedFd| {
+            let sent = channel::send(&ours, &order.encode().unwrap(), Some(descriptor.as_fd())).unwrap();
+            assert_eq!(sent, Sent::Yes);
+        };
+        tell(Order::Outlive { folder: folder.path().display().to_string() }, output.into());
+        let started = folder.path().join("started");
+        let script = format!("echo > {}", started.display());
+        tell(Order::Spawn { key: "a".into(), spec: sh(&script) }, input.into());
+        let guard = guarded.then_some(ours);
+        let mut stub = Command::new("sh");
+        stub.args(["-c", "exec \"$0\" role=stub 3<&0 </dev/null"]).arg(std::env::current_exe().unwrap());
+        if identity == Identity::Nobody {
+            stub.gid(65534).uid(65534);
+        }
+        let mut stub = stub.stdin(Stdio::from(theirs)).spawn().unwrap();
+        if guarded {
+            eventually("it starts its process", || started.exists());
+            drop(guard);
+            stub.kill().unwrap();
+            stub.wait().unwrap();
+        } else {
+            assert_eq!(stub.wait().unwrap().code(), Some(1));
+            assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0, "neither a process nor a socket");
+        }
+    }
 }
 
 fn deadline_without_guard(identity: Identity) {

@@ -2,7 +2,7 @@
 //!
 //! `/` and `/metrics` stay open, as programs that scrape expect. Everything else needs `Authorization: Bearer TOKEN`
 //! (RFC 6750): 401 without a valid one, after a short wait that makes guessing pointless, and 403 where the role is
-//! too low. The connection of somebody who is known may stay silent for longer.
+//! too low. What is being answered ends with the token's right. The connection of somebody who is known may stay silent for longer.
 
 use std::{
     net::SocketAddr,
@@ -14,6 +14,7 @@ use std::{
 };
 
 use axum::{
+    body::{Body, HttpBody},
     extract::{ConnectInfo, Request, State, connect_info::Connected},
     http::{
         HeaderMap, HeaderValue,
@@ -25,7 +26,7 @@ use axum::{
 };
 use evenkeel_core::access::required;
 
-use super::{bounded::Bounded, error::ApiError, who::Who};
+use super::{bounded::Bounded, entitled::Entitled, error::ApiError, who::Who};
 use crate::{
     clock::wall_now,
     tokens::{Shown, Tokens},
@@ -82,7 +83,10 @@ pub(super) async fn by_token(State(tokens): State<Tokens>, mut request: Request,
         caller.known.store(true, Ordering::Relaxed);
     }
     request.extensions_mut().insert(Who(format!("token {}", token.name)));
-    next.run(request).await
+    next.run(request).await.map(|body| match body.size_hint().exact() {
+        Some(_) => body,
+        None => Body::new(Entitled { body, tokens, token }),
+    })
 }
 
 /// The token of a request (RFC 6750, section 2.1).
@@ -102,7 +106,11 @@ async fn refused(error: &str, hint: &str) -> Response {
 #[cfg(test)]
 mod tests {
     use axum::{Router, http::StatusCode, middleware, routing::get};
-    use evenkeel_core::access::{self, Role};
+    use evenkeel_core::{
+        access::{self, Role},
+        secret::Secret,
+        time::WallTime,
+    };
     use tokio::{
         io::{AsyncReadExt, AsyncWriteExt},
         net::TcpStream,
@@ -120,11 +128,22 @@ mod tests {
             tokio::time::sleep(Duration::from_secs(3)).await;
             "late"
         };
+        // Without an end, as whoever follows output gets it.
+        let follow = async || {
+            let (mut to, body) = http_body_util::channel::Channel::<axum::body::Bytes>::new(1);
+            tokio::spawn(async move {
+                while to.send_data("line\n".into()).await.is_ok() {
+                    tokio::time::sleep(Duration::from_millis(10)).await;
+                }
+            });
+            Body::new(body)
+        };
         let routes = Router::new()
             .route("/", get(late))
             .route("/v1/why", get(late))
             .route("/metrics", get(async || "open"))
             .route("/v1/status", get(who))
+            .route("/v1/logs", get(follow))
             .route("/v1/apply", get(who).post(who))
             .layer(middleware::from_fn_with_state(tokens.clone(), by_token));
         let service = routes.into_make_service_with_connect_info::<Caller>();
@@ -187,6 +206,31 @@ mod tests {
         let (answer, closed) = tokio::join!(ask(address, "GET /v1/why", Some(viewer.expose())), unknown);
         assert!(answer.0 == 200 && answer.1.ends_with("late"), "{answer:?}");
         assert!(closed.is_empty(), "{}", String::from_utf8_lossy(&closed));
+    }
+
+    #[tokio::test]
+    async fn whose_token_ends_reads_no_further() {
+        let temp = tempfile::tempdir().unwrap();
+        let tokens = Tokens::open(&temp.path().join("tokens.json"));
+        let soon = WallTime::from_millis(wall_now().as_millis() + 300);
+        let (_, revoked) = tokens.create("gone", Role::Viewer, wall_now(), None).unwrap();
+        let (_, ending) = tokens.create("guest", Role::Viewer, wall_now(), Some(soon)).unwrap();
+        let address = serve(&tokens).await;
+        let read = async |token: &Secret, revoke: bool| {
+            let mut stream = TcpStream::connect(address).await.unwrap();
+            let head = format!("GET /v1/logs HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {}\r\n\r\n", token.expose());
+            stream.write_all(head.as_bytes()).await.unwrap();
+            let mut answer = [0; 1024];
+            assert!(stream.read(&mut answer).await.unwrap() > 0);
+            assert!(answer.starts_with(b"HTTP/1.1 200"), "{}", String::from_utf8_lossy(&answer));
+            if revoke {
+                tokens.revoke("gone").unwrap();
+            }
+            // Closed or reset, but not before what was sent has come.
+            let _ = stream.read_to_end(&mut Vec::new()).await;
+        };
+        let both = async { tokio::join!(read(&revoked, true), read(&ending, false)) };
+        tokio::time::timeout(Duration::from_secs(20), both).await.expect("both answers end");
     }
 
     /// A route that nobody gave a role would silently ask for the highest one.

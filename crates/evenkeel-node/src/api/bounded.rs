@@ -2,7 +2,8 @@
 //!
 //! Anybody on the machine can connect to it, so somebody who opens connections and says nothing, sends a head byte by
 //! byte or reads no answer must cost neither descriptors nor memory without end. A connection that gets no byte of an
-//! answer out for [`Bounds::silence`] is closed, whatever it sends; beyond [`Bounds::connections`] the kernel keeps
+//! answer out for [`Bounds::silence`] is closed, whatever it sends, unless whoever is at its other end has shown who it
+//! is: then it has an hour, for uploads and for following what says little. Beyond [`Bounds::connections`] the kernel keeps
 //! those that come until one of the others ends.
 
 use std::{
@@ -10,7 +11,10 @@ use std::{
     io,
     net::SocketAddr,
     pin::Pin,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     task::{Context, Poll},
     time::Duration,
 };
@@ -33,6 +37,9 @@ pub(super) struct Bounds {
     pub(super) silence: Duration,
 }
 
+/// How long the connection of somebody who is known lives without getting any of an answer out.
+const KNOWN_SILENCE: Duration = Duration::from_hours(1);
+
 /// The listener.
 pub(super) struct Bounded {
     listener: TcpListener,
@@ -54,7 +61,10 @@ impl Listener for Bounded {
         let permit = Arc::clone(&self.room).acquire_owned().await.expect("the semaphore is never closed");
         let (stream, peer) = Listener::accept(&mut self.listener).await;
         let end = Box::pin(sleep(self.silence));
-        (Connection { stream, silence: self.silence, end, _permit: permit }, peer)
+        (
+            Connection { stream, silence: self.silence, end, known: Arc::default(), prolonged: false, _permit: permit },
+            peer,
+        )
     }
 
     fn local_addr(&self) -> io::Result<SocketAddr> {
@@ -67,14 +77,28 @@ pub(super) struct Connection {
     stream: TcpStream,
     silence: Duration,
     end: Pin<Box<Sleep>>,
+    known: Arc<AtomicBool>,
+    /// Whether `end` is the later one already.
+    prolonged: bool,
     _permit: OwnedSemaphorePermit,
 }
 
 impl Connection {
+    /// To be set once it is known who is at the other end.
+    pub(super) fn known(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.known)
+    }
+
     /// What the stream says, unless it has to wait and its time is over.
     fn in_time<T>(&mut self, context: &mut Context<'_>, said: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
         if said.is_pending() && self.end.as_mut().poll(context).is_ready() {
-            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+            if self.prolonged || !self.known.load(Ordering::Relaxed) {
+                return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+            }
+            self.prolonged = true;
+            self.end.as_mut().reset(Instant::now() + KNOWN_SILENCE);
+            // Asked once more, so that its end wakes this task.
+            let _ = self.end.as_mut().poll(context);
         }
         said
     }
@@ -97,6 +121,7 @@ impl AsyncWrite for Connection {
         if matches!(said, Poll::Ready(Ok(_))) {
             let end = Instant::now() + self.silence;
             self.end.as_mut().reset(end);
+            self.prolonged = false;
         }
         self.in_time(context, said)
     }

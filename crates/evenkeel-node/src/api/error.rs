@@ -8,7 +8,7 @@ use axum::{
 };
 use serde::Serialize;
 
-use crate::node::{Refused, UnknownSubject};
+use crate::node::{NotOrdered, Refused, UnknownSubject};
 
 /// An error with its status.
 #[derive(Debug)]
@@ -70,7 +70,18 @@ impl From<Refused> for ApiError {
                 let (error, hint) = cause.split();
                 Self::new(409, error, hint)
             }
+            Refused::Undo(what, fix) => Self::new(409, what, fix),
             Refused::Stopping => Self::new(409, "keel is being stopped", "Start it again with the new file."),
+        }
+    }
+}
+
+impl From<NotOrdered> for ApiError {
+    fn from(not: NotOrdered) -> Self {
+        match not {
+            NotOrdered::Unknown(unknown) => unknown.into(),
+            NotOrdered::Refused(refused) => refused.into(),
+            NotOrdered::No { what, fix } => Self::new(409, what, fix),
         }
     }
 }

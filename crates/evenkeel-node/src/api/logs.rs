@@ -114,7 +114,7 @@ async fn stream_journal(journal: Journal, subject: String, search: Search, follo
     let mut newest = journal.newest();
     let mut look = interval(LOOK_EVERY);
     let limit = u32::try_from(search.lines).unwrap_or(u32::MAX);
-    let mut query = journal::Query { after: None, limit, subject: Some(subject) };
+    let mut query = journal::Query { limit, subject: Some(subject), ..journal::Query::default() };
     loop {
         newest.borrow_and_update();
         let entries = journal.read(query.clone()).await;
@@ -175,7 +175,7 @@ mod tests {
     async fn a_follower_that_went_away_is_forgotten() {
         let temp = tempfile::tempdir().unwrap();
         let logs = Logs::open(temp.path().to_owned(), Limits { size_bytes: 1 << 20, files: 2 }).unwrap();
-        let journal = Journal::open(&temp.path().join("journal.db"), 10).unwrap();
+        let journal = Journal::open(&temp.path().join("journal.db"), 8 << 20).unwrap();
         let search = Search { instances: Vec::new(), lines: 10, grep: None };
         let (sender, body) = Channel::<Bytes>::new(1);
         let (other, other_body) = Channel::<Bytes>::new(1);

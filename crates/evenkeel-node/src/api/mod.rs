@@ -1,38 +1,48 @@
-//! The API: JSON over a Unix socket for this user and root, and `/metrics` over TCP on loopback.
+//! The API: JSON over a Unix socket for this user and root, and over TCP, at the console's address, for tokens.
 //!
 //! Handlers ask the owner of the world, the journal or the logs, and write down what they hear; none of them
 //! decides anything. Errors are `{"error": …, "hint": …}` with the status that fits.
 
 mod apply;
+mod auth;
 mod bounded;
+mod deploy;
+mod entitled;
 mod error;
 mod events;
 mod logs;
+mod operate;
 mod peer;
+mod secrets;
+mod tokens;
+mod who;
+mod why;
 
 use std::{io, net::SocketAddr, os::unix::fs::PermissionsExt, path::Path, time::Duration};
 
 use axum::{
     Json, Router,
-    extract::{DefaultBodyLimit, Query, State},
+    extract::{DefaultBodyLimit, State},
     http::header::CONTENT_TYPE,
     middleware,
     response::{IntoResponse, Response},
-    routing::{get, post},
+    routing::{delete, get, post},
 };
-use evenkeel_core::{journal::Entry, status::Status};
-use serde::{Deserialize, Serialize};
+use evenkeel_core::status::Status;
+use serde::Serialize;
 use tokio::net::{TcpListener, UnixListener};
 
+pub(crate) use self::tokens::in_clear;
 use self::{
     bounded::{Bounded, Bounds},
     error::ApiError,
 };
 use crate::{
-    journal::{self, Journal},
+    journal::Journal,
     logs::Logs,
     metrics,
     node::{Command, Commands},
+    tokens::Tokens,
 };
 
 /// The largest body of a request: a stack file with room to spare.
@@ -41,20 +51,26 @@ const BODY_BYTES: usize = 4 << 20;
 /// What connections to the metrics may cost. Whoever scrapes asks at least every minute or opens another connection.
 const METRICS: Bounds = Bounds { connections: 64, silence: Duration::from_secs(75) };
 
-/// Entries that `why` shows.
-const WHY_ENTRIES: u32 = 20;
-
 /// What handlers use.
 #[derive(Clone, Debug)]
 pub(crate) struct Api {
     commands: Commands,
     journal: Journal,
     logs: Logs,
+    tokens: Tokens,
+    /// The console's address where others than this machine reach it.
+    exposed: Option<SocketAddr>,
 }
 
 impl Api {
-    pub(crate) fn new(commands: Commands, journal: Journal, logs: Logs) -> Self {
-        Self { commands, journal, logs }
+    pub(crate) fn new(
+        commands: Commands,
+        journal: Journal,
+        logs: Logs,
+        tokens: Tokens,
+        exposed: Option<SocketAddr>,
+    ) -> Self {
+        Self { commands, journal, logs, tokens, exposed }
     }
 }
 
@@ -69,7 +85,8 @@ pub(crate) fn serve_control(path: &Path, api: Api) -> io::Result<()> {
     }
     let listener = UnixListener::bind(path)?;
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
-    let service = control_routes(api).into_make_service_with_connect_info::<peer::Peer>();
+    let routes = routes().layer(middleware::from_fn(peer::only_this_user_and_root)).with_state(api);
+    let service = routes.into_make_service_with_connect_info::<peer::Peer>();
     tokio::spawn(async move {
         if let Err(error) = axum::serve(listener, service).await {
             tracing::error!(%error, "the API ended");
@@ -78,33 +95,45 @@ pub(crate) fn serve_control(path: &Path, api: Api) -> io::Result<()> {
     Ok(())
 }
 
-/// Serves metrics, and a page that says so, on a TCP address.
-pub(crate) async fn serve_metrics(address: SocketAddr, api: Api) -> io::Result<()> {
+/// Serves the same API on a TCP address, for those who show a token; metrics, and a page that says so, for everybody.
+pub(crate) async fn serve_console(address: SocketAddr, api: Api) -> io::Result<()> {
     let listener = Bounded::new(TcpListener::bind(address).await?, METRICS);
-    let routes = Router::new().route("/metrics", get(scrape)).route("/", get(page));
-    let routes = routes.fallback(not_found).method_not_allowed_fallback(not_allowed).with_state(api);
+    let by_token = middleware::from_fn_with_state(api.tokens.clone(), auth::by_token);
+    let routes = routes().route("/", get(page)).layer(by_token).with_state(api);
+    let service = routes.into_make_service_with_connect_info::<auth::Caller>();
     tokio::spawn(async move {
-        if let Err(error) = axum::serve(listener, routes).await {
+        if let Err(error) = axum::serve(listener, service).await {
             tracing::error!(%error, "metrics are not served any more");
         }
     });
     Ok(())
 }
 
-fn control_routes(api: Api) -> Router {
+fn routes() -> Router<Api> {
     Router::new()
         .route("/v1/status", get(status))
         .route("/v1/stack", get(stack))
         .route("/v1/events", get(events::list).post(events::record))
-        .route("/v1/why", get(why))
+        .route("/v1/why", get(why::explain))
         .route("/v1/logs", get(logs::lines))
         .route("/v1/apply", post(apply::apply))
+        .route("/v1/diff", post(apply::diff))
+        .route("/v1/scale", post(operate::scale))
+        .route("/v1/restart", post(operate::restart))
+        .route("/v1/releases", post(deploy::store))
+        .route("/v1/deploy", post(deploy::deploy))
+        .route("/v1/rollback", post(deploy::rollback))
+        .route("/v1/deploys", get(deploy::history))
+        .route("/v1/drain", post(operate::drain))
+        .route("/v1/resume", post(operate::resume))
+        .route("/v1/pause", post(operate::pause))
+        .route("/v1/secrets", get(secrets::list).post(secrets::change))
+        .route("/v1/tokens", get(tokens::list).post(tokens::create))
+        .route("/v1/tokens/{name}", delete(tokens::revoke))
         .route("/metrics", get(scrape))
         .fallback(not_found)
         .method_not_allowed_fallback(not_allowed)
         .layer(DefaultBodyLimit::max(BODY_BYTES))
-        .layer(middleware::from_fn(peer::only_this_user_and_root))
-        .with_state(api)
 }
 
 async fn status(State(api): State<Api>) -> Result<Json<Status>, ApiError> {
@@ -117,11 +146,13 @@ struct StackFile {
     /// Its name, for messages about it.
     file: String,
     text: String,
+    /// What commands changed of it, in words.
+    overrides: Vec<String>,
 }
 
 async fn stack(State(api): State<Api>) -> Result<Json<StackFile>, ApiError> {
-    let (file, text) = api.commands.ask(Command::Stack).await.ok_or_else(ApiError::ending)?;
-    Ok(Json(StackFile { file, text }))
+    let (file, text, overrides) = api.commands.ask(Command::Stack).await.ok_or_else(ApiError::ending)?;
+    Ok(Json(StackFile { file, text, overrides }))
 }
 
 async fn scrape(State(api): State<Api>) -> Result<Response, ApiError> {
@@ -130,42 +161,9 @@ async fn scrape(State(api): State<Api>) -> Result<Response, ApiError> {
 }
 
 async fn page() -> &'static str {
-    "Evenkeel's node process.\n\n/metrics    what is counted, in the OpenMetrics format\n\n\
+    "Evenkeel's node process.\n\n/metrics    what is counted, in the OpenMetrics format\n\
+     /v1/        the API, for those who show a token (keel token create)\n\n\
      Everything else is told by the command line: keel status, keel events, keel why, keel logs.\n"
-}
-
-#[derive(Debug, Deserialize)]
-struct Subject {
-    #[serde(default)]
-    subject: String,
-}
-
-#[derive(Debug, Serialize)]
-struct Why {
-    subject: String,
-    now: String,
-    /// Newest first.
-    entries: Vec<Entry>,
-}
-
-async fn why(
-    State(api): State<Api>,
-    subject: Result<Query<Subject>, axum::extract::rejection::QueryRejection>,
-) -> Result<Json<Why>, ApiError> {
-    let Query(Subject { subject }) = subject?;
-    let subject = if subject.is_empty() { "stack".to_owned() } else { subject };
-    let asked = subject.clone();
-    let now = api.commands.ask(|reply| Command::Now { subject: asked, reply }).await.ok_or_else(ApiError::ending)?;
-    let query = journal::Query { after: None, limit: WHY_ENTRIES, subject: Some(subject.clone()) };
-    let mut entries = api.journal.read(query).await;
-    entries.reverse();
-    let now = match now {
-        Ok(now) => now,
-        // It is gone, but there is something to tell about it.
-        Err(_) if !entries.is_empty() => format!("{subject} does not exist any more"),
-        Err(unknown) => return Err(unknown.into()),
-    };
-    Ok(Json(Why { subject, now, entries }))
 }
 
 async fn not_found() -> ApiError {

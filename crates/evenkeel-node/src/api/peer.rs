@@ -16,6 +16,13 @@ use super::error::ApiError;
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Peer(Option<u32>);
 
+impl Peer {
+    /// The user's number.
+    pub(super) fn uid(self) -> Option<u32> {
+        self.0
+    }
+}
+
 impl Connected<IncomingStream<'_, UnixListener>> for Peer {
     fn connect_info(stream: IncomingStream<'_, UnixListener>) -> Self {
         Self(stream.io().peer_cred().ok().map(|peer| peer.uid()))

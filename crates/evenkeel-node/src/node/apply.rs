@@ -189,8 +189,14 @@ impl Node {
                 }
                 return;
             }
-            // The lines shown on the terminal may hold secrets; the journal, which others read, gets the causes only.
-            Err(Refused::Stack(faults)) => (faults.to_string(), causes(&faults)),
+            // Lines of the file may hold secrets, and others read the journal and, under systemd, our standard error.
+            Err(Refused::Stack(faults)) => {
+                let causes = causes(&faults);
+                let lines: Vec<&str> = causes.iter().map(|cause| cause.text.as_str()).collect();
+                let lines = lines.join("\n  ");
+                let file = path.display();
+                (format!("error: {file} is not valid\n  {lines}\n  see: keel validate {file}"), causes)
+            }
             Err(Refused::Machine(error)) => (error.to_string(), vec![Reason::seen(error.split().0)]),
             Err(Refused::Undo(what, fix)) => (format!("error: {what}\n{fix}"), vec![Reason::seen(what)]),
             Err(Refused::Stopping) => return,
@@ -248,15 +254,11 @@ pub(super) fn cannot_keep(dir: &StateDir, source: io::Error) -> Refused {
     })
 }
 
-/// What is wrong with a stack file and where, without any of its text and without values of the environment, which
-/// the message about a wrong type would repeat.
+/// What is wrong with a stack file and where, without the lines of its text, which may hold secrets.
 pub(super) fn causes(faults: &Diagnostics) -> Vec<Reason> {
-    let cause = |fault: &stack::Diagnostic| {
-        let what = if fault.message.contains(".env.") { "a value of `env` is not valid" } else { &fault.message };
-        match &fault.span {
-            Some(span) => format!("line {}: {what}", faults.position(span.start).0),
-            None => what.to_owned(),
-        }
+    let cause = |fault: &stack::Diagnostic| match &fault.span {
+        Some(span) => format!("line {}: {}", faults.position(span.start).0, fault.message),
+        None => fault.message.clone(),
     };
     faults.faults.iter().take(MOST_CAUSES).map(|fault| Reason::seen(cause(fault))).collect()
 }

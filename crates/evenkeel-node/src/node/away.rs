@@ -15,11 +15,7 @@ use evenkeel_core::{
     time::Moment,
 };
 
-use super::{
-    Node,
-    publish::fixed_id,
-    scale::{read, write},
-};
+use super::{Node, publish::fixed_id, scale::write};
 use crate::clock::wall_now;
 
 /// How often is looked whether a return is due.
@@ -40,7 +36,7 @@ pub(super) struct Aways {
 impl Aways {
     /// What a former process kept in this state directory.
     pub(super) fn restore(dir: &crate::state_dir::StateDir) -> Self {
-        Self { services: read(&dir.path(FILE)).unwrap_or_default(), ..Self::default() }
+        Self { services: dir.read_json(&dir.path(FILE)).unwrap_or_default(), ..Self::default() }
     }
 }
 

@@ -1,23 +1,33 @@
 //! Questions and requests of the API to the owner of the world.
 
-use std::path::PathBuf;
-
-use evenkeel_core::{stack::nearest, status::Status};
+use evenkeel_core::{journal::Reason, stack::nearest, status::Status};
 use tokio::sync::{mpsc, oneshot};
 
 use super::{
     Node,
-    apply::{Applied, Refused},
+    apply::{Applied, File, Refused},
+    diff::Difference,
+    operate::{NotOrdered, Operation, Ordered},
 };
-use crate::metrics::Scrape;
+use crate::{
+    metrics::Scrape,
+    secrets::{Listed, SecretError},
+    state_dir::Revision,
+};
 
 /// What the API asks. Each carries the way for its answer.
 #[derive(Debug)]
 pub(crate) enum Command {
     Status(oneshot::Sender<Status>),
-    /// The stack file in force: its name and its text.
-    Stack(oneshot::Sender<(String, String)>),
+    /// The stack file in force: its name, its text, and what is overridden.
+    Stack(oneshot::Sender<(String, String, Vec<String>)>),
     Scrape(oneshot::Sender<Scrape>),
+    Secrets(oneshot::Sender<Result<Vec<Listed>, SecretError>>),
+    Secret {
+        order: super::SecretOrder,
+        who: Reason,
+        reply: oneshot::Sender<Result<super::SecretsChanged, SecretError>>,
+    },
     /// The sentence that says how a subject is.
     Now {
         subject: String,
@@ -29,10 +39,22 @@ pub(crate) enum Command {
         reply: oneshot::Sender<Result<Vec<String>, UnknownSubject>>,
     },
     Apply {
-        text: String,
-        file: String,
-        dir: Option<PathBuf>,
+        file: File,
+        who: String,
         reply: oneshot::Sender<Result<Applied, Refused>>,
+    },
+    /// What a file would change.
+    Diff {
+        file: File,
+        reply: oneshot::Sender<Result<Difference, Refused>>,
+    },
+    /// A deploy, a rollback, or what there was of them.
+    Deploy(super::DeployAsk),
+    /// An order, and who gave it.
+    Operate {
+        operation: Operation,
+        who: String,
+        reply: oneshot::Sender<Result<Ordered, NotOrdered>>,
     },
 }
 
@@ -68,16 +90,38 @@ impl Node {
     pub(super) fn command(&mut self, command: Command) {
         match command {
             Command::Status(reply) => drop(reply.send(self.status())),
-            Command::Stack(reply) => drop(reply.send((self.revision.file.clone(), self.revision.text.clone()))),
+            Command::Stack(reply) => {
+                let Revision { file, text, overrides, declared, .. } = &self.revision;
+                drop(reply.send((file.clone(), text.clone(), overrides.in_words(declared))));
+            }
             Command::Scrape(reply) => drop(reply.send(self.scrape())),
+            Command::Secrets(reply) => drop(reply.send(self.list_secrets())),
+            Command::Secret { order, who, reply } => {
+                let changed = self.order_secret(order, who);
+                let _ = self.settle();
+                drop(reply.send(changed));
+            }
             Command::Now { subject, reply } => {
                 drop(reply.send(self.now_sentence(&subject).ok_or_else(|| self.unknown(&subject))));
             }
             Command::Instances { subject, reply } => {
                 drop(reply.send(self.output_of(&subject).ok_or_else(|| self.unknown(&subject))));
             }
-            Command::Apply { text, file, dir, reply } => {
-                let applied = self.apply(&text, &file, dir, "an operator applied it");
+            Command::Diff { file: File { text, name, dir, reset }, reply } => {
+                drop(reply.send(self.difference(&text, &name, dir, reset)));
+            }
+            Command::Deploy(ask) => self.deploy_command(ask),
+            Command::Operate { operation, who, reply } => {
+                let ordered = self.operate(operation, &who);
+                let _ = self.settle();
+                drop(reply.send(ordered));
+            }
+            Command::Apply { file, who, reply } => {
+                let name = file.name.clone();
+                let applied = self.apply(file, &format!("it was applied by {who}"));
+                if let Err(refused) = &applied {
+                    self.note_refusal(&name, &format!("it was to be applied by {who}"), refused);
+                }
                 // The answer comes once it is in force, not before.
                 let _ = self.settle();
                 drop(reply.send(applied));
@@ -96,6 +140,9 @@ impl Node {
         let of_service = || all.clone().filter(|slot| slot.service == subject).map(super::slot::Slot::name).collect();
         if self.revision.stack.services.contains_key(subject) {
             return Some(of_service());
+        }
+        if self.is_before(subject) {
+            return Some(vec![subject.to_owned()]);
         }
         all.clone().find(|slot| slot.name() == subject).map(|slot| vec![slot.name()])
     }

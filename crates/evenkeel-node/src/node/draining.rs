@@ -147,6 +147,18 @@ impl Node {
         Some(DrainStatus { reason, since, finished })
     }
 
+    /// A service has the instances that it should have: a drain of any other is over, and must not await whoever gets
+    /// that name next. One is left where `keel` ended in the middle of a rollout, or could not write the end down.
+    pub(super) fn forget_drains_of_nobody(&mut self, service: &str) {
+        let of_service = |name: &&String| name.split_once('/').is_some_and(|(of, _)| of == service);
+        let drained: Vec<String> = self.revision.overrides.drained.keys().filter(of_service).cloned().collect();
+        for name in drained {
+            if !self.slots_of(service).any(|slot| slot.name() == name) {
+                self.forget_drain(&name);
+            }
+        }
+    }
+
     /// An instance is gone for good, and its drain with it: whoever gets its name next is another one. The revision
     /// keeps its number, since what is in force does not change.
     pub(super) fn forget_drain(&mut self, instance: &str) {

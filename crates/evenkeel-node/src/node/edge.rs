@@ -140,12 +140,18 @@ impl Node {
             (EventKind::Health { health, reason }, Some(id)) => self.verdict(&id, health, reason),
             (EventKind::Liveness { passing, reason }, Some(id)) => self.liveness(&id, passing, reason),
             (EventKind::Drained, Some(id)) => {
+                self.emptied(&id);
                 if let Some(place) = self.place_of_id(&id) {
                     self.feed(&place, Event::Drained);
                 }
             }
             (EventKind::Rejected { status, reason }, _) => self.refusal(status, &reason),
             (what, id) => {
+                match &what {
+                    EventKind::FellBack { to, .. } => self.fell_back(&service, to),
+                    EventKind::Returned { .. } => self.came_back(&service),
+                    _ => {}
+                }
                 let subject = id.map_or(service, |id| id.name);
                 self.note_event(&subject, what);
             }
@@ -196,6 +202,9 @@ impl Node {
         if changed || reason.is_some() {
             slot.verdict.health = health;
             reason.unwrap_or_default().clone_into(&mut slot.verdict.reason);
+            if matches!(health, Health::Unknown | Health::Unhealthy) && !slot.verdict.reason.is_empty() {
+                slot.check_saw.clone_from(&slot.verdict.reason);
+            }
         }
         if changed {
             let reason = reason.unwrap_or_default().to_owned();
@@ -304,6 +313,7 @@ impl Node {
         {
             tracing::warn!(%error, "totals of a former edge cannot be kept");
         }
+        self.deploys_counted();
         let services = self.traffic.newest().services.clone();
         let mut in_flight: BTreeMap<InstanceId, u64> = BTreeMap::new();
         for instance in services.into_iter().flat_map(|service| service.instances) {
@@ -313,6 +323,7 @@ impl Node {
             }
             in_flight.insert(instance.id, instance.in_flight);
         }
+        self.find_emptied(&in_flight);
         self.find_drained(&in_flight);
     }
 

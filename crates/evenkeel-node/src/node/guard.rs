@@ -15,7 +15,8 @@ use crate::channel::Received;
 
 impl Node {
     /// Takes one notice.
-    pub(super) fn notice(&mut self, (notice, fd): Received) {
+    pub(super) fn notice(&mut self, received: Received) {
+        let Some((notice, fd)) = self.before_notice(received) else { return };
         match notice {
             Notice::Started { key, pid, started_ms } => self.started(&key, pid, WallTime::from_millis(started_ms), fd),
             Notice::NotStarted { key, reason } => self.not_started(&key, reason),
@@ -24,7 +25,11 @@ impl Node {
             Notice::EdgeExited { status, restart_in_ms } => self.edge_exited(status, restart_in_ms),
             Notice::Terminate => self.terminate(),
             Notice::Reload => self.reload(),
-            Notice::Hello { .. } | Notice::Held { .. } | Notice::Process { .. } | Notice::Complete => {
+            Notice::Hello { .. }
+            | Notice::Held { .. }
+            | Notice::Adopted { .. }
+            | Notice::Process { .. }
+            | Notice::Complete => {
                 tracing::error!(?notice, "the guard said this out of turn; ignored");
             }
         }

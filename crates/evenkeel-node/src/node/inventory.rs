@@ -28,6 +28,8 @@ pub(super) struct Process {
     pub(super) started: WallTime,
     pub(super) exit: Option<ExitStatus>,
     pub(super) pipe: Option<OwnedFd>,
+    /// Bytes of output that nobody read, where it outlived the guard that started it.
+    pub(super) adopted: Option<u64>,
 }
 
 /// Everything up to `Complete`.
@@ -53,15 +55,17 @@ impl Inventory {
         }
         let hello = Hello { guard_pid, since: WallTime::from_millis(since_ms), node_starts };
         let mut inventory = Self { hello, held: BTreeMap::new(), processes: Vec::new(), later: Vec::new() };
+        let mut adopted = BTreeMap::new();
         loop {
             match notices.recv().await.ok_or(NodeError::GuardGone)? {
                 (Notice::Complete, _) => return Ok(inventory),
                 (Notice::Held { key }, Some(fd)) => {
                     inventory.held.insert(key, fd);
                 }
+                (Notice::Adopted { key, dropped_bytes, .. }, _) => _ = adopted.insert(key, dropped_bytes),
                 (Notice::Process { key, pid, started_ms, exit }, pipe) => {
-                    let started = WallTime::from_millis(started_ms);
-                    inventory.processes.push(Process { key, pid, started, exit, pipe });
+                    let (started, adopted) = (WallTime::from_millis(started_ms), adopted.remove(&key));
+                    inventory.processes.push(Process { key, pid, started, exit, pipe, adopted });
                 }
                 other => inventory.later.push(other),
             }

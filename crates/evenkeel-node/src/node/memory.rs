@@ -10,14 +10,43 @@ use evenkeel_core::{
 
 use super::{Node, instances::Place};
 
-/// The kernel's count when it was looked at last.
-#[derive(Debug)]
-pub(super) struct KernelKills(Option<u64>);
+/// The kernel's count at the last two looks. A kill counts as one of the kernel's only where the count has grown since
+/// the look before the last: what it did to somebody else an hour ago explains nothing.
+#[derive(Debug, Default)]
+pub(super) struct KernelKills {
+    former: Option<u64>,
+    last: Option<u64>,
+}
 
 impl KernelKills {
     pub(super) fn read() -> Self {
-        Self(fs::read_to_string("/proc/vmstat").ok().and_then(|text| count(&text)))
+        let count = read();
+        Self { former: count, last: count }
     }
+
+    /// Once a second.
+    pub(super) fn look(&mut self) {
+        self.saw(read());
+    }
+
+    fn saw(&mut self, count: Option<u64>) {
+        self.former = std::mem::replace(&mut self.last, count);
+    }
+
+    /// Takes one of the kills of the last moments, where there is any by this count.
+    fn take(&mut self, count: Option<u64>) -> bool {
+        let (Some(former), Some(count)) = (self.former, count) else { return false };
+        let one = count > former;
+        if one {
+            self.former = Some(former + 1);
+            self.last = self.last.max(self.former);
+        }
+        one
+    }
+}
+
+fn read() -> Option<u64> {
+    fs::read_to_string("/proc/vmstat").ok().and_then(|text| count(&text))
 }
 
 fn count(vmstat: &str) -> Option<u64> {
@@ -30,12 +59,7 @@ impl Node {
     pub(super) fn for_lack_of_memory(&mut self, place: &Place, status: ExitStatus) -> Option<String> {
         const KILL: i32 = 9;
         let slot = self.slots.get(place).filter(|slot| slot.supervisor.killed().is_none())?;
-        if status != ExitStatus::Signal(KILL) {
-            return None;
-        }
-        let before = std::mem::replace(&mut self.kernel_kills, KernelKills::read());
-        let (before, after) = (before.0?, self.kernel_kills.0?);
-        if after <= before {
+        if status != ExitStatus::Signal(KILL) || !self.kernel_kills.take(read()) {
             return None;
         }
         let bound = match slot.launch.service().memory {
@@ -44,7 +68,7 @@ impl Node {
         };
         let why = format!("by the kernel: out of memory ({bound})");
         let reasons = vec![
-            Reason::seen(format!("its count of such kills grew by {} (oom_kill in /proc/vmstat)", after - before)),
+            Reason::seen("its count of such kills has just grown (oom_kill in /proc/vmstat)"),
             Reason::rule(bound),
             Reason::ruled_out("a kill by keel: it gave no such order"),
         ];
@@ -56,9 +80,24 @@ impl Node {
 
 #[cfg(test)]
 mod tests {
+    use super::*;
+
     #[test]
     fn the_kernels_count_is_read() {
-        assert_eq!(super::count("oom_killer 9\noom_kill 33\npgfault 1\n"), Some(33));
-        assert_eq!(super::count(""), None);
+        assert_eq!(count("oom_killer 9\noom_kill 33\npgfault 1\n"), Some(33));
+        assert_eq!(count(""), None);
+    }
+
+    #[test]
+    fn a_kill_of_just_now_explains_one_end_and_a_former_one_none() {
+        let mut kills = KernelKills { former: Some(7), last: Some(7) };
+        assert!(!kills.take(Some(7)), "nothing happened");
+        assert!(!kills.take(None) && kills.take(Some(9)) && kills.take(Some(9)), "two at once");
+        assert!(!kills.take(Some(9)), "a third end is somebody else's doing");
+        kills.saw(Some(10));
+        assert!(kills.take(Some(10)), "looked at between the kill and the report");
+        kills.saw(Some(11));
+        kills.saw(Some(11));
+        assert!(!kills.take(Some(11)), "that was somebody else, and long ago");
     }
 }

@@ -6,15 +6,26 @@
 //! here waits for a disk or for another process, except for small records that a restart depends on.
 
 mod apply;
+mod away;
 mod changes;
 mod commands;
+mod deploy;
+mod diff;
+mod draining;
 mod edge;
 mod guard;
 mod instances;
 mod inventory;
+mod memory;
+mod operate;
+mod overrides;
+mod pages;
+mod pause;
 mod publish;
 mod reconcile;
 mod restore;
+mod scale;
+mod secrets;
 mod shutdown;
 mod slot;
 mod start;
@@ -31,23 +42,33 @@ use std::{
 
 use evenkeel_core::{
     journal::{Level, Reason},
+    pause::Pauses,
     snapshot::Snapshot,
     time::Moment,
 };
 use tokio::sync::mpsc;
 
 pub(crate) use self::{
-    apply::{Applied, Refused},
+    apply::{Applied, File, Refused},
     commands::{Command, Commands, UnknownSubject},
+    deploy::{Ask as DeployAsk, History, Store, Wanted},
+    diff::Difference,
+    operate::{NotOrdered, Operation, Ordered},
+    secrets::{Changed as SecretsChanged, Order as SecretOrder},
 };
-use self::{edge::Edge, inventory::Hello, shutdown::Shutdown, slot::Slot};
+use self::{
+    away::Aways, draining::Draining, edge::Edge, inventory::Hello, pages::Pages, scale::Scaling, shutdown::Shutdown,
+    slot::Slot,
+};
 use crate::{
     NodeConfig, NodeError,
     channel::{Orders, Received},
     clock::Clock,
     edge_link::FromEdge,
     journal::Journal,
+    listeners::Activated,
     logs::Logs,
+    secrets::Secrets,
     state_dir::{Revision, StateDir, Writer},
     traffic::Traffic,
 };
@@ -57,6 +78,8 @@ use crate::{
 /// The guard's channel must be at descriptor 3. When it returns an error, the message has been written to standard
 /// error, and the guard has been told to finish unless instances run that need it.
 pub fn run(config: NodeConfig) -> Result<u8, NodeError> {
+    // What is written below the state directory is for this user alone, unless its mode is set.
+    rustix::process::umask(rustix::fs::Mode::RWXG | rustix::fs::Mode::RWXO);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|source| NodeError::System { what: "the runtime cannot be made", source })?;
     let result = runtime.block_on(start::run(config));
@@ -77,18 +100,34 @@ struct Node {
     snapshot_file: Writer,
     /// The revision in force.
     revision: Revision,
+    /// Values that stand in no stack file.
+    secrets: Secrets,
     /// Edge threads, fixed since the guard's start.
     threads: u16,
     /// Bound addresses by listener.
     listeners: BTreeMap<String, SocketAddr>,
+    /// Sockets that were handed to `keel` at its start.
+    activated: Activated,
     /// Instances of services that are run.
     slots: BTreeMap<(String, u32), Slot>,
     /// Keys of processes that are not ours and have been killed.
     strays: BTreeSet<String>,
     /// Why a rollout is not complete, by service.
     rollouts: BTreeMap<String, String>,
+    /// Pauses in force.
+    pauses: Pauses,
+    /// How far drains by operators have come, by instance.
+    draining: BTreeMap<String, Draining>,
     edge: Edge,
     traffic: Traffic,
+    /// How many instances of elastic services are wanted.
+    scaling: Scaling,
+    /// Services that fell back.
+    aways: Aways,
+    /// What the edge answers by itself, by service.
+    pages: Pages,
+    /// Deploys under way and those that are over.
+    deploying: deploy::Deploying,
     /// The newest snapshot.
     snapshot: Arc<Snapshot>,
     /// What needs attention and is not visible elsewhere, by what it concerns.
@@ -96,6 +135,8 @@ struct Node {
     shutdown: Option<Shutdown>,
     /// When the guard is to hear from us next.
     next_alive: Moment,
+    /// What the kernel counts of its kills for lack of memory.
+    kernel_kills: memory::KernelKills,
 }
 
 /// Where inputs come from.
@@ -148,8 +189,13 @@ impl Node {
     /// Brings the world to rest: what is due is done, what is missing is started, what changed is published.
     fn settle(&mut self) -> Option<u8> {
         self.vital_signs();
+        self.expire_pauses();
+        self.mark_drained();
         self.tick();
         if self.shutdown.is_none() {
+            self.scale_services();
+            self.look_for_returns();
+            self.deploy_steps();
             self.reconcile();
             // What was just created starts now rather than at the next input.
             self.tick();

@@ -3,7 +3,12 @@
 //! A page is the last resort, so it never depends on a disk later: its body is part of the snapshot. At a start,
 //! where a file that is gone must not keep a stack down, the body of the last snapshot serves, and a problem says so.
 
-use std::{collections::BTreeMap, fs::File, io::Read, path::Path};
+use std::{
+    collections::BTreeMap,
+    fs::{self, File},
+    io::Read,
+    path::Path,
+};
 
 use evenkeel_core::{
     snapshot::{self, Snapshot},
@@ -56,6 +61,10 @@ fn read_one(service: &str, page: &stack::Page, dir: &Path) -> Result<snapshot::P
 }
 
 fn read_file(path: &Path) -> Result<String, String> {
+    // Opening a pipe would wait for whoever writes into it.
+    if !fs::metadata(path).map_err(|error| error.to_string())?.is_file() {
+        return Err("it is no file".to_owned());
+    }
     let file = File::open(path).map_err(|error| error.to_string())?;
     let mut bytes = Vec::new();
     file.take(stack::Page::MOST_BYTES + 1).read_to_end(&mut bytes).map_err(|error| error.to_string())?;
@@ -81,8 +90,6 @@ impl Node {
 
 #[cfg(test)]
 mod tests {
-    use std::fs;
-
     use super::*;
 
     fn stack(page: &str) -> Stack {
@@ -105,6 +112,10 @@ mod tests {
         let error = read_all(&html, temp.path()).unwrap_err().to_string();
         assert!(error.contains("sorry.html") && error.contains("larger than 64 KiB"), "{error}");
         fs::write(temp.path().join("sorry.html"), [0xff]).unwrap();
+        let pipe = temp.path().join("pipe.html");
+        rustix::fs::mkfifoat(rustix::fs::CWD, &pipe, rustix::fs::Mode::RUSR).unwrap();
+        let error = read_all(&stack("{ file = \"pipe.html\" }"), temp.path()).unwrap_err().to_string();
+        assert!(error.contains("no file"), "{error}");
         assert!(read_all(&html, temp.path()).unwrap_err().to_string().contains("UTF-8"));
     }
 

@@ -53,8 +53,8 @@ impl Node {
         };
         self.pauses = Pauses::restore(kept, wall_now(), self.clock.now());
         if first_start {
-            for service in self.revision.stack.services.keys() {
-                self.pauses.order(service);
+            for service in self.revision.stack.services.keys().cloned().collect::<Vec<_>>() {
+                self.ordered_of(&service);
             }
         }
     }

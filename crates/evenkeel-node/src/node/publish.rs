@@ -8,7 +8,8 @@ use std::{fs::File, io, io::Write, os::fd::OwnedFd, os::unix::fs::FileExt, sync:
 
 use evenkeel_core::{
     guard::Order,
-    snapshot::{Duty, FORMAT, Instance, Snapshot},
+    pause::Stance,
+    snapshot::{self, Duty, FORMAT, Instance, Snapshot},
     stack::{Service, compile_listeners, compile_routes, compile_service},
     status::InstanceId,
 };
@@ -23,9 +24,12 @@ impl Node {
             return;
         }
         let version = snapshot.version;
+        self.drains_from(version);
         for slot in self.slots.values_mut() {
             if slot.duty() == Some(Duty::Drain) {
                 slot.drained_from.get_or_insert(version);
+            } else {
+                slot.drained_from = None;
             }
         }
         self.snapshot = Arc::new(snapshot);
@@ -58,7 +62,11 @@ impl Node {
             services: stack
                 .services
                 .iter()
-                .map(|(name, service)| compile_service(name, service, self.instances_of(name, service)))
+                .map(|(name, service)| {
+                    let observe = self.stance(name) != Stance::Act;
+                    let compiled = compile_service(name, service, self.instances_of(name, service));
+                    self.dress(snapshot::Service { observe, ..compiled })
+                })
                 .collect(),
         }
     }
@@ -68,14 +76,15 @@ impl Node {
             id: fixed_id(name, &fixed.address),
             address: fixed.address.clone(),
             weight: fixed.weight,
-            duty: Duty::Serve,
+            duty: self.fixed_duty(&fixed_id(name, &fixed.address).name),
             zone: fixed.zone.clone(),
             trial: false,
         });
         let slots = self.slots.range((name.to_owned(), 0)..=(name.to_owned(), u32::MAX));
         let run = slots.filter_map(|(_, slot)| {
             let address = format!("127.0.0.1:{}", slot.port);
-            slot.duty().map(|duty| Instance { id: slot.id(), address, weight: 1, duty, zone: None, trial: false })
+            let (weight, trial) = (self.weight_of(slot), self.on_trial(slot));
+            slot.duty().map(|duty| Instance { id: slot.id(), address, weight, duty, zone: None, trial })
         });
         fixed.chain(run).collect()
     }

@@ -43,10 +43,14 @@ impl Node {
                 self.rollouts.insert(name.to_owned(), waiting.to_owned());
                 return;
             }
+            let rests = plan.steps.is_empty() && plan.waiting.is_none();
             match plan.waiting {
                 Some(waiting) => self.rollouts.insert(name.to_owned(), self.with_held(name, waiting)),
                 None => self.rollouts.remove(name),
             };
+            if rests && launch.is_some() {
+                self.forget_drains_of_nobody(name);
+            }
             if plan.steps.is_empty() {
                 return;
             }

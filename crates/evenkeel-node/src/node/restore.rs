@@ -1,48 +1,121 @@
-//! Taking over what is there: sockets that the guard holds, and processes that it started for a predecessor.
+//! Taking over what is there: sockets that the guard holds, and processes that it started for a predecessor or adopted
+//! from a former guard.
 //!
 //! A process is ours if its record says so: same instance, same generation. Any other is killed, since nothing is
 //! known of what it was started from. An instance whose record says that it exists, but that has no process, waits
 //! for its start as if its process had just ended.
 
-use std::{collections::BTreeMap, net::SocketAddr, os::fd::OwnedFd, sync::Arc};
+use std::{collections::BTreeMap, net::SocketAddr, os::fd::OwnedFd, sync::Arc, time::Duration};
 
 use evenkeel_core::{
     guard::Order,
     journal::{Level, Reason},
     stack::Stack,
     supervise::{Event, Supervisor},
+    time::Moment,
 };
 
 use super::{
     Node,
+    apply::Bound,
     inventory::Process,
     slot::{Slot, Verdict, parse_key, policy},
 };
-use crate::{NodeError, launch::Launch, listeners, state_dir::Record, users};
+use crate::{
+    NodeError,
+    clock::wall_now,
+    launch::Launch,
+    listeners::{self, Activated},
+    state_dir::Record,
+    users,
+};
+
+/// How long after a failure to bind it is tried again.
+const BIND_AGAIN: Duration = Duration::from_millis(50);
 
 impl Node {
-    /// Binds what the stack wants and the guard does not hold yet, and releases what nobody wants any more.
-    pub(super) fn adopt_listeners(&mut self, held: BTreeMap<String, OwnedFd>) -> Result<(), NodeError> {
-        let mut found: BTreeMap<String, Vec<SocketAddr>> = BTreeMap::new();
+    /// Takes over what the guard holds, binds what the stack wants beside, and releases what nobody wants any more.
+    pub(super) fn adopt_listeners(
+        &mut self,
+        mut held: BTreeMap<String, OwnedFd>,
+        patience: Duration,
+    ) -> Result<(), NodeError> {
+        self.activated = Activated::take(&mut held);
+        let mut found: BTreeMap<String, Vec<(String, Option<SocketAddr>)>> = BTreeMap::new();
         for (key, socket) in &held {
-            if let (Some((name, _)), Ok(address)) = (listeners::parse_key(key), listeners::address_of(socket)) {
-                found.entry(name.to_owned()).or_default().push(address);
-            }
-        }
-        for (name, addresses) in found {
-            let wanted = self.revision.stack.listeners.get(&name).map(|listener| listener.bind);
-            let complete = addresses.len() == usize::from(self.threads);
-            if complete && wanted.is_some_and(|wanted| serves(wanted, &addresses)) {
-                self.listeners.insert(name, addresses[0]);
-            } else if wanted.is_none() {
-                self.release_listener(&name);
+            if let Some((name, _)) = listeners::parse_key(key) {
+                found.entry(name.to_owned()).or_default().push((key.clone(), listeners::listening_at(socket)));
             }
         }
         drop(held);
+        let mut missing = Missing::new();
+        for (name, held) in found {
+            missing.extend(self.adopt_listener(&name, held)?);
+        }
+        for (name, address, number, socket) in missing {
+            let order = Order::Hold { key: listeners::key(&name, number) };
+            self.orders.give_with(&order, socket).expect("a short order fits into a packet");
+            self.listeners.insert(name, address);
+        }
         let stack = self.revision.stack.clone();
-        let bound = self.bind_missing(&stack)?;
+        let bound = self.bind_patiently(&stack, patience)?;
         self.hold_listeners(bound);
+        let wanted = |address| stack.listeners.values().any(|listener| listener.bind == address);
+        for address in self.activated.unwanted(wanted) {
+            let message = format!("a listening socket was handed over for {address}, which no listener asks for");
+            let reasons = vec![Reason::rule("sockets are matched to listeners by the address in `bind`")];
+            self.note(Level::Warning, "listeners", "activated", message, reasons);
+        }
         Ok(())
+    }
+
+    /// Binds what is missing. An address that is taken is tried again for a while: the threads of a killed edge end one
+    /// after the other, and only the last one closes the sockets. Nothing else could be done meanwhile.
+    fn bind_patiently(&self, stack: &Stack, patience: Duration) -> Result<Bound, NodeError> {
+        let deadline = self.clock.now() + patience;
+        loop {
+            match self.bind_missing(stack) {
+                Err(NodeError::Listener { .. }) if self.clock.now() < deadline => std::thread::sleep(BIND_AGAIN),
+                result => return result,
+            }
+        }
+    }
+
+    /// Goes on with the sockets held for one listener, by key and where they listen. There may be more or fewer than
+    /// threads, where a service manager kept them for us since a start with another number; those that are missing
+    /// are returned. A surplus is released, since nobody would accept from it.
+    fn adopt_listener(&mut self, name: &str, held: Vec<(String, Option<SocketAddr>)>) -> Result<Missing, NodeError> {
+        let wanted = self.revision.stack.listeners.get(name).map(|listener| listener.bind);
+        let addresses: Option<Vec<SocketAddr>> = held.iter().map(|(_, address)| *address).collect();
+        let Some(addresses) = addresses.filter(|bound| wanted.is_some_and(|wanted| serves(wanted, bound))) else {
+            if wanted.is_none() {
+                self.note(Level::Info, &format!("listeners.{name}"), "released", "not listening any more", Vec::new());
+            }
+            // Where it is wanted elsewhere, it is bound there under the same keys.
+            for (key, _) in held {
+                self.give(&Order::Release { key });
+            }
+            return Ok(Missing::new());
+        };
+        let address = addresses[0];
+        let (mut free, mut surplus): (Vec<u16>, Vec<String>) = ((0..self.threads).collect(), Vec::new());
+        for (key, _) in held {
+            match listeners::parse_key(&key).map(|(_, thread)| thread).filter(|thread| *thread < self.threads) {
+                Some(thread) => free.retain(|free| *free != thread),
+                None => surplus.push(key),
+            }
+        }
+        let sockets = match self.activated.at(address, self.threads) {
+            Some(sockets) => {
+                sockets.map_err(|source| NodeError::System { what: "a socket cannot be shared", source })?
+            }
+            None => listeners::bind_more(name, address, free.len())?,
+        };
+        for key in surplus {
+            self.give(&Order::Release { key });
+        }
+        self.listeners.insert(name.to_owned(), address);
+        Ok(free.into_iter().zip(sockets).map(|(thread, socket)| (name.to_owned(), address, thread, socket)).collect())
     }
 
     /// Makes slots of records and processes.
@@ -53,6 +126,7 @@ impl Node {
             records.insert((record.service.clone(), record.number), record);
         }
         for process in processes {
+            let Some(process) = self.adopt_before(process) else { continue };
             let place =
                 parse_key(&process.key).map(|(service, number, generation)| ((service.to_owned(), number), generation));
             let ours = place.and_then(|(place, generation)| {
@@ -64,7 +138,7 @@ impl Node {
                 None => self.refuse_process(process),
             }
         }
-        // A new guard has started nothing yet, so whatever these records tell of is over.
+        // A new guard has adopted whatever outlived the former one, so what else these records tell of is over.
         let without_process = records.into_values().filter(|record| record.active && !fresh);
         for record in without_process.collect::<Vec<_>>() {
             let launch = self.launch_of(&record);
@@ -74,7 +148,7 @@ impl Node {
                 let mut memory = record.memory();
                 let place = (record.service.clone(), record.number);
                 memory.generation = memory.generation.max(self.generation_of_strays(&place));
-                let supervisor = Supervisor::new(memory, self.clock.now());
+                let supervisor = Supervisor::new(memory, self.clock.now()).not_before(self.start_due(&record, &launch));
                 self.insert_slot(record, launch, supervisor);
             } else if let Err(error) = self.dir.save_record(&Record { active: false, ..record }) {
                 self.record_failed(&error);
@@ -86,30 +160,56 @@ impl Node {
         let Some(launch) = self.launch_of(&record) else {
             return self.refuse_process(process);
         };
-        let started = self.clock.moment_of(process.started);
+        let started = self.clock.moment_of_process(process.pid, process.started);
         let supervisor = Supervisor::adopt(record.memory(), started, &policy(launch.service()), self.clock.now());
         let place = self.insert_slot(record, launch, supervisor);
         let slot = self.slots.get_mut(&place).expect("it was inserted just now");
         slot.started = Some(process.started);
         slot.pid = process.exit.is_none().then_some(process.pid);
         let name = slot.name();
+        if let Some(bytes) = process.adopted.filter(|bytes| *bytes > 0) {
+            self.say_dropped(&name, bytes);
+        }
         if let Some(pipe) = process.pipe {
             self.logs.attach(&name, pipe);
         }
+        let who = if process.adopted.is_some() { "`keel up`" } else { "the node process" };
         match process.exit {
-            Some(status) => self.ended(&place, status, 0),
+            Some(status) => {
+                if process.adopted.is_some() {
+                    let message = format!("its process {} ended while there was no `keel up`: {status}", process.pid);
+                    self.note(Level::Warning, &name, "ended-alone", message, Vec::new());
+                }
+                self.ended(&place, status, 0);
+            }
             None => self.note(
                 Level::Info,
                 &name,
                 "adopted",
-                format!("its process {} went on while the node process was started again", process.pid),
+                format!("its process {} went on while {who} was started again", process.pid),
                 Vec::new(),
             ),
         }
     }
 
+    /// Says in its log and in the journal that output of an instance is missing.
+    fn say_dropped(&self, name: &str, bytes: u64) {
+        let message = format!("{bytes} bytes of output were dropped here: there was no `keel up` to read them");
+        self.logs.say(name, &format!("keel: {message}"));
+        let reasons = vec![Reason::rule("an instance never waits for whoever reads its output")];
+        self.note(Level::Warning, name, "output-dropped", message, reasons);
+    }
+
+    /// When an instance without a process may start: what was left of its delay, which a step of the wall clock
+    /// cannot make longer than any delay is.
+    fn start_due(&self, record: &Record, launch: &Launch) -> Moment {
+        let left_ms = record.start_due.map_or(0, |due| due.as_millis().saturating_sub(wall_now().as_millis()));
+        self.clock.now() + Duration::from_millis(left_ms).min(policy(launch.service()).max_delay)
+    }
+
     fn insert_slot(&mut self, record: Record, launch: Arc<Launch>, supervisor: Supervisor) -> (String, u32) {
         let place = (record.service.clone(), record.number);
+        let drained = self.is_drained(&format!("{}/{}", record.service, record.number));
         let slot = Slot {
             service: record.service,
             number: record.number,
@@ -121,9 +221,11 @@ impl Node {
             started: None,
             last_exit: record.last_exit,
             verdict: Verdict::default(),
+            check_saw: String::new(),
             not_live: false,
             adopted: true,
             drained_from: None,
+            drained,
         };
         self.slots.insert(place.clone(), slot);
         place
@@ -132,7 +234,8 @@ impl Node {
     /// What a recorded instance was started from: the revision in force if it is the same, else a former one.
     fn launch_of(&self, record: &Record) -> Option<Arc<Launch>> {
         let from = |stack: &Stack, dir: &std::path::Path| {
-            stack.services.get(&record.service).and_then(|service| Launch::new(service, dir))
+            let launch = stack.services.get(&record.service).and_then(|service| Launch::new(service, dir));
+            launch.map(|launch| launch.with_secrets(&self.secrets))
         };
         let current = from(&self.revision.stack, &self.revision.dir);
         if current.as_ref().is_some_and(|launch| launch.digest == record.digest) {
@@ -158,10 +261,16 @@ impl Node {
 
     /// Takes the event of an end, from the guard or found at the start.
     pub(super) fn ended(&mut self, place: &(String, u32), status: evenkeel_core::status::ExitStatus, leftovers: u32) {
+        let lack = self.for_lack_of_memory(place, status);
         if let Some(slot) = self.slots.get_mut(place) {
             slot.pid = None;
             // Without the reason a kill of ours looks like one of the system's.
-            let why = slot.supervisor.killed().map(|why| format!(", {why}"));
+            let seen = match slot.check_saw.as_str() {
+                saw if !slot.supervisor.memory().ready && !saw.is_empty() => format!("; its check saw: {saw}"),
+                _ => String::new(),
+            };
+            let why = slot.supervisor.killed().map(|why| format!(", {why}{seen}"));
+            let why = why.or_else(|| lack.map(|lack| format!(", {lack}")));
             slot.last_exit = Some(format!("{status}{}", why.unwrap_or_default()));
             slot.verdict = Verdict::default();
         }
@@ -182,6 +291,9 @@ pub(super) fn check_users(stack: &Stack) -> Result<(), NodeError> {
     }
     Ok(())
 }
+
+/// Sockets for threads that have none: listener, address, thread.
+type Missing = Vec<(String, SocketAddr, u16, OwnedFd)>;
 
 /// Whether sockets at these addresses are what the stack asks for; port 0 asks for any port.
 fn serves(wanted: SocketAddr, bound: &[SocketAddr]) -> bool {

@@ -5,7 +5,7 @@
 use evenkeel_core::{
     journal::{Level, Reason},
     secret::Secret,
-    stack::{Stack, secrets_used},
+    stack::{Stack, secret_reference, secrets_used},
     supervise::Event,
 };
 
@@ -43,17 +43,24 @@ pub(crate) enum Order {
 impl Node {
     /// Refuses a stack that asks for a secret which cannot be had.
     pub(super) fn check_secrets(&self, stack: &Stack, dir: &std::path::Path) -> Result<(), NodeError> {
-        self.secrets.check(stack, dir).map_err(|error| NodeError::Secret(Box::new(error)))
+        self.secrets.check(stack, dir, |_| true).map_err(|error| NodeError::Secret(Box::new(error)))
+    }
+
+    /// The same for the secrets of one service: a deploy or a rollback of it is not kept from anybody because another
+    /// service misses one.
+    pub(super) fn check_secrets_of(&self, service: &str, stack: &Stack) -> Result<(), NodeError> {
+        let env = stack.services.get(service).map(|service| &service.env);
+        let needs = |name: &str| env.is_some_and(|env| env.values().any(|value| secret_reference(value) == Some(name)));
+        let checked = self.secrets.check(stack, &self.revision.dir, needs);
+        checked.map_err(|error| NodeError::Secret(Box::new(error)))
     }
 
     /// The same for secrets that the stack in force does not ask for already: one of those that is missing for a while
-    /// must not keep anybody from draining an instance or from going back to a former release.
+    /// must not keep anybody from draining an instance, from deploying or from going back to a former release.
     pub(super) fn check_more_secrets(&self, stack: &Stack) -> Result<(), NodeError> {
         let known = secrets_used(&self.revision.stack);
-        if secrets_used(stack).keys().all(|name| known.contains_key(name)) {
-            return Ok(());
-        }
-        self.check_secrets(stack, &self.revision.dir)
+        let checked = self.secrets.check(stack, &self.revision.dir, |name| !known.contains_key(name));
+        checked.map_err(|error| NodeError::Secret(Box::new(error)))
     }
 
     /// Reads all secrets of the revision in force anew; what changed goes to the journal, the rest follows from the

@@ -5,10 +5,12 @@
 //! guard tries again.
 
 use std::{
+    collections::BTreeMap,
     fs,
     os::fd::{BorrowedFd, FromRawFd, OwnedFd},
     path::{Path, PathBuf},
     sync::Arc,
+    time::Duration,
 };
 
 use evenkeel_core::{
@@ -23,16 +25,32 @@ use tokio::{
     sync::mpsc,
 };
 
-use super::{Inputs, Node, edge::Edge, inventory::Inventory, restore::check_users};
+use super::{
+    Inputs, Node,
+    away::Aways,
+    diff::{Considered, considered},
+    edge::Edge,
+    inventory::{Inventory, Process},
+    pages,
+    restore::check_users,
+    scale::Scaling,
+};
 use crate::{
     NodeConfig, NodeError, StackSource, api,
     channel::{self, Orders, Received},
     clock::{Clock, wall_now},
-    journal::{self, Journal},
+    journal::Journal,
+    listeners::Activated,
     logs::{self, Logs},
+    secrets::Secrets,
     state_dir::{Revision, StateDir, Writer},
+    tokens::Tokens,
     traffic::Traffic,
+    words::counted,
 };
+
+/// How long the edge of a killed guard may take to close its sockets.
+const LAST_EDGE: Duration = Duration::from_secs(2);
 
 /// How many messages of the edge or questions of the API may wait.
 const WAITING: usize = 256;
@@ -58,18 +76,24 @@ pub(super) async fn run_on(
     let _ignored = ignore_terminal();
     let inventory = match Inventory::read(&mut notices).await {
         Ok(inventory) => inventory,
-        Err(error) => return Err(fail(error, &orders, true).await),
+        Err(error) => return Err(fail(error, &orders, AtFailure::End).await),
     };
     let first_start = inventory.hello.node_starts == 0;
+    let at_failure = match (first_start, inventory.processes.is_empty()) {
+        (true, true) => AtFailure::End,
+        // They outlived a guard already, and whatever is wrong here is none of their business.
+        (true, false) => AtFailure::Leave,
+        (false, _) => AtFailure::TryAgain,
+    };
     let (edge_in, edge) = mpsc::channel(WAITING);
     let (commands_in, commands) = mpsc::channel(WAITING);
     let started = Node::start(config, orders.clone(), inventory, edge_in);
     let (mut node, later) = match started {
         Ok(started) => started,
-        Err(error) => return Err(fail(error, &orders, first_start).await),
+        Err(error) => return Err(fail(error, &orders, at_failure).await),
     };
     if let Err(error) = node.open_api(super::Commands::new(commands_in)).await {
-        return Err(fail(error, &orders, first_start).await);
+        return Err(fail(error, &orders, at_failure).await);
     }
     let mut inputs = Inputs { notices, edge, commands };
     for received in later {
@@ -80,23 +104,40 @@ pub(super) async fn run_on(
     node.give(&Order::StartEdge);
     let code = match node.serve(&mut inputs).await {
         Ok(code) => code,
-        Err(error) => return Err(fail(error, &orders, false).await),
+        Err(error) => return Err(fail(error, &orders, AtFailure::TryAgain).await),
     };
-    finish(&orders, code).await;
+    finish(&orders, Order::Finish { code }).await;
     Ok(code)
 }
 
+/// What becomes of `keel up` where this process cannot go on.
+#[derive(Clone, Copy, Debug)]
+enum AtFailure {
+    /// It ends: nothing runs yet.
+    End,
+    /// It ends and leaves what it adopted to the next one.
+    Leave,
+    /// The guard starts another node process; instances and edge go on.
+    TryAgain,
+}
+
 /// Says what is wrong and, where nothing runs that would be lost, ends `keel up`.
-async fn fail(error: NodeError, orders: &Orders, end_everything: bool) -> NodeError {
+async fn fail(error: NodeError, orders: &Orders, at_failure: AtFailure) -> NodeError {
     complain(&error);
-    if end_everything {
-        finish(orders, error.exit_code()).await;
+    let code = error.exit_code();
+    match at_failure {
+        AtFailure::End => finish(orders, Order::Finish { code }).await,
+        AtFailure::Leave => {
+            eprintln!("  instances of the former `keel up` go on; the next one that can start adopts them");
+            finish(orders, Order::Leave { code }).await;
+        }
+        AtFailure::TryAgain => {}
     }
     error
 }
 
-async fn finish(orders: &Orders, code: u8) {
-    orders.give(&Order::Finish { code }).expect("a short order fits into a packet");
+async fn finish(orders: &Orders, last: Order) {
+    orders.give(&last).expect("a short order fits into a packet");
     orders.flush().await;
 }
 
@@ -127,10 +168,10 @@ impl Node {
     ) -> Result<(Self, Vec<Received>), NodeError> {
         let system = |what| move |source| NodeError::System { what, source };
         let dir = StateDir::open(&config.state_dir)?;
-        let journal = Journal::open(&dir.path("journal.db"), journal::KEPT);
-        let journal = journal.map_err(system("the journal's thread cannot be started"))?;
         let first_start = inventory.hello.node_starts == 0;
-        let (revision, is_new) = choose_revision(&config.stack, &dir, first_start)?;
+        let (revision, is_new, stays) = choose_revision(&config.stack, &dir, first_start)?;
+        let journal = Journal::open(&dir.path("journal.db"), revision.stack.journal.size.as_bytes());
+        let journal = journal.map_err(system("the journal's thread cannot be started"))?;
         let limits = log_limits(&revision.stack);
         let logs = Logs::open(dir.path("logs"), limits).map_err(system("the logs' thread cannot be started"))?;
         let snapshot_file = Writer::start(dir.path("snapshot"));
@@ -138,43 +179,92 @@ impl Node {
         let held = inventory.held.remove("snapshot").and_then(super::publish::read_held);
         let threads = held.as_ref().map_or_else(|| wanted_threads(&revision.stack), |held| held.threads);
         let former = held.or_else(|| dir.snapshot());
+        let (pages, no_page) = pages::read_or_recall(&revision.stack, &revision.dir, former.as_ref());
         let mut node = Self {
+            journal: journal.masked_by(logs.mask()),
+            secrets: Secrets::open(
+                &revision.stack.stack.name,
+                &config.state_dir,
+                inventory.hello.guard_pid,
+                logs.mask(),
+            ),
             clock: Clock::new(),
             hello: inventory.hello,
             orders,
-            journal,
             logs,
             snapshot_file,
             threads,
-            listeners: std::collections::BTreeMap::new(),
-            slots: std::collections::BTreeMap::new(),
+            listeners: BTreeMap::new(),
+            activated: Activated::default(),
+            slots: BTreeMap::new(),
             strays: std::collections::BTreeSet::new(),
-            rollouts: std::collections::BTreeMap::new(),
+            rollouts: BTreeMap::new(),
+            pauses: evenkeel_core::pause::Pauses::default(),
+            draining: BTreeMap::new(),
+            deploying: super::deploy::Deploying::open(&dir),
             edge: Edge::new(edge_in),
+            scaling: Scaling::restore(&dir),
+            aways: Aways::restore(&dir),
+            pages,
             traffic: Traffic::new(dir.totals().unwrap_or_default()),
             snapshot: Arc::new(placeholder(&revision, threads, former.map_or(0, |snapshot| snapshot.version))),
-            problems: std::collections::BTreeMap::new(),
+            problems: BTreeMap::new(),
             shutdown: None,
             next_alive: Moment::ORIGIN,
+            kernel_kills: super::memory::KernelKills::read(),
             config,
             dir,
             revision,
         };
-        check_users(&node.revision.stack)?;
-        node.adopt_listeners(inventory.held)?;
-        if is_new && let Err(error) = node.dir.save_revision(&node.revision, wall_now().as_millis()) {
-            node.problems.insert("revision", format!("the revision cannot be kept on disk: {error}"));
-        }
-        node.say_hello(is_new);
-        node.adopt_processes(inventory.processes);
+        node.problems.extend(no_page.map(|problem| ("pages", problem)));
+        node.take_over(inventory.held, inventory.processes, is_new, stays)?;
         Ok((node, inventory.later))
     }
 
-    fn say_hello(&self, is_new: bool) {
+    /// Makes the world that was found ours. `stays` says which release the file would have undone.
+    fn take_over(
+        &mut self,
+        held: BTreeMap<String, OwnedFd>,
+        processes: Vec<Process>,
+        is_new: bool,
+        stays: Option<String>,
+    ) -> Result<(), NodeError> {
+        check_users(&self.revision.stack)?;
+        // With instances that outlived a guard, one that cannot be had is a problem, and no reason not to serve.
+        let first_start = self.hello.node_starts == 0 && processes.is_empty();
+        if first_start {
+            self.check_secrets(&self.revision.stack, &self.revision.dir)?;
+        }
+        self.refresh_secrets("the node process starts");
+        self.restore_pauses(first_start);
+        if let Some(problem) = stays {
+            self.note(Level::Warning, "stack", "release-stays", problem.clone(), Vec::new());
+            self.problems.insert("release", problem);
+        }
+        // Where instances outlived a guard, its edge has ended only just now.
+        let patience = if processes.is_empty() { Duration::ZERO } else { LAST_EDGE };
+        self.adopt_listeners(held, patience)?;
+        if is_new && let Err(error) = self.dir.save_revision(&self.revision, wall_now().as_millis()) {
+            self.problems.insert("revision", format!("the revision cannot be kept on disk: {error}"));
+        }
+        self.say_hello(is_new, processes.len());
+        self.adopt_processes(processes);
+        self.resume_deploys();
+        for damage in self.dir.damage() {
+            self.note(Level::Warning, "node", "damaged", damage, Vec::new());
+        }
+        Ok(())
+    }
+
+    fn say_hello(&self, is_new: bool, found: usize) {
         let number = self.revision.number;
         if self.hello.node_starts == 0 {
             let what = if is_new { "a new revision" } else { "the revision in force, unchanged" };
-            let reasons = vec![Reason::seen(format!("{} is {what}, number {number}", self.revision.file))];
+            let mut reasons = vec![Reason::seen(format!("{} is {what}, number {number}", self.revision.file))];
+            if found > 0 {
+                let which = counted(found, "instance outlived", "instances outlived");
+                reasons.push(Reason::seen(format!("{which} the former `keel up`, which did not end in order")));
+            }
             let message = format!("stack `{}` started with revision {number}", self.revision.stack.stack.name);
             self.note(Level::Info, "stack", "started", message, reasons);
         } else {
@@ -182,18 +272,18 @@ impl Node {
             let seen = "the former one ended; instances and edge went on without it";
             self.note(Level::Warning, "node", "restarted", message, vec![Reason::seen(seen)]);
         }
-        if let Some(problem) = self.journal.problem() {
-            self.note(Level::Warning, "node", "journal", problem, Vec::new());
-        }
     }
 
     /// Opens the API's socket and, if its address is free, the address of `/metrics`.
     async fn open_api(&mut self, commands: super::Commands) -> Result<(), NodeError> {
-        let state = api::Api::new(commands, self.journal.clone(), self.logs.clone());
+        let address = self.config.metrics_bind.unwrap_or(self.revision.stack.console.bind);
+        let exposed = (!address.ip().is_loopback()).then_some(address);
+        let tokens = Tokens::open(&self.dir.path("tokens.json"));
+        self.say_tokens(&tokens, exposed);
+        let state = api::Api::new(commands, self.journal.clone(), self.logs.clone(), tokens, exposed);
         let path = self.config.runtime_dir.join(crate::CONTROL_SOCKET);
         api::serve_control(&path, state.clone()).map_err(|source| NodeError::Control { path, source })?;
-        let address = self.config.metrics_bind.unwrap_or(self.revision.stack.console.bind);
-        if let Err(error) = api::serve_metrics(address, state).await {
+        if let Err(error) = api::serve_console(address, state).await {
             let why = match error.kind() {
                 std::io::ErrorKind::AddrInUse => "another process listens there; set `console.bind`".to_owned(),
                 _ => error.to_string(),
@@ -205,21 +295,50 @@ impl Node {
     }
 }
 
+impl Node {
+    /// Says what is wrong with tokens, and where they travel in clear text.
+    fn say_tokens(&mut self, tokens: &Tokens, exposed: Option<std::net::SocketAddr>) {
+        match (tokens.list(), exposed) {
+            (Err(error), _) => {
+                let problem = format!("{error}: remove the file, and make the tokens anew");
+                self.problems.insert("tokens", problem.clone());
+                self.note(Level::Error, "node", "token", problem, Vec::new());
+            }
+            (Ok(tokens), Some(address)) if !tokens.is_empty() => {
+                self.note(Level::Warning, "node", "token", api::in_clear(&address), Vec::new());
+            }
+            _ => {}
+        }
+    }
+}
+
 /// A restart goes on with the revision in force; a first start takes the source, as a new revision if it differs.
-fn choose_revision(source: &StackSource, dir: &StateDir, first_start: bool) -> Result<(Revision, bool), NodeError> {
+fn choose_revision(
+    source: &StackSource,
+    dir: &StateDir,
+    first_start: bool,
+) -> Result<(Revision, bool, Option<String>), NodeError> {
     let current = dir.current_revision();
     if !first_start && let Ok(Some(current)) = current {
-        return Ok((current, false));
+        return Ok((current, false, None));
     }
     let (text, file, folder) = read_source(source)?;
     let stack = stack::parse(&text, &file).map_err(|faults| NodeError::Stack(Box::new(faults)))?;
     let current = current?;
     let same = current.filter(|current| current.text == text && current.dir == folder);
     if let Some(current) = same {
-        return Ok((current, false));
+        return Ok((current, false, None));
     }
-    let number = dir.current_revision()?.map_or(1, |current| current.number + 1);
-    Ok((Revision::new(number, text, file, folder, stack), true))
+    let Some(current) = dir.current_revision()? else {
+        return Ok((Revision::new(1, text, file, folder, stack), true, None));
+    };
+    let Considered { revision, carried } = considered(&current, &text, &file, folder, stack, false);
+    // What was deployed goes on: a start must not undo it, and refusing to start would help nobody.
+    let stays = (!carried.undone.is_empty()).then(|| {
+        let (what, _) = super::Refused::undo(&carried);
+        format!("{file} was not taken whole: {what}; that release stays: `keel apply --reset` lets the file count")
+    });
+    Ok((revision, true, stays))
 }
 
 /// Text, name and folder of a stack.

@@ -48,6 +48,7 @@ impl Node {
                 .map(|(name, address)| ListenerStatus { name: name.clone(), address: address.to_string() })
                 .collect(),
             problems: self.problems_of(stack, &services),
+            overrides: self.revision.overrides.in_words(&self.revision.declared),
             services,
         }
     }
@@ -62,7 +63,7 @@ impl Node {
         let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
         ServiceStatus {
             name: name.to_owned(),
-            replicas: if service.run.is_some() { self.wanted(name, service) } else { count(service.fixed().len()) },
+            replicas: if service.is_run() { self.wanted(name, service) } else { count(service.fixed().len()) },
             healthy: count(instances.iter().filter(|instance| instance.health == Health::Healthy).count()),
             requests_per_s: rates.requests_per_s,
             requests: sums.requests(),
@@ -72,11 +73,16 @@ impl Node {
             retries: sums.retries,
             held: sums.held,
             rollout: self.rollouts.get(name).cloned(),
+            hands_off: self.hands_off(name),
+            release: self.revision.overrides.release(name).map(|release| release.number),
+            deploy: self.deploy_status(name),
+            scaling: self.scaling_status(name, service),
+            away: self.away_status(name),
             instances,
         }
     }
 
-    fn slots_of(&self, service: &str) -> impl Iterator<Item = &Slot> {
+    pub(super) fn slots_of(&self, service: &str) -> impl Iterator<Item = &Slot> {
         self.slots.range((service.to_owned(), 0)..=(service.to_owned(), u32::MAX)).map(|(_, slot)| slot)
     }
 
@@ -98,6 +104,7 @@ impl Node {
             last_exit: slot.last_exit.clone(),
             last_output: if failing { self.logs.last(&slot.name(), LAST_LINES) } else { Vec::new() },
             in_flight: slot.verdict.in_flight,
+            drained: self.drain_status(&slot.name()),
         }
     }
 
@@ -117,11 +124,12 @@ impl Node {
             last_exit: None,
             last_output: Vec::new(),
             in_flight: verdict.in_flight,
+            drained: self.drain_status(&id.name),
         }
     }
 
     fn problems_of(&self, stack: &Stack, services: &[ServiceStatus]) -> Vec<String> {
-        let mut problems = Vec::new();
+        let mut problems = self.pause_problems();
         if self.shutdown.is_some() {
             problems.push("keel is being stopped".to_owned());
         }
@@ -136,17 +144,13 @@ impl Node {
                 problems.push(format!("{service}: {waiting}"));
             }
         }
-        let dropped = self.journal.dropped();
-        if dropped > 0 {
-            let entries = counted(dropped, "journal entry was", "journal entries were");
-            problems.push(format!("{entries} dropped: the disk is slow, full or read-only"));
-        }
+        problems.extend(self.journal.problems());
+        problems.extend(self.dir.damage());
         let lines = self.logs.dropped();
         if lines > 0 {
             let lines = counted(lines, "line of output was", "lines of output were");
             problems.push(format!("{lines} dropped: the disk is slow, full or read-only"));
         }
-        problems.extend(self.journal.problem().map(str::to_owned));
         let snapshot_file = self.snapshot_file.failure();
         problems.extend(snapshot_file.map(|error| format!("the snapshot cannot be kept on disk: {error}")));
         problems.extend(self.problems.values().cloned());
@@ -154,7 +158,7 @@ impl Node {
     }
 
     fn problems_of_service(&self, service: &ServiceStatus) -> Vec<String> {
-        let mut problems = Vec::new();
+        let mut problems: Vec<String> = self.away_problem(&service.name).into_iter().collect();
         for instance in service.instances.iter().filter(|instance| instance.phase == Some(Phase::GaveUp)) {
             let how = instance.last_exit.as_deref().unwrap_or("it never started");
             problems.push(format!("{} gave up ({how}): `keel why {}`", instance.name, instance.name));

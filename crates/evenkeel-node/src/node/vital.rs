@@ -56,6 +56,7 @@ impl Node {
         let now = self.clock.now();
         if self.next_alive <= now {
             self.next_alive = now + ALIVE_EVERY;
+            self.kernel_kills.look();
             let within_ms = u64::try_from(SILENT_AT_MOST.as_millis()).unwrap_or(u64::MAX);
             self.give(&Order::Alive { within_ms });
         }

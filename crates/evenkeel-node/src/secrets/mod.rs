@@ -111,12 +111,11 @@ impl Secrets {
         &self.store
     }
 
-    /// Whether every secret that `stack` uses can be had, before anything of it is put in force.
-    pub(crate) fn check(&self, stack: &Stack, dir: &Path) -> Result<(), SecretError> {
-        for name in secrets_used(stack).keys() {
-            self.look_up(name, stack, dir)?;
-        }
-        Ok(())
+    /// Whether every secret that `stack` uses can be had, before anything of it is put in force. `needed` says of which
+    /// ones that is asked.
+    pub(crate) fn check(&self, stack: &Stack, dir: &Path, needed: impl Fn(&str) -> bool) -> Result<(), SecretError> {
+        let used = secrets_used(stack);
+        used.keys().filter(|name| needed(name)).try_for_each(|name| self.look_up(name, stack, dir).map(drop))
     }
 
     /// Reads every secret of the stack in force anew.

@@ -76,9 +76,9 @@ impl SecretStore {
         Ok(names)
     }
 
-    /// A value; `None` where none is kept under this name.
+    /// A value; `None` where none is kept under this name, or where it cannot be one and would lead elsewhere.
     pub fn get(&self, name: &str) -> Result<Option<Secret>, SecretError> {
-        self.read(name, &self.file(name))
+        if is_secret_name(name) { self.read(name, &self.file(name)) } else { Ok(None) }
     }
 
     /// The value before the present one.
@@ -106,6 +106,9 @@ impl SecretStore {
     /// Forgets a value. `false` where there was none.
     pub fn remove(&self, name: &str) -> Result<bool, SecretError> {
         let file = self.file(name);
+        if !is_secret_name(name) {
+            return Ok(false);
+        }
         match fs::remove_file(&file) {
             Ok(()) => {}
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(false),
@@ -194,6 +197,7 @@ impl SecretStore {
             .map_err(SecretError::io("the folder of the secrets cannot be written", &path))
     }
 
+    /// Where a value lies; `name` has been found to be a name.
     fn file(&self, name: &str) -> PathBuf {
         self.folder.join(format!("{name}.age"))
     }

@@ -37,16 +37,19 @@ fn a_change_is_told_and_an_absence_is_none() {
     let temp = tempfile::tempdir().unwrap();
     let (root, stack) = (temp.path(), stack(temp.path()));
     let mut secrets = secrets(root);
-    let error = secrets.check(&stack, root).unwrap_err().to_string();
+    let error = secrets.check(&stack, root, |_| true).unwrap_err().to_string();
     assert!(error.contains("cannot be had") && error.contains("from-file"), "{error}");
+    let error = secrets.check(&stack, root, |name| name == "kept").unwrap_err().to_string();
+    assert!(error.contains("no secret `kept`"), "only what is needed is looked for: {error}");
+    secrets.check(&stack, root, |_| false).unwrap();
     fs::write(root.join("from-file"), "filed value\n").unwrap();
-    let error = secrets.check(&stack, root).unwrap_err().to_string();
+    let error = secrets.check(&stack, root, |_| true).unwrap_err().to_string();
     assert!(error.contains("no secret `kept`, which service `app` asks for"), "{error}");
     assert!(error.contains("keel secret set kept"), "{error}");
     secrets.store.set("kep", &Secret::new("yet another")).unwrap();
-    assert!(secrets.check(&stack, root).unwrap_err().to_string().contains("Did you mean `kep`?"));
+    assert!(secrets.check(&stack, root, |_| true).unwrap_err().to_string().contains("Did you mean `kep`?"));
     secrets.store.set("kept", &Secret::new("kept value")).unwrap();
-    secrets.check(&stack, root).unwrap();
+    secrets.check(&stack, root, |_| true).unwrap();
 
     let first = secrets.refresh(&stack, root);
     assert!(first.changed.is_empty() && first.missing.is_empty(), "what is seen for the first time has not changed");

@@ -6,6 +6,10 @@
 //! revisions/N.toml   each revision of the stack; N.json where it came from; current: the number in force
 //! instances/S-N.json the record of instance S/N: generation, port, what it was started from
 //! snapshot           the newest snapshot
+//! pauses.json, scale.json, away.json  pauses in force, wanted instances, services that fell back
+//! releases/S/N       an artefact of S unpacked; N.json what is known of it
+//! deploys/S.json     the deploys of S, the last one perhaps under way
+//! secrets/, tokens.json  see the modules of those names
 //! logs/, journal.db  see the modules of those names
 //! ```
 //!
@@ -13,17 +17,27 @@
 //! or a crash never meets half of one. Records are small and written in place by the owner of the world, since a
 //! restart depends on them; the snapshot, which the guard holds in memory as well, is written by a thread.
 
+mod deploys;
 mod records;
+mod releases;
 mod revisions;
+mod unpack;
 mod writer;
 
 use std::{
     fs, io,
-    os::unix::fs::{DirBuilderExt, PermissionsExt},
+    os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt},
     path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError},
 };
 
-pub(crate) use self::{records::Record, revisions::Revision, writer::Writer};
+pub(crate) use self::{
+    deploys::Deploys,
+    records::Record,
+    releases::{StoreError, Stored, number_of},
+    revisions::Revision,
+    writer::Writer,
+};
 use crate::error::NodeError;
 
 /// The number of this format.
@@ -33,6 +47,8 @@ const VERSION: u32 = 1;
 #[derive(Clone, Debug)]
 pub(crate) struct StateDir {
     root: PathBuf,
+    /// What was found damaged, in words. Clones share it.
+    damage: Arc<Mutex<Vec<String>>>,
 }
 
 impl StateDir {
@@ -47,12 +63,14 @@ impl StateDir {
                 fix: "Check its owner, its mode and the disk, or give another one with --state-dir.",
             }
         };
-        make_private(root).map_err(fail(root))?;
+        if !releases::is_passable(root) {
+            make_private(root).map_err(fail(root))?;
+        }
         check_version(root)?;
-        for part in ["revisions", "instances", "logs"] {
+        for part in ["revisions", "instances", "logs", "deploys"] {
             make_private(&root.join(part)).map_err(fail(&root.join(part)))?;
         }
-        let dir = Self { root: root.to_owned() };
+        let dir = Self { root: root.to_owned(), damage: Arc::default() };
         let version = root.join("VERSION");
         if !version.exists() {
             replace(&version, format!("{VERSION}\n").as_bytes()).map_err(fail(&version))?;
@@ -65,8 +83,32 @@ impl StateDir {
         self.root.join(name)
     }
 
-    /// Reads a JSON file; `None` if there is none or it cannot be understood, which is logged.
-    fn read_json<T: serde::de::DeserializeOwned>(path: &Path) -> Option<T> {
+    /// What was found damaged since the start and is not used, in words.
+    pub(crate) fn damage(&self) -> Vec<String> {
+        self.damage.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Remembers that a file is damaged and sets it aside, so that what it held is not lost and its name is free. A
+    /// revision stays where it is: whoever mends it finds it there.
+    fn is_damaged(&self, path: &Path, error: &dyn std::fmt::Display) {
+        let name = path.strip_prefix(&self.root).unwrap_or(path).display().to_string();
+        let mut aside = path.as_os_str().to_owned();
+        aside.push(".damaged");
+        let aside = PathBuf::from(aside);
+        let moved = !name.starts_with("revisions/") && !aside.exists() && fs::rename(path, &aside).is_ok();
+        let mut words = format!("{name} in the state directory was damaged and is not used ({error})");
+        if moved {
+            words.push_str(&format!("; it was set aside as {}", aside.display()));
+        }
+        tracing::warn!("{words}");
+        let mut damage = self.damage.lock().unwrap_or_else(PoisonError::into_inner);
+        if !damage.contains(&words) {
+            damage.push(words);
+        }
+    }
+
+    /// Reads a JSON file; `None` if there is none or it cannot be understood, which [`StateDir::damage`] tells.
+    pub(crate) fn read_json<T: serde::de::DeserializeOwned>(&self, path: &Path) -> Option<T> {
         let bytes = match fs::read(path) {
             Ok(bytes) => bytes,
             Err(error) => {
@@ -79,7 +121,7 @@ impl StateDir {
         match serde_json::from_slice(&bytes) {
             Ok(value) => Some(value),
             Err(error) => {
-                tracing::warn!(path = %path.display(), %error, "is damaged and is not used");
+                self.is_damaged(path, &error);
                 None
             }
         }
@@ -87,7 +129,7 @@ impl StateDir {
 
     /// Totals of former edges, as [`StateDir::save_totals`] wrote them.
     pub(crate) fn totals<T: serde::de::DeserializeOwned>(&self) -> Option<T> {
-        Self::read_json(&self.path("node.json"))
+        self.read_json(&self.path("node.json"))
     }
 
     /// Keeps totals.
@@ -97,11 +139,12 @@ impl StateDir {
 
     /// The snapshot of a former life.
     pub(crate) fn snapshot(&self) -> Option<evenkeel_core::snapshot::Snapshot> {
-        Self::read_json(&self.path("snapshot"))
+        self.read_json(&self.path("snapshot"))
     }
 }
 
-fn make_private(path: &Path) -> io::Result<()> {
+/// Makes a folder, and those above it, for this user alone.
+pub(crate) fn make_private(path: &Path) -> io::Result<()> {
     match fs::DirBuilder::new().recursive(true).mode(0o700).create(path) {
         Ok(()) => {}
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Err(io::ErrorKind::NotADirectory.into()),
@@ -162,6 +205,30 @@ pub(crate) fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
         let _ = fs::remove_file(&temporary);
     }
     written
+}
+
+/// The same for this user alone, and on the disk when it returns: for what nobody else may read and nobody could make
+/// again.
+pub(crate) fn replace_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let mut temporary = path.as_os_str().to_owned();
+    temporary.push(".new");
+    let write = || {
+        match fs::remove_file(&temporary) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary)?;
+        io::Write::write_all(&mut file, bytes)?;
+        file.sync_all()?;
+        fs::rename(&temporary, path)?;
+        match path.parent() {
+            Some(folder) if !folder.as_os_str().is_empty() => fs::File::open(folder)?.sync_all(),
+            _ => Ok(()),
+        }
+    };
+    write().inspect_err(|_| {
+        let _ = fs::remove_file(&temporary);
+    })
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use evenkeel_core::supervise::Memory;
+use evenkeel_core::{supervise::Memory, time::WallTime};
 use serde::{Deserialize, Serialize};
 
 use super::{StateDir, replace};
@@ -31,6 +31,9 @@ pub(crate) struct Record {
     pub(crate) leaving: Option<String>,
     pub(crate) gave_up: bool,
     pub(crate) last_exit: Option<String>,
+    /// When the start that follows its last exit is due, where that was delayed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) start_due: Option<WallTime>,
 }
 
 impl Record {
@@ -56,12 +59,12 @@ impl StateDir {
         };
         let paths = entries.filter_map(Result::ok).map(|entry| entry.path());
         let records = paths.filter(|path| path.extension().is_some_and(|extension| extension == "json"));
-        records.filter_map(|path| Self::read_json(&path)).collect()
+        records.filter_map(|path| self.read_json(&path)).collect()
     }
 
     /// The record of one instance, if there is a readable one.
     pub(crate) fn record(&self, service: &str, number: u32) -> Option<Record> {
-        Self::read_json(&self.record_path(service, number))
+        self.read_json(&self.record_path(service, number))
     }
 
     fn record_path(&self, service: &str, number: u32) -> PathBuf {
@@ -109,6 +112,7 @@ mod tests {
             leaving: None,
             gave_up: false,
             last_exit: Some("exit code 1".to_owned()),
+            start_due: None,
         };
         dir.save_record(&record).unwrap();
         let longer = Record { gave_up: true, leaving: Some("a reason".to_owned()), ..record.clone() };

@@ -2,7 +2,7 @@
 //!
 //! A version is a file and the overrides that commands laid over it: `N.toml` and `N.json`.
 
-use std::{fs, io, path::PathBuf};
+use std::{collections::BTreeSet, fs, io, path::PathBuf};
 
 use evenkeel_core::{
     overrides::Overrides,
@@ -10,8 +10,11 @@ use evenkeel_core::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::{StateDir, replace};
+use super::{StateDir, replace_private};
 use crate::error::NodeError;
+
+/// How many revisions are kept beside those that are needed.
+const KEPT: usize = 50;
 
 /// One version of the stack.
 #[derive(Clone, Debug)]
@@ -76,21 +79,38 @@ impl StateDir {
     /// A revision by its number, if it is there and still readable by this version.
     pub(crate) fn revision(&self, number: u64) -> Option<Revision> {
         let text = fs::read_to_string(self.path("revisions").join(format!("{number}.toml"))).ok()?;
-        let origin: Origin = Self::read_json(&self.path("revisions").join(format!("{number}.json")))?;
+        let origin: Origin = self.read_json(&self.path("revisions").join(format!("{number}.json")))?;
         let stack = stack::parse(&text, &origin.file).ok()?;
         Some(Revision::new(number, text, origin.file, origin.dir, stack).with(origin.overrides))
     }
 
-    /// Keeps a revision and puts it in force.
+    /// Removes former revisions but the newest [`KEPT`] and those that are needed: what their instances were started
+    /// from is found there.
+    pub(crate) fn prune_revisions(&self, needed: &BTreeSet<u64>) {
+        let folder = self.path("revisions");
+        let Ok(entries) = fs::read_dir(&folder) else { return };
+        let number = |entry: fs::DirEntry| entry.file_name().to_str()?.strip_suffix(".json")?.parse().ok();
+        let numbers: BTreeSet<u64> = entries.filter_map(|entry| number(entry.ok()?)).collect();
+        for number in numbers.iter().rev().skip(KEPT).filter(|number| !needed.contains(number)) {
+            for suffix in ["toml", "json"] {
+                if let Err(error) = fs::remove_file(folder.join(format!("{number}.{suffix}"))) {
+                    tracing::warn!(%error, number, "a former revision cannot be removed");
+                }
+            }
+        }
+    }
+
+    /// Keeps a revision and puts it in force. It is on the disk when this returns, the number in force last, so that
+    /// a power cut leaves the former one or this one: without either nothing starts.
     pub(crate) fn save_revision(&self, revision: &Revision, applied_ms: u64) -> io::Result<()> {
         let folder = self.path("revisions");
         let (file, dir, overrides) = (revision.file.clone(), revision.dir.clone(), revision.overrides.clone());
         let origin = Origin { file, dir, applied_ms, overrides };
         let number = revision.number;
-        replace(&folder.join(format!("{number}.toml")), revision.text.as_bytes())?;
+        replace_private(&folder.join(format!("{number}.toml")), revision.text.as_bytes())?;
         let origin = serde_json::to_vec(&origin).map_err(io::Error::other)?;
-        replace(&folder.join(format!("{number}.json")), &origin)?;
-        replace(&folder.join("current"), format!("{number}\n").as_bytes())
+        replace_private(&folder.join(format!("{number}.json")), &origin)?;
+        replace_private(&folder.join("current"), format!("{number}\n").as_bytes())
     }
 }
 
@@ -115,7 +135,17 @@ mod tests {
         assert_eq!((current.number, current.stack.services["s"].replicas.min()), (2, 2));
         assert_eq!(dir.revision(1).unwrap().stack.services["s"].replicas.min(), 1);
 
-        fs::write(temp.path().join("revisions/2.toml"), "[stack").unwrap();
+        for number in 3..=60 {
+            let stack = stack::parse(TEXT, "keel.toml").unwrap();
+            let revision = Revision::new(number, TEXT.to_owned(), "keel.toml".to_owned(), "/srv".into(), stack);
+            dir.save_revision(&revision, 5).unwrap();
+        }
+        dir.prune_revisions(&BTreeSet::from([4]));
+        let kept: Vec<u64> = (1..=60).filter(|number| dir.revision(*number).is_some()).collect();
+        assert_eq!((kept.len(), &kept[..2]), (51, &[4, 11][..]), "the newest 50, and the one that is needed");
+        assert!(!temp.path().join("revisions/1.toml").exists());
+
+        fs::write(temp.path().join("revisions/60.toml"), "[stack").unwrap();
         assert!(dir.current_revision().unwrap_err().to_string().contains("revisions"));
     }
 }

@@ -3,7 +3,6 @@
 use std::time::Instant;
 
 use evenkeel_core::status::{InstanceStatus, Status};
-use indicatif::{ProgressBar, ProgressDrawTarget};
 use serde::Serialize;
 use serde_json::json;
 
@@ -15,6 +14,7 @@ use crate::{
     api::Api,
     context::{Context, block_on},
     failure::{Exit, Failure},
+    progress::Progress,
 };
 
 /// Options of `keel drain`.
@@ -74,7 +74,7 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
 
 /// Whether nothing is in flight before the time is over.
 async fn wait(api: &Api, args: &Args) -> Result<bool, Failure> {
-    let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
+    let live = Progress::new();
     let deadline = Instant::now() + args.patience.wait;
     loop {
         let asked = api.status_now().await;
@@ -82,19 +82,16 @@ async fn wait(api: &Api, args: &Args) -> Result<bool, Failure> {
             let instance = of(status, &args.instance);
             // One that is gone has nothing in flight either.
             if instance.is_none_or(|one| one.drained.as_ref().is_none_or(|drained| drained.finished)) {
-                bar.finish_and_clear();
                 return Ok(true);
             }
-            bar.set_message(format!("{} in flight", instance.map_or(0, |one| one.in_flight)));
+            live.say(format!("{}: {} in flight", args.instance, instance.map_or(0, |one| one.in_flight)));
         }
         if let Some(end) = api.end() {
             return Err(end);
         }
         if Instant::now() >= deadline {
-            bar.finish_and_clear();
             return asked.map(|_| false).map_err(|error| api.unreachable(&error));
         }
-        bar.tick();
         tokio::time::sleep(ASK_EVERY).await;
     }
 }

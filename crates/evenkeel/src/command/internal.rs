@@ -11,7 +11,7 @@ use evenkeel_node::{NodeConfig, StackSource};
 use crate::{
     context::{Context, block_on},
     failure::{Exit, Failure},
-    logging,
+    files, logging,
     running::Running,
     start::{COMMAND_FILE, announce},
 };
@@ -31,6 +31,9 @@ pub(crate) enum Command {
     /// The process that says when a stack is up
     #[command(name = "__announce", hide = true)]
     Announce(Announce),
+    /// An instance that serves a folder of files
+    #[command(name = "__files", hide = true)]
+    Files(files::Args),
     /// The reference shop
     #[cfg(feature = "demo")]
     #[command(name = "__shop", hide = true)]
@@ -68,6 +71,7 @@ pub(crate) fn run(command: Command, context: &Context) -> Result<ExitCode, Failu
         }
         Command::Stub => Ok(ExitCode::from(evenkeel_guard::stub())),
         Command::Announce(args) => announce(&args, context),
+        Command::Files(args) => files::run(&args),
         #[cfg(feature = "demo")]
         Command::Shop => Ok(crate::demo::shop()),
     }

@@ -1,4 +1,4 @@
-//! How an apply ends: whether the stack becomes what was applied, seen from outside by its status.
+//! How a change ends: whether the stack becomes what was applied or ordered, seen from outside by its status.
 //!
 //! The node process carries a revision out at its own pace and never undoes it; here is only watched. An instance
 //! of the revision that ended twice without having got healthy, or that gave up, ends the watch: what it does next
@@ -7,13 +7,12 @@
 use std::time::{Duration, Instant};
 
 use evenkeel_core::status::{Health, InstanceStatus, Phase, ServiceStatus, Status};
-use indicatif::{ProgressBar, ProgressDrawTarget};
 use serde::Serialize;
 
-use crate::{api::Api, failure::Failure, style::harmless};
+use crate::{api::Api, failure::Failure, progress::Progress, style::harmless};
 
 /// How often is asked.
-const ASK_EVERY: Duration = Duration::from_millis(100);
+pub(super) const ASK_EVERY: Duration = Duration::from_millis(100);
 
 /// How it ended.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -44,47 +43,77 @@ pub(super) enum Outcome {
     NotAwaited,
 }
 
-/// What was applied.
-#[derive(Clone, Copy, Debug)]
+impl Outcome {
+    /// Whether nothing went wrong.
+    pub(super) fn is_well(&self) -> bool {
+        matches!(self, Self::Done | Self::NotAwaited)
+    }
+}
+
+/// What was applied or ordered.
+#[derive(Clone, Debug, Default)]
 pub(super) struct Wanted {
     /// The revision.
     pub(super) revision: u64,
     /// Whether it was in force before: then what its instances went through earlier counts for nothing.
     pub(super) was_in_force: bool,
+    /// The only service that matters; `None`: all of them.
+    pub(super) service: Option<String>,
+    /// Processes that must be gone, as `shop/1#4`, in a restart. Then another revision does not matter.
+    pub(super) replaced: Vec<String>,
+    /// Instances that stay in a restart.
+    pub(super) kept: Vec<String>,
+}
+
+impl Wanted {
+    fn concerns(&self, service: &ServiceStatus) -> bool {
+        self.service.as_ref().is_none_or(|name| *name == service.name)
+    }
+
+    /// Whether this process is there because of what was applied or ordered.
+    fn is_new(&self, instance: &InstanceStatus) -> bool {
+        if self.replaced.is_empty() {
+            return instance.revision == Some(self.revision) && !self.was_in_force;
+        }
+        !self.kept.contains(&instance.name) && !self.replaced.contains(&key(instance))
+    }
+}
+
+/// As the node process names one process: `shop/1#4`.
+fn key(instance: &InstanceStatus) -> String {
+    format!("{}#{}", instance.name, instance.generation)
 }
 
 /// Watches until it has ended or `wait` is over. Shows how far it is on a terminal.
-pub(super) async fn watch(api: &Api, wanted: Wanted, wait: Duration) -> Result<Outcome, Failure> {
-    let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
+pub(super) async fn watch(api: &Api, wanted: &Wanted, wait: Duration) -> Result<Outcome, Failure> {
+    let live = Progress::new();
     let deadline = Instant::now() + wait;
     loop {
         let asked = api.status_now().await;
         if let Some(outcome) = asked.as_ref().ok().and_then(|status| judge(status, wanted)) {
-            bar.finish_and_clear();
             return Ok(outcome);
         }
         if let Ok(status) = &asked {
-            bar.set_message(progress(status));
+            live.say(progress(status, wanted));
         }
         if let Some(end) = api.end() {
             return Err(end);
         }
         if Instant::now() >= deadline {
-            bar.finish_and_clear();
-            let late = |status: Status| Outcome::Unfinished { progress: progress(&status) };
+            let late = |status: Status| Outcome::Unfinished { progress: progress(&status, wanted) };
             return asked.map(late).map_err(|error| api.unreachable(&error));
         }
-        bar.tick();
         tokio::time::sleep(ASK_EVERY).await;
     }
 }
 
 /// How it ended; `None` while it goes on.
-fn judge(status: &Status, wanted: Wanted) -> Option<Outcome> {
-    if status.revision != wanted.revision {
+fn judge(status: &Status, wanted: &Wanted) -> Option<Outcome> {
+    if status.revision != wanted.revision && wanted.replaced.is_empty() {
         return Some(Outcome::Replaced { by: status.revision });
     }
-    let broken = status.services.iter().find_map(|service| {
+    let services = || status.services.iter().filter(|service| wanted.concerns(service));
+    let broken = services().find_map(|service| {
         service.instances.iter().find(|instance| is_broken(instance, service.rollout.is_none(), wanted))
     });
     if let Some(instance) = broken {
@@ -95,23 +124,30 @@ fn judge(status: &Status, wanted: Wanted) -> Option<Outcome> {
         });
     }
     let served = status.edge.as_ref().is_some_and(|edge| edge.applied >= edge.snapshot);
-    let whole = |service: &ServiceStatus| service.rollout.is_none() && service.healthy >= service.replicas;
-    (served && status.services.iter().all(whole)).then_some(Outcome::Done)
+    let whole = |service: &ServiceStatus| {
+        // What an operator drains holds its place, and more than are wanted are still being stopped.
+        let drained = service.instances.iter().filter(|instance| instance.drained.is_some()).count();
+        let ready = service.healthy + u32::try_from(drained).unwrap_or(u32::MAX);
+        let former = service.instances.iter().any(|instance| wanted.replaced.contains(&key(instance)));
+        service.rollout.is_none() && ready >= service.replicas && !former
+    };
+    (served && services().all(whole)).then_some(Outcome::Done)
 }
 
 /// Whether an instance stands in the way. One of a former revision does so only where it is to stay.
-fn is_broken(instance: &InstanceStatus, stays: bool, wanted: Wanted) -> bool {
-    let is_new = instance.revision == Some(wanted.revision);
+fn is_broken(instance: &InstanceStatus, stays: bool, wanted: &Wanted) -> bool {
+    let is_new = wanted.is_new(instance);
     let gave_up = instance.phase == Some(Phase::GaveUp);
     // The first exit is answered by a start at once, which counts as a restart; a second one is no accident.
     let ended_twice = instance.restarts > 1 || instance.restarts == 1 && instance.phase == Some(Phase::Waiting);
-    let fails = is_new && !wanted.was_in_force && ended_twice && instance.health != Health::Healthy;
-    gave_up && (is_new || stays) || fails
+    let fails = is_new && ended_twice && instance.health != Health::Healthy;
+    let of_revision = instance.revision == Some(wanted.revision);
+    gave_up && (is_new || stays || of_revision) || fails
 }
 
 /// How far it is, in one line.
-fn progress(status: &Status) -> String {
-    let each = status.services.iter().map(|service| {
+fn progress(status: &Status, wanted: &Wanted) -> String {
+    let each = status.services.iter().filter(|service| wanted.concerns(service)).map(|service| {
         let rollout = service.rollout.as_ref().map(|waiting| format!(" ({})", harmless(waiting)));
         let ServiceStatus { name, healthy, replicas, .. } = service;
         format!("{name} {healthy} of {replicas} healthy{}", rollout.unwrap_or_default())
@@ -128,7 +164,8 @@ mod tests {
 
     use super::*;
 
-    const WANTED: Wanted = Wanted { revision: 2, was_in_force: false };
+    const WANTED: &Wanted =
+        &Wanted { revision: 2, was_in_force: false, service: None, replaced: Vec::new(), kept: Vec::new() };
 
     fn instance(number: u32, revision: u64, health: Health) -> InstanceStatus {
         InstanceStatus {
@@ -162,6 +199,7 @@ mod tests {
                 ..ServiceStatus::default()
             }],
             problems: Vec::new(),
+            overrides: Vec::new(),
         }
     }
 
@@ -172,7 +210,7 @@ mod tests {
         assert_eq!(judge(&status(None, vec![healthy(1, 1), healthy(2, 1)]), WANTED), Some(Outcome::Done));
         let under_way = status(Some("old instance 2 is replaced next"), vec![healthy(1, 2), healthy(2, 1)]);
         assert_eq!(judge(&under_way, WANTED), None);
-        assert_eq!(progress(&under_way), "app 2 of 2 healthy (old instance 2 is replaced next)");
+        assert_eq!(progress(&under_way, WANTED), "app 2 of 2 healthy (old instance 2 is replaced next)");
         assert_eq!(judge(&status(None, vec![healthy(1, 2)]), WANTED), None, "one is missing");
         let mut unserved = status(None, vec![healthy(1, 2), healthy(2, 2)]);
         unserved.edge.as_mut().unwrap().applied = 4;
@@ -199,11 +237,48 @@ mod tests {
             last_output: vec!["no such module".to_owned()],
         };
         assert_eq!(judge(&with(&broken), WANTED), Some(stuck));
-        let again = Wanted { was_in_force: true, ..WANTED };
+        let again = &Wanted { was_in_force: true, ..WANTED.clone() };
         assert_eq!(judge(&with(&broken), again), None, "what it went through before counts for nothing");
         broken.phase = Some(Phase::GaveUp);
         assert!(matches!(judge(&with(&broken), again), Some(Outcome::Stuck { .. })));
         broken.revision = Some(1);
         assert_eq!(judge(&with(&broken), WANTED), None, "it is about to be replaced");
+    }
+    #[test]
+    fn a_restart_is_done_once_the_former_processes_are_gone() {
+        let wanted = &Wanted {
+            service: Some("app".to_owned()),
+            replaced: vec!["app/1#1".to_owned()],
+            kept: vec!["app/2".to_owned()],
+            ..WANTED.clone()
+        };
+        let healthy = |number| instance(number, 1, Health::Healthy);
+        let before = status(None, vec![healthy(1), healthy(2)]);
+        assert_eq!(judge(&before, wanted), None, "the former process is still there");
+        let mut after = status(None, vec![healthy(2), healthy(3)]);
+        after.revision = 3;
+        assert_eq!(judge(&after, wanted), Some(Outcome::Done), "another revision does not matter");
+        let mut same_name = healthy(1);
+        same_name.generation = 2;
+        assert_eq!(judge(&status(None, vec![same_name, healthy(2)]), wanted), Some(Outcome::Done));
+        let mut failing = instance(2, 1, Health::Unhealthy);
+        failing.restarts = 4;
+        let kept = status(Some("new instance 3 is not ready yet"), vec![healthy(1), failing.clone()]);
+        assert_eq!(judge(&kept, wanted), None, "what stays is no matter of this restart");
+        failing.name = "app/3".to_owned();
+        let broken = status(Some("new instance 3 is not ready yet"), vec![healthy(1), failing]);
+        assert!(matches!(judge(&broken, wanted), Some(Outcome::Stuck { .. })));
+    }
+
+    #[test]
+    fn what_an_operator_drains_holds_its_place() {
+        let mut drained = instance(1, 2, Health::Draining);
+        drained.drained = Some(evenkeel_core::status::DrainStatus {
+            reason: String::new(),
+            since: WallTime::from_millis(1),
+            finished: true,
+        });
+        let one = status(None, vec![drained, instance(2, 2, Health::Healthy)]);
+        assert_eq!(judge(&one, WANTED), Some(Outcome::Done));
     }
 }

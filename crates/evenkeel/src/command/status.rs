@@ -80,7 +80,19 @@ fn render(status: &Status, now: WallTime, paint: Paint) -> String {
     for problem in &status.problems {
         let _ = writeln!(text, "{} {}", paint.bad("!"), harmless(problem));
     }
-    let _ = write!(text, "\n{}\n{}", services(&status.services, paint), instances(status, now, paint));
+    if !status.overrides.is_empty() {
+        text.push('\n');
+    }
+    for line in &status.overrides {
+        let _ = writeln!(text, "{} {}", paint.warn("~"), harmless(line));
+    }
+    for service in &status.services {
+        if let Some(deploy) = &service.deploy {
+            let _ = writeln!(text, "\n{} {}: {}", paint.warn("*"), service.name, harmless(&deploy.message));
+        }
+    }
+    let tables = (services(&status.services, paint), elastic(&status.services, paint), instances(status, now, paint));
+    let _ = write!(text, "\n{}{}\n{}", tables.0, tables.1, tables.2);
     for instance in status.services.iter().flat_map(|service| &service.instances) {
         text.push_str(&last_words(instance, paint));
     }
@@ -117,6 +129,17 @@ fn services(services: &[ServiceStatus], paint: Paint) -> String {
     table.render(paint)
 }
 
+/// How many instances elastic services may have, and why they have as many as they do.
+fn elastic(services: &[ServiceStatus], paint: Paint) -> String {
+    let line = |service: &ServiceStatus| {
+        let scaling = service.scaling.as_ref()?;
+        let why = if scaling.pinned { "fixed by `keel scale`" } else { &scaling.reason };
+        let line = format!("{}: {} to {} instances; {}", service.name, scaling.min, scaling.max, harmless(why));
+        Some(format!("{}\n", paint.dim(&line)))
+    };
+    services.iter().filter_map(line).collect()
+}
+
 fn instances(status: &Status, now: WallTime, paint: Paint) -> String {
     let heads = ["INSTANCE", "HEALTH", "PHASE", ">PID", "ADDRESS", ">UP", ">RESTARTS", ">IN FLIGHT", "NOTE"];
     let mut table = Table::new(&heads);
@@ -142,7 +165,10 @@ fn instances(status: &Status, now: WallTime, paint: Paint) -> String {
 /// Why it is not healthy, and how its last process ended.
 fn note(instance: &InstanceStatus) -> String {
     let mut parts = Vec::new();
-    if instance.health != evenkeel_core::status::Health::Healthy {
+    if let Some(drained) = &instance.drained {
+        let why = if drained.reason.is_empty() { String::new() } else { format!(" ({})", harmless(&drained.reason)) };
+        parts.push(format!("drained by hand{why}"));
+    } else if instance.health != evenkeel_core::status::Health::Healthy {
         parts.push(harmless(&instance.reason));
     }
     if let Some(exit) = &instance.last_exit {
@@ -223,6 +249,7 @@ mod tests {
                 ..ServiceStatus::default()
             }],
             problems,
+            overrides: Vec::new(),
         }
     }
 

@@ -1,4 +1,6 @@
 //! `keel up`: runs a stack in the foreground until it is told to stop. This process becomes the guard.
+//!
+//! When it is killed instead, instances go on, and the next `keel up` of the same state directory adopts them.
 
 use std::{
     path::{Path, PathBuf},
@@ -6,12 +8,13 @@ use std::{
 };
 
 use evenkeel_core::stack::Stack;
+use evenkeel_guard::Activation;
 
 use crate::{
     context::{Context, shell_word},
     failure::Failure,
     port,
-    start::{Inline, Source, Start},
+    start::{Inline, Life, Source, Start},
 };
 
 /// Options of `keel up`.
@@ -42,12 +45,17 @@ pub(crate) struct Args {
 
 /// Checks, locks, and becomes the guard.
 pub(crate) fn run(args: &Args, context: &Context) -> Result<ExitCode, Failure> {
+    // Before anything else opens a descriptor.
+    let activation = Activation::take();
     if let Some(pid) = args.ends_with {
         end_with(pid)?;
     }
     let (source, stack) = find(args, context)?;
+    crate::scrub::hide(&stack)?;
     let start = Start::prepare(source, stack, context)?;
-    start.run(context, !args.quiet).map(ExitCode::from)
+    // Whoever ends with another process leaves nothing behind when it is killed.
+    let life = Life { activation, outlived: args.ends_with.is_none() };
+    start.run(context, !args.quiet, life).map(ExitCode::from)
 }
 
 fn find(args: &Args, context: &Context) -> Result<(Source, Stack), Failure> {

@@ -8,6 +8,7 @@ use serde::Serialize;
 use crate::{
     context::{Context, shell_word},
     failure::{Exit, Failure},
+    files,
 };
 
 /// Options of `keel validate`.
@@ -38,7 +39,8 @@ struct Report<'a> {
 /// Checks the file.
 pub(crate) fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
     let text = read(&args.file)?;
-    let stack = match stack::parse(&text, &args.file.display().to_string()) {
+    let parsed = stack::parse(&text, &args.file.display().to_string());
+    let stack = match parsed.and_then(|stack| files::missing(&args.file, &text, &stack).map(|()| stack)) {
         Ok(stack) => stack,
         Err(found) if context.json => {
             context.json(&Report { file: &args.file, valid: false, diagnostics: faults(&found) })?;
@@ -51,6 +53,11 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
         return Ok(Exit::Done);
     }
     context.line(format!("{} is valid: {}", args.file.display(), summary(&stack)))?;
+    let stored = stored_secrets(&stack);
+    if !stored.is_empty() {
+        // Whether they are kept can be told only where the stack runs.
+        context.line(format!("it needs from the store, by `keel secret set NAME`: {}", stored.join(", ")))?;
+    }
     context.next(&format!("keel up {}", shell_word(&args.file.display().to_string())), "runs it")?;
     Ok(Exit::Done)
 }
@@ -68,12 +75,17 @@ pub(crate) fn read(file: &Path) -> Result<String, Failure> {
     })
 }
 
+/// Secrets that the file gives no source for.
+fn stored_secrets(stack: &Stack) -> Vec<String> {
+    stack::secrets_used(stack).into_keys().filter(|name| !stack.secrets.contains_key(name)).collect()
+}
+
 /// What a stack has, in one clause.
 fn summary(stack: &Stack) -> String {
     let several = |n: usize, what: &str| {
         if n == 1 { format!("1 {what}") } else { format!("{n} {what}s") }
     };
-    let runs = |service: &&stack::Service| service.run.is_some();
+    let runs = |service: &&stack::Service| service.is_run();
     let run: u32 = stack.services.values().filter(runs).map(|service| service.replicas.min()).sum();
     let fixed: usize = stack.services.values().map(|service| service.fixed().len()).sum();
     let listeners: Vec<String> = stack.listeners.values().map(|listener| listener.bind.to_string()).collect();

@@ -89,6 +89,7 @@ pub(crate) fn run(args: Args, context: &Context) -> Result<ExitCode, Failure> {
     match args.command {
         Command::List => list::run(context).map(ExitCode::from),
         Command::Run(args) => {
+            context.needs_this_machine("drill run")?;
             let drill = find(&args.name)?;
             let wish = drill::Wish { service: args.service, for_ms: args.lasts.map(Duration::as_ms) };
             run::run(drill, &wish, context)

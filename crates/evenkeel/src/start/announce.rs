@@ -11,10 +11,9 @@ use std::{
 };
 
 use evenkeel_core::status::{Phase, ServiceStatus, Status};
-use indicatif::{ProgressBar, ProgressDrawTarget};
 use serde_json::json;
 
-use crate::{api::Api, context::Context, failure::Failure, running::Running, style::harmless};
+use crate::{api::Api, context::Context, failure::Failure, progress::Progress, running::Running, style::harmless};
 
 /// How often is asked.
 const ASK_EVERY: Duration = Duration::from_millis(50);
@@ -107,25 +106,24 @@ fn last_words(service: &ServiceStatus) -> String {
 
 /// Asks until the stack is up. Shows how far it is, and each problem once.
 async fn await_healthy(api: &Api, quiet: bool) -> Status {
-    let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
+    let live = Progress::new();
     let mut told = BTreeSet::new();
     let mut next_word = Instant::now() + SAY_EVERY;
     loop {
         if let Ok(status) = api.status_now().await {
             if is_up(&status) {
-                bar.finish_and_clear();
                 return status;
             }
             for news in news(&status).into_iter().filter(|_| !quiet) {
                 if told.insert(news.clone()) {
-                    bar.suspend(|| eprintln!("{news}"));
+                    live.line(&news);
                 }
             }
             if status.services.iter().all(|service| has_all(service) || gave_up(service)) {
                 // Nothing moves any more until somebody changes something, so there is no progress to show.
-                bar.finish_and_clear();
+                live.clear();
             } else {
-                show_progress(&bar, progress(&status), &mut next_word, quiet);
+                show_progress(&live, progress(&status), &mut next_word, quiet);
             }
         }
         tokio::time::sleep(ASK_EVERY).await;
@@ -133,16 +131,12 @@ async fn await_healthy(api: &Api, quiet: bool) -> Status {
 }
 
 /// A live line on a terminal, elsewhere a line from time to time.
-fn show_progress(bar: &ProgressBar, line: String, next_word: &mut Instant, quiet: bool) {
-    if !quiet && bar.is_hidden() && Instant::now() >= *next_word {
+fn show_progress(live: &Progress, line: String, next_word: &mut Instant, quiet: bool) {
+    if !quiet && live.is_hidden() && Instant::now() >= *next_word {
         *next_word = Instant::now() + SAY_EVERY;
         eprintln!("{line}");
     }
-    if bar.is_finished() {
-        bar.reset();
-    }
-    bar.set_message(line);
-    bar.tick();
+    live.say(line);
 }
 
 /// What is worth saying once, harmless for a terminal.

@@ -5,12 +5,25 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
+mod adoption;
 mod bad_input;
 mod change;
+mod day;
 mod demo;
+mod deploy;
+mod disk;
+mod doctor;
+mod elastic;
+mod fallback;
 mod fates;
 mod forwarding;
 mod instance;
 mod load;
+mod long;
+mod long_app;
+mod operate;
 mod rig;
+mod secrets;
+mod slow_app;
 mod survival;
+mod systemd;

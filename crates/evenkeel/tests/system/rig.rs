@@ -26,7 +26,13 @@ pub(crate) struct Rig {
 impl Rig {
     /// `keel up FILE` with this stack; `{listen}` in it stands for a free address and `{console}` for another.
     pub(crate) fn up(stack: &str) -> Self {
+        Self::up_with(stack, |_| {})
+    }
+
+    /// The same with files beside the stack file, which `prepared` writes.
+    pub(crate) fn up_with(stack: &str, prepared: impl FnOnce(&Path)) -> Self {
         let (folder, port) = prepare(stack);
+        prepared(folder.path());
         let child = start(folder.path(), &["up", "keel.toml", "--ends-with", &std::process::id().to_string()]);
         Self { folder, port, child }
     }
@@ -49,6 +55,16 @@ impl Rig {
         let mut keel = command(folder.path(), &["up", "--port", port]);
         let child = keel.arg("--").args(program).stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap();
         Self { folder, port: port.parse().unwrap(), child }
+    }
+
+    /// A stack that somebody else started in this folder.
+    pub(crate) fn around(folder: tempfile::TempDir, port: u16, child: Child) -> Self {
+        Self { folder, port, child }
+    }
+
+    /// The process that was started, to be killed, awaited or replaced.
+    pub(crate) fn child(&mut self) -> &mut Child {
+        &mut self.child
     }
 
     /// `keel ARGUMENTS…` against this stack.
@@ -97,6 +113,12 @@ impl Rig {
             thread::sleep(Duration::from_millis(20));
         }
         panic!("it does not end; log: {}", self.log());
+    }
+
+    /// `keel up` with the same folder, after an end.
+    pub(crate) fn start_again(&mut self) {
+        let guarded_by = std::process::id().to_string();
+        self.child = start(self.folder.path(), &["up", "keel.toml", "--ends-with", &guarded_by]);
     }
 
     /// Removes the folder of the sockets, which a guard that was killed leaves for its next start to use again.

@@ -78,6 +78,7 @@ async fn ask(settings: &Backlog) -> Result<f64, String> {
     let address = if ends_in_port { authority.to_owned() } else { format!("{authority}:80") };
     let stream = TcpStream::connect(&address).await.map_err(|error| error.to_string())?;
     let (mut sender, driver) = http1::handshake(TokioIo::new(stream)).await.map_err(|error| error.to_string())?;
+    // Where the question is given up in the middle, the connection ends for want of anybody who could use it.
     let driver = tokio::spawn(driver);
     let answer = async {
         let request = Request::get(path).header(header::HOST, authority).header(header::ACCEPT, "text/plain");
@@ -184,5 +185,29 @@ mod tests {
         let mut endless = b"HTTP/1.1 200 OK\r\n\r\n".to_vec();
         endless.resize(2 << 20, b'1');
         assert!(asked(endless).0.unwrap_err().contains("longer than 1 MiB"));
+    }
+
+    #[test]
+    fn a_server_that_hangs_costs_no_more_than_the_question() {
+        for answer in ["", "HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n42"] {
+            let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+            let url = format!("http://{}/", listener.local_addr().unwrap());
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            let (end, wait) = std::sync::mpsc::channel::<()>();
+            let server = std::thread::spawn(move || {
+                let (mut stream, _) = listener.accept().unwrap();
+                assert!(stream.read(&mut [0; 1024]).unwrap() > 0);
+                stream.write_all(answer.as_bytes()).unwrap();
+                assert!(wait.recv().is_err(), "it holds the connection until the test is over");
+            });
+            runtime.block_on(async {
+                let asked = Backlog { url, metric: None, each: 1 };
+                assert!(tokio::time::timeout(Duration::from_millis(300), ask(&asked)).await.is_err());
+                tokio::time::sleep(Duration::from_millis(20)).await;
+                assert_eq!(runtime.metrics().num_alive_tasks(), 0, "after {answer:?}");
+            });
+            drop(end);
+            server.join().unwrap();
+        }
     }
 }

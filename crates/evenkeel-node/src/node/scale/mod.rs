@@ -25,7 +25,7 @@ use evenkeel_core::{
     time::Moment,
 };
 
-pub(super) use self::kept::{read, write};
+pub(super) use self::kept::write;
 use self::{backlog::Asker, cpu::Meter, observe::Gauge};
 use super::Node;
 
@@ -69,7 +69,7 @@ impl Scaling {
 
     /// What a former process kept in this state directory.
     pub(super) fn restore(dir: &crate::state_dir::StateDir) -> Self {
-        Self::new(read(&dir.path(FILE)).unwrap_or_default())
+        Self::new(dir.read_json(&dir.path(FILE)).unwrap_or_default())
     }
 }
 
@@ -176,11 +176,13 @@ impl Node {
             controlled.would = None;
             return;
         };
-        self.act_on(name, &decision, now);
+        // Other bounds were put into the file by somebody: that is an order, and carried out whatever is paused.
+        let ordered = !(settings.min..=settings.max).contains(&decision.from);
+        let stance = if ordered { Stance::Act } else { self.stance(name) };
+        self.act_on(name, &decision, stance, now);
     }
 
-    fn act_on(&mut self, name: &str, decision: &Decision, now: Moment) {
-        let stance = self.stance(name);
+    fn act_on(&mut self, name: &str, decision: &Decision, stance: Stance, now: Moment) {
         let controlled = self.scaling.services.get_mut(name).expect("its name comes from there");
         let Decision { kind, to, message, reasons, .. } = decision.clone();
         match (kind, stance) {

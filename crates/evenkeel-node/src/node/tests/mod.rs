@@ -10,7 +10,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use evenkeel_core::status::{Health, Phase, Status};
+use evenkeel_core::{
+    snapshot::Snapshot,
+    status::{Health, Phase, Status},
+};
 use serde_json::Value;
 
 use self::player::Guard;
@@ -111,6 +114,19 @@ impl World {
         })
     }
 
+    /// Waits until the guard holds a snapshot as wanted, which it does a moment after the order was answered.
+    fn wait_snapshot(&self, what: &str, wanted: impl Fn(&Snapshot) -> bool) {
+        let until = Instant::now() + PATIENCE;
+        loop {
+            let snapshot = self.guard.newest_snapshot();
+            if wanted(&snapshot) {
+                return;
+            }
+            assert!(Instant::now() < until, "{what}: {snapshot:#?}");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
     /// Waits until exactly so many lines of output are found.
     fn wait_lines(&self, target: &str, n: usize) -> Vec<String> {
         let until = Instant::now() + PATIENCE;
@@ -199,7 +215,8 @@ fn starts_replaces_what_dies_and_stops() {
         now.generation == 2 && now.health == Health::Healthy
     });
     let now = &status.services[0].instances[0];
-    assert_eq!((now.restarts, now.last_exit.as_deref()), (1, Some("SIGKILL")));
+    // Where the kernel ends somebody else's process for lack of memory at this moment, that is said behind it.
+    assert!(now.restarts == 1 && now.last_exit.as_ref().is_some_and(|how| how.starts_with("SIGKILL")), "{now:#?}");
     assert_eq!(now.address, first.address, "an instance keeps its port");
     for kind in ["created", "starting", "started", "ready", "restarting"] {
         assert!(world.kinds("app/1").contains(&kind.to_owned()), "{kind} is missing: {:?}", world.kinds("app/1"));
@@ -236,7 +253,7 @@ fn a_restart_of_the_node_process_touches_nothing() {
     assert_eq!((after.stack.as_str(), after.revision), ("test", 1));
     assert_eq!(after.listeners, before.listeners);
     assert_eq!(after.services[0].instances[0].address, before.services[0].instances[0].address);
-    assert!(world.guard.newest_snapshot().version > version);
+    world.wait_snapshot("one of the new process", |snapshot| snapshot.version > version);
     world.wait_lines("/v1/logs?subject=app/2", 1);
     assert_eq!(world.kinds("node"), ["restarted"]);
     // Its output is still read, and its end still seen.

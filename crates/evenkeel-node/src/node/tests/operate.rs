@@ -2,7 +2,7 @@
 
 use evenkeel_core::{
     snapshot::Duty,
-    status::{Phase, Status},
+    status::{Health, Phase, Status},
 };
 use serde_json::{Value, json};
 
@@ -52,24 +52,55 @@ fn the_last_healthy_instance_is_drained_by_force_only() {
     world.wait_healthy(2);
     let drain = |name: &str, force: bool| world.post("/v1/drain", &json!({ "instance": name, "force": force }));
     assert_eq!(drain("app/1", false).0, 200);
-    let duties = || {
-        let snapshot = world.guard.newest_snapshot();
-        snapshot.services[0].instances.iter().map(|instance| instance.duty).collect::<Vec<_>>()
+    let duties_are = |wanted: [Duty; 2]| {
+        world.wait_snapshot("what is drained", |snapshot| {
+            snapshot.services[0].instances.iter().map(|instance| instance.duty).eq(wanted)
+        });
     };
-    assert_eq!(duties(), [Duty::Drain, Duty::Serve]);
+    duties_are([Duty::Drain, Duty::Serve]);
     let (code, body) = drain("app/2", false);
     assert!(code == 409 && words(&body).contains("last healthy instance of app"), "{body}");
     let (code, body) = drain("app/2", true);
     assert!(code == 200 && words(&body).contains("nobody answers for app now"), "{body}");
     assert_eq!(world.get("/v1/stack").1["overrides"].as_array().unwrap().len(), 2);
     assert_eq!(world.post("/v1/resume", &json!({ "subject": "app/2" })).0, 200);
-    assert_eq!(duties(), [Duty::Drain, Duty::Serve]);
+    duties_are([Duty::Drain, Duty::Serve]);
 
     // A drained instance that goes for good takes its drain with it.
     assert_eq!(world.post("/v1/scale", &json!({ "service": "app", "replicas": 1 })).0, 200);
     let status = world.wait("the other one is left", |status| status.services[0].instances.len() == 1);
     assert_eq!(status.services[0].instances[0].name, "app/2", "what is drained goes first");
     assert_eq!(status.overrides.len(), 1, "{:?}", status.overrides);
+    world.end(node);
+}
+
+#[test]
+fn a_drain_of_nobody_does_not_wait_for_whoever_gets_the_name() {
+    let world = World::new(STACK);
+    let node = world.start();
+    world.wait_healthy(2);
+    assert_eq!(world.post("/v1/drain", &json!({ "instance": "app/1" })).0, 200);
+    world.guard.disconnect();
+    assert!(node.join().unwrap().is_err());
+    // As after an end in the middle of a rollout: the drained instance had a number that nobody has at the next start.
+    let file = world.config.state_dir.join("revisions/2.json");
+    let kept = std::fs::read_to_string(&file).unwrap();
+    assert!(kept.contains("app/1"), "{kept}");
+    std::fs::write(&file, kept.replace("app/1", "app/3")).unwrap();
+
+    let node = world.start();
+    let before = world.wait_healthy(2);
+    assert_eq!(before.overrides, Vec::<String>::new());
+    assert!(!std::fs::read_to_string(&file).unwrap().contains("app/3"));
+    // The first new instance of a restart is the third.
+    assert_eq!(world.post("/v1/restart", &json!({ "subject": "app" })).0, 200);
+    let pids = |status: &Status| status.services[0].instances.iter().map(|i| i.pid).collect::<Vec<_>>();
+    world.wait("both are replaced", |status| {
+        let instances = &status.services[0].instances;
+        instances.len() == 2
+            && instances.iter().all(|i| i.health == Health::Healthy)
+            && pids(status).iter().all(|pid| !pids(&before).contains(pid))
+    });
     world.end(node);
 }
 
@@ -108,6 +139,33 @@ fn a_pause_ends_in_time_after_a_restart_whatever_the_clock_says() {
     let status = world.wait_healthy(2);
     assert!(status.problems.is_empty() && status.services[0].instances[0].generation == 2, "{status:#?}");
     assert!(world.kinds("app").contains(&"resumed".to_owned()));
+    world.end(node);
+}
+
+#[test]
+fn bounds_of_the_file_are_an_order_under_observation_too() {
+    let elastic = |min: u32| {
+        let replicas = format!("replicas = {{ min = {min}, max = 4, target = {{ concurrency = 10 }} }}");
+        STACK.replace("replicas = 2", &replicas).replace("name = \"test\"", "name = \"test\"\nmode = \"observe\"")
+    };
+    let world = World::new(&elastic(1));
+    let node = world.start();
+    world.wait_healthy(1);
+    let text = elastic(3).replace("LISTEN", &world.free);
+    assert_eq!(world.post("/v1/apply", &json!({ "text": text, "file": "keel.toml" })).0, 200);
+    world.wait_healthy(3);
+    world.end(node);
+}
+
+#[test]
+fn a_damaged_file_is_said_and_set_aside() {
+    let world = World::new(STACK);
+    std::fs::create_dir_all(&world.config.state_dir).unwrap();
+    std::fs::write(world.config.state_dir.join("away.json"), "{ \"app\":").unwrap();
+    let node = world.start();
+    let status = world.wait_healthy(2);
+    assert!(status.problems.iter().any(|problem| problem.contains("away.json")), "{status:#?}");
+    assert!(world.config.state_dir.join("away.json.damaged").exists());
     world.end(node);
 }
 

@@ -44,6 +44,19 @@ fn values_are_kept_encrypted_for_this_user_alone() {
 }
 
 #[test]
+fn a_name_leads_nowhere_else() {
+    let (temp, store) = store();
+    store.set("stripe", &Secret::new(VALUE)).unwrap();
+    fs::copy(temp.path().join("state/secrets/stripe.age"), temp.path().join("outside.age")).unwrap();
+    for name in ["../../outside", "./stripe", "hash.key", "stripe.former", ""] {
+        assert_eq!(store.get(name).unwrap(), None, "{name}");
+        assert!(!store.remove(name).unwrap(), "{name}");
+        assert!(said(store.set(name, &Secret::new(VALUE))).contains("cannot be the name"), "{name}");
+    }
+    assert!(temp.path().join("outside.age").exists());
+}
+
+#[test]
 fn a_key_that_is_gone_wrong_or_damaged_is_never_made_again() {
     let (temp, store) = store();
     store.set("stripe", &Secret::new(VALUE)).unwrap();
