@@ -29,13 +29,15 @@ struct Tool {
     need: Need,
 }
 
-const TOOLS: [Tool; 9] = [
+const TOOLS: [Tool; 10] = [
     // `tidy`, the last step of the tests, asks it for the list of files.
     Tool { program: "git", package: "git", need: Need::Tests },
     Tool { program: "curl", package: "curl", need: Need::Tests },
     // What the examples run. Java comes without a desktop's libraries; PHP as Apache's module, which brings Apache's
     // program but not Debian's service.
     Tool { program: "node", package: "nodejs", need: Need::Tests },
+    // It says whether the units are right; nothing of it is started.
+    Tool { program: "systemd-analyze", package: "systemd", need: Need::Tests },
     Tool { program: "python3", package: "python3", need: Need::Tests },
     Tool { program: "javac", package: "default-jdk-headless", need: Need::Tests },
     Tool { program: "libphp*.so", package: "libapache2-mod-php", need: Need::Tests },

@@ -182,21 +182,26 @@ impl<K: Copy + Ord> Ejector<K> {
             }
         }
         let window = Duration::from_millis(self.rules.window_ms);
-        let serving = self.records.len();
+        // Of those on trial none counts here, in or out.
+        let serving = self.records.values().filter(|record| !record.trial).count();
         let mut healthy = self.records.values().filter(|record| record.well && !record.is_out()).count();
-        let mut ejected = serving - self.records.values().filter(|record| !record.is_out()).count();
+        let mut ejected = self.records.values().filter(|record| !record.trial && record.is_out()).count();
         for (key, record) in &mut self.records {
             let Some(rule) = record.breaks(&self.rules, now) else {
                 record.kept = false;
                 continue;
             };
-            let most_percent = if record.trial { 100 } else { self.rules.max_percent };
-            match ejection_room(serving, healthy, ejected, most_percent) {
+            let room = if record.trial {
+                ejection_room(1, healthy, 0, 100)
+            } else {
+                ejection_room(serving, healthy, ejected, self.rules.max_percent)
+            };
+            match room {
                 Ok(()) => {
                     let lasts = record.ejects(now, &self.rules);
                     outputs.push(Output::Ejected { key: *key, reason: format!("{rule}; out for {}", in_words(lasts)) });
                     healthy -= 1;
-                    ejected += 1;
+                    ejected += usize::from(!record.trial);
                 }
                 Err(_) if record.kept || record.kept_at.is_some_and(|at| now.since(at) < window) => {}
                 Err(minimum) => {

@@ -25,6 +25,9 @@ pub fn instance(instance: &InstanceStatus) -> String {
             Some(Phase::Draining) => format!("{name} is draining: it finishes {}", requests(instance.in_flight)),
             Some(Phase::Stopping) => format!("{name} was told to stop"),
             Some(Phase::Waiting) => format!("{name} waits to be started"),
+            _ if instance.drained.is_some() => {
+                format!("{name} runs and gets no new requests, since an operator drains it")
+            }
             _ => format!("{name} is healthy and gets requests{}", before.unwrap_or_default()),
         }
     })
@@ -51,7 +54,9 @@ pub fn trouble(instance: &InstanceStatus) -> Option<String> {
         }
         (Some(Phase::Starting), _) => match end {
             Some(end) if !said.is_empty() || *restarts > 0 => {
-                format!("{name} is starting again after {end}{said}{}", check_saw(reason))
+                // A start that took too long says already what its check saw.
+                let saw = if end.contains(reason.as_str()) { String::new() } else { check_saw(reason) };
+                format!("{name} is starting again after {end}{said}{saw}")
             }
             _ => format!("{name} is starting and has not passed its check yet{because}"),
         },
@@ -97,6 +102,8 @@ pub fn with_entries(subject: &str, sentence: String, entries: &[Entry], now: Wal
     let put_right = own().find(|entry| entry.level == Level::Info && is_good_news(&entry.kind));
     let error = own().find(|entry| entry.level == Level::Error && entry.kind != "gave-up");
     match error {
+        // The kernel's kill for lack of memory: the sentence names it already.
+        Some(error) if error.kind == "out-of-memory" && sentence.contains("out of memory") => sentence,
         Some(error)
             if put_right.is_none_or(|good| good.id < error.id)
                 && now.as_millis().saturating_sub(error.at.as_millis()) < RECENT_MS =>
@@ -195,7 +202,7 @@ fn requests(n: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::journal::Reason;
+    use crate::{journal::Reason, status::DrainStatus};
 
     fn shop(phase: Phase, health: Health) -> InstanceStatus {
         InstanceStatus {
@@ -235,6 +242,19 @@ mod tests {
             instance(&ejected),
             "shop/1 is ejected and gets no requests for a while: 5 failures in a row: connect: refused"
         );
+        let mut slow = shop(Phase::Starting, Health::Unknown);
+        slow.reason = "no probe has passed yet: connect: refused".to_owned();
+        slow.restarts = 1;
+        slow.last_exit =
+            Some(format!("SIGKILL, killed: not ready within 4 s of its start; its check saw: {}", slow.reason));
+        assert_eq!(
+            instance(&slow),
+            "shop/1 is starting again after it was killed: not ready within 4 s of its start; its check saw: no probe \
+             has passed yet: connect: refused"
+        );
+        let mut drained = shop(Phase::Running, Health::Draining);
+        drained.drained = Some(DrainStatus { reason: String::new(), since: WallTime::from_millis(1), finished: true });
+        assert_eq!(instance(&drained), "shop/1 runs and gets no new requests, since an operator drains it");
         let mut killed = shop(Phase::Running, Health::Healthy);
         killed.last_exit = Some("SIGKILL".to_owned());
         assert_eq!(
@@ -288,6 +308,12 @@ mod tests {
         assert_eq!(lead(std::slice::from_ref(&refused), 10_000), said);
         assert_eq!(lead(&[applied, refused.clone()], 10_000), "all is well");
         assert_eq!(lead(&[refused], 10_000 + RECENT_MS), "all is well", "nobody asks for it any more");
+        let kill = entry(9, "shop/1", Level::Error, "out-of-memory", "the kernel ended it", "oom_kill grew");
+        let said = |sentence: &str| {
+            with_entries("shop/1", sentence.to_owned(), std::slice::from_ref(&kill), WallTime::from_millis(10_000))
+        };
+        assert_eq!(said("ended: out of memory"), "ended: out of memory", "nothing is said twice");
+        assert_eq!(said("starting"), "the kernel ended it: oom_kill grew. Now starting");
     }
 
     #[test]

@@ -11,7 +11,10 @@ use std::{
     task::{Context, Poll},
 };
 
-use tokio::io::{AsyncRead, AsyncReadExt};
+use tokio::{
+    io::{AsyncRead, AsyncReadExt},
+    net::TcpStream,
+};
 
 /// Capacity of a fresh buffer, in bytes. Most heads and small answers fit with room to spare.
 pub(crate) const FRESH_BYTES: usize = 16 << 10;
@@ -118,6 +121,31 @@ impl Input {
     {
         debug_assert!(self.bytes.len() < self.bytes.capacity(), "room is made before reading");
         pin!(reader.read_buf(&mut self.bytes)).poll(cx)
+    }
+
+    /// Reads once where nothing is at hand, and holds a buffer only while there is something to read: for waits that may
+    /// be long. `Ok(0)` is the end of the stream.
+    pub(crate) fn poll_arrived(
+        &mut self,
+        stream: &mut TcpStream,
+        buffers: &Buffers,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<usize>> {
+        debug_assert!(self.is_empty(), "what is at hand would be lost");
+        loop {
+            let Poll::Ready(readable) = stream.poll_read_ready(cx) else {
+                buffers.give(self.release());
+                return Poll::Pending;
+            };
+            readable?;
+            if !self.has_buffer() {
+                *self = Self::new(buffers.take());
+            }
+            // Readiness was a guess; where it was wrong the next look says so.
+            if let Poll::Ready(read) = self.poll_fill(stream, cx) {
+                return Poll::Ready(read);
+            }
+        }
     }
 }
 

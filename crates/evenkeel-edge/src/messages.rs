@@ -36,8 +36,9 @@ pub enum ToThread {
     /// Its health or resolved address changed: wake held requests, drop idle connections that lead to an
     /// instance which is not healthy or to a former address.
     Changed(Arc<InstanceShared>),
-    /// It is silent or known dead: send its idempotent requests that wait for an answer elsewhere, except for
-    /// those that have waited far longer than it is silent, and drop its idle connections. Said again while it lasts. Its health must have been written before. Answered by [`Notice::Moved`] if there were any.
+    /// It is silent or known dead: send its idempotent requests that wait for an answer elsewhere, except for those that
+    /// have waited far longer than it is silent, and drop its idle connections. Said again while that lasts and requests
+    /// wait there. Its health must have been written before. Answered by [`Notice::Moved`] if there were any.
     Abandon(Arc<InstanceShared>),
     /// Requests in flight at an instance of this service fell below the bound, and this thread holds the oldest
     /// request. Sent by data threads.

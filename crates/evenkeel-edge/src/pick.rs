@@ -280,8 +280,8 @@ impl Flight {
         cell.waiting.add(1);
     }
 
-    /// The instance cut this try off. Returns whether no other request was there to be the cause: none is in flight
-    /// now, and no other was cut off meanwhile.
+    /// The instance cut this try off, or the stream or tunnel that had become of it. Returns whether no other request was
+    /// there to be the cause: none is in flight now, and no other was cut off meanwhile.
     pub(crate) fn cut_off(&self) -> bool {
         let others = self.instance.shared.cut_offs.fetch_add(1, Relaxed).wrapping_sub(self.cut_offs);
         others == 0 && self.instance.shared.in_flight.load(Relaxed) <= 1

@@ -56,7 +56,7 @@ pub struct InstanceShared {
     pub address: String,
     /// Requests in flight over all threads. Written by data threads.
     pub in_flight: AtomicU32,
-    /// Tries that were cut off after something was sent, over all threads.
+    /// Tries, streams and tunnels that were cut off after something was sent, over all threads.
     pub cut_offs: AtomicU32,
     /// By data thread.
     pub threads: Box<[Padded<InstanceCell>]>,

@@ -153,6 +153,50 @@ fn a_request_in_company_is_not_accused() {
     assert_eq!(edge.get("/").text(), "good");
 }
 
+/// Whatever is said on its first connection; the second one's request kills it, and everybody hears of that at once.
+fn mortal_with(head: &'static str) -> std::net::SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    thread::spawn(move || {
+        let mut lasting = listener.accept().unwrap().0;
+        common::Client::new(lasting.try_clone().unwrap()).message(true);
+        std::io::Write::write_all(&mut lasting, head.as_bytes()).unwrap();
+        let (stream, _) = listener.accept().unwrap();
+        common::Client::new(stream.try_clone().unwrap()).message(true);
+        let linger = Some(Duration::ZERO);
+        rustix::net::sockopt::set_socket_linger(&lasting, linger).unwrap();
+        drop((listener, lasting));
+        // The kernel closes one after the other, too.
+        thread::sleep(Duration::from_millis(50));
+        drop(stream);
+    });
+    address
+}
+
+#[test]
+fn a_tunnel_and_a_stream_are_company() {
+    let tunnel = "HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n";
+    let stream = "HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\nbegin";
+    for head in [tunnel, stream] {
+        let good = Server::named("good");
+        let edge = Edge::start(snapshot(&[mortal_with(head), mortal_with(head), good.address]));
+        edge.set_health(2, Health::Unhealthy);
+        let lasting: Vec<_> = (0..2)
+            .map(|_| {
+                let mut client = edge.client();
+                client.send(b"GET /lasts HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n");
+                assert!(client.answer_to_head().status() < 300);
+                client
+            })
+            .collect();
+        edge.set_health(2, Health::Healthy);
+        // The third one has its turn now.
+        assert_eq!(edge.get("/").text(), "good");
+        assert_eq!(edge.get("/").text(), "good", "of the two that died anything may have been the cause");
+        drop(lasting);
+    }
+}
+
 fn latencies(node: &mut Node, name: &str) -> (u64, u64, u64, [u64; 5]) {
     node.until("counters", |message| {
         let ToNode::Counters(counters) = message else { return None };

@@ -71,6 +71,65 @@ fn a_slow_request_is_left_alone() {
 }
 
 #[test]
+fn a_long_request_leaves_an_instance_that_stays_silent() {
+    let (edge, mut node) = Edge::linked(2);
+    let servers = [Server::start("one"), Server::start("two")];
+    let instances = (1..).zip(&servers).map(|(n, server)| member(&format!("shop/{n}"), server.address));
+    let mut shop = service(instances.collect());
+    // The check says nothing meanwhile.
+    shop.check.as_mut().unwrap().interval_ms = 60_000;
+    node.send(edge.snapshot(1, vec![shop]));
+    node.all_healthy(&["shop/1", "shop/2"]);
+    let address = edge.address;
+    let slow = thread::spawn(move || get(address, "/slower"));
+    let until = Instant::now() + Duration::from_secs(5);
+    let place = loop {
+        if let Some(place) = servers.iter().position(|server| server.requests() > 0) {
+            break place;
+        }
+        assert!(Instant::now() < until);
+        thread::sleep(Duration::from_millis(1));
+    };
+    // Much older than the silence that is noticed first.
+    thread::sleep(Duration::from_millis(3_300));
+    let load = Load::start(edge.address, 4);
+    servers[place].wait_for_requests(20);
+    servers[place].freeze();
+    node.health(&format!("shop/{}", place + 1), Health::Silent);
+    assert_eq!(slow.join().unwrap(), (200, ["two", "one"][place].to_owned()));
+    load.end();
+}
+
+#[test]
+fn requests_stay_where_silence_is_over() {
+    let (edge, mut node) = Edge::linked(2);
+    let servers = [Server::start("one"), Server::start("two")];
+    let instances = (1..).zip(&servers).map(|(n, server)| member(&format!("shop/{n}"), server.address));
+    let mut shop = service(instances.collect());
+    let check = shop.check.as_mut().unwrap();
+    // One probe of the check fails, and the next one comes long after the instance is back.
+    (check.interval_ms, check.timeout_ms, check.fall) = (3_000, 200, 3);
+    node.send(edge.snapshot(1, vec![shop]));
+    node.all_healthy(&["shop/1", "shop/2"]);
+    let load = Load::start(edge.address, 8);
+    servers[1].freeze();
+    node.health("shop/2", Health::Silent);
+    thread::sleep(Duration::from_millis(3_300));
+    servers[1].thaw();
+    node.health("shop/2", Health::Healthy);
+    let seen = node.past.len();
+    let answered = servers[1].requests();
+    let until = Instant::now() + Duration::from_millis(1_500);
+    while Instant::now() < until {
+        node.next();
+    }
+    assert!(servers[1].requests() > answered, "it gets requests");
+    let moved = node.past[seen..].iter().find(|event| matches!(event.what, EventKind::Moved { .. }));
+    assert!(moved.is_none(), "{moved:?}");
+    load.end();
+}
+
+#[test]
 fn the_only_instance_is_left_to_its_check() {
     let (edge, mut node) = Edge::linked(1);
     let server = Server::start("one");

@@ -24,9 +24,12 @@ fn echo() -> Server {
     Server::start(|mut script| {
         script.request();
         script.send(AGREE);
-        let mut bytes = [0; 4096];
-        while let Ok(count @ 1..) = script.client.stream.read(&mut bytes) {
-            script.send(&bytes[..count]);
+        loop {
+            let bytes = script.client.some();
+            if bytes.is_empty() {
+                break;
+            }
+            script.send(bytes);
         }
         script.send("bye");
     })
@@ -41,9 +44,7 @@ fn open(edge: &Edge) -> Client {
 }
 
 fn exactly(client: &mut Client, count: usize) -> Vec<u8> {
-    let mut bytes = vec![0; count];
-    client.stream.read_exact(&mut bytes).unwrap();
-    bytes
+    client.take(count).unwrap()
 }
 
 #[test]
@@ -242,6 +243,26 @@ fn whoever_cuts_a_tunnel_the_other_side_hears_it_and_nobody_is_blamed() {
     assert_eq!(instance.sum(|cell| &cell.failed), 0);
     assert_eq!(edge.sum(|cell| &cell.retries), 0);
     assert!(edge.notices().is_empty());
+}
+
+#[test]
+fn a_client_that_leaves_a_stream_of_events_is_noticed_before_the_next_one() {
+    for reset in [false, true] {
+        let server = Server::answering("HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\ndata: 1\n\n");
+        let edge = Edge::start(snapshot(&[server.address]));
+        let mut client = edge.client();
+        client.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+        assert_eq!(exactly(&mut client, 8), b"HTTP/1.1");
+        let instance = edge.instance(0);
+        assert_eq!(instance.sum(|cell| &cell.in_flight), 1);
+        if reset {
+            rustix::net::sockopt::set_socket_linger(&client.stream, Some(Duration::ZERO)).unwrap();
+        }
+        drop(client);
+        eventually("the instance is told", || instance.sum(|cell| &cell.in_flight) == 0);
+        eventually("it is counted", || edge.sum(|cell| &cell.cancelled) == 1);
+        assert_eq!(instance.sum(|cell| &cell.failed), 0);
+    }
 }
 
 /// One frame of RFC 6455 section 5.2, masked as a client must.

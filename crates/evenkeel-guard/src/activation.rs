@@ -1,9 +1,9 @@
 //! What the system's service manager hands to the process that it starts: listening sockets (`sd_listen_fds(3)`),
 //! where to send notifications (`sd_notify(3)`), and how closely it watches (`sd_watchdog_enabled(3)`).
 //!
-//! It is read once, before anything else opens a descriptor or starts a process: the sockets begin at the very number
-//! that channels have in children ([`CHANNEL_FD`]), and nobody besides the guard may inherit them. Nothing is sent
-//! here; that is the guard's part (`guard::notify`).
+//! It is read once, before anything opens a descriptor that stays or starts a process: the sockets begin at the very
+//! number that channels have in children ([`CHANNEL_FD`]), and nobody besides the guard may inherit them. Nothing is
+//! sent here; that is the guard's part (`guard::notify`).
 
 use std::{
     env,
@@ -47,8 +47,8 @@ impl Activation {
         Self { sockets: Vec::new(), notify: None, watchdog: None }
     }
 
-    /// Takes what this process was given, from its environment. To be called once, before anything else opens a
-    /// descriptor; whatever was handed over is closed with what is returned.
+    /// Takes what this process was given, from its environment. To be called once, before anything opens a descriptor
+    /// that stays; whatever was handed over is closed with what is returned, and by exec.
     pub fn take() -> Self {
         let text = |name: &str| env::var(name).ok();
         let number = |name: &str| text(name)?.parse::<u64>().ok();

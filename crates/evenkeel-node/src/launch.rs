@@ -6,7 +6,7 @@
 //! printed, and those of secrets are looked up only when a process is started.
 
 use std::{
-    env,
+    env, fmt,
     path::{Path, PathBuf},
 };
 
@@ -43,7 +43,7 @@ pub(crate) enum LaunchError {
 }
 
 /// How instances of a service are started.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, PartialEq)]
 pub(crate) struct Launch {
     /// Identifies what a process is started with.
     pub(crate) digest: String,
@@ -53,6 +53,12 @@ pub(crate) struct Launch {
     made: String,
     service: Service,
     dir: PathBuf,
+}
+
+impl fmt::Debug for Launch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Launch").field("digest", &self.digest).field("dir", &self.dir).finish_non_exhaustive()
+    }
 }
 
 impl Launch {
@@ -195,6 +201,7 @@ mod tests {
         let secrets = |value: &str| Secrets::known(temp.path(), &[("key", value)]);
         let one = plain.clone().with_secrets(&secrets("one"));
         assert_ne!(one.digest, plain.digest);
+        assert!(!format!("{:?}", launch("run = [\"a\"]\nenv = { A = \"hunter22\" }")).contains("hunter22"));
         assert_eq!(one.clone().with_secrets(&secrets("one")).digest, one.digest);
         assert_ne!(one.clone().with_secrets(&secrets("two")).digest, one.digest);
         assert_eq!(one.clone().known_as("stale").with_secrets(&secrets("two")).digest, "stale");

@@ -236,10 +236,26 @@ fn parse<T: DeserializeOwned>(text: &[u8]) -> Result<T, Failure> {
 fn refused(status: StatusCode, body: &[u8]) -> Failure {
     let exit = if status == StatusCode::NOT_FOUND { Exit::Unknown } else { Exit::Failed };
     match serde_json::from_slice::<ApiError>(body) {
-        Ok(ApiError { error, hint: Some(hint) }) => Failure::new(error).exit(exit).fix(hint),
-        Ok(ApiError { error, hint: None }) => Failure::new(error).exit(exit),
+        Ok(ApiError { error, hint }) => {
+            let failure = Failure::new(error).exit(exit);
+            match hint.as_deref().map(as_fix).filter(|fix| !fix.is_empty()) {
+                Some(fix) => failure.fix(fix),
+                None => failure,
+            }
+        }
         Err(_) => Failure::new("the node process refused").exit(exit).because(format!("status {status}")),
     }
+}
+
+/// A hint of the API, which is whole sentences, as the end of a line that begins with `fix:`.
+pub(crate) fn as_fix(hint: &str) -> String {
+    let mut letters = hint.chars();
+    let small = match (letters.next(), letters.clone().next()) {
+        (Some(first), Some(second)) if !second.is_uppercase() => first.to_lowercase().chain(letters).collect(),
+        _ => hint.to_owned(),
+    };
+    let one_sentence = !small.trim_end_matches('.').contains(". ");
+    if one_sentence { small.trim_end_matches('.').to_owned() } else { small }
 }
 
 /// Percent-encodes a value for a query (RFC 3986, section 2.3: unreserved characters stay).
@@ -268,12 +284,15 @@ mod tests {
 
     #[test]
     fn errors_of_the_api_keep_their_words() {
-        let failure = refused(StatusCode::NOT_FOUND, br#"{"error":"there is no shpo","hint":"did you mean shop?"}"#);
+        let failure = refused(StatusCode::NOT_FOUND, br#"{"error":"there is no shpo","hint":"Did you mean shop?"}"#);
         assert_eq!(failure.exit, Exit::Unknown);
         insta::assert_snapshot!(failure.render(Paint::plain()), @r"
         error: there is no shpo
             fix: did you mean shop?
         ");
         assert_eq!(refused(StatusCode::BAD_GATEWAY, b"<html>").exit, Exit::Failed);
+        assert_eq!(as_fix("There are: shop."), "there are: shop");
+        assert_eq!(as_fix("Stop it. Or wait."), "stop it. Or wait.");
+        assert_eq!(as_fix("TLS is missing."), "TLS is missing");
     }
 }

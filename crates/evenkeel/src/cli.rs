@@ -21,8 +21,8 @@ use crate::{
 const AFTER_HELP: &str = "\
 Exit codes:
   0    done
-  1    not done, a drill did not pass, or `apply --diff` found a difference, or
-       `doctor` something to mend
+  1    not done: also a drill that did not pass and a deploy that was rolled back; and
+       `apply --diff` found a difference, or `doctor` something to mend
   2    the arguments or the stack file are wrong; nothing was changed
   3    nothing is running
   4    the stack has nothing of that name
@@ -30,11 +30,11 @@ Exit codes:
   130  a drill, or watching a deploy, was interrupted
 
 Environment:
-  KEEL_STATE_DIR  the same as --state-dir
-  KEEL_TOKEN      what is shown to the console of --url
+  KEEL_STATE_DIR    the same as --state-dir
+  KEEL_TOKEN        what is shown to the console of --url
   KEEL_SECRETS_KEY  file of the key of the secrets [default: /etc/keel/STACK.key for root]
-  KEEL_LOG        what the processes of keel say on standard error, as `info` [default: warn]
-  NO_COLOR        no colour, also on a terminal
+  KEEL_LOG          what the processes of keel say on standard error, as `info` [default: warn]
+  NO_COLOR          no colour, also on a terminal
 
 Begin with `keel demo`, or in the folder of an application with `keel init` and `keel up`.";
 
@@ -80,7 +80,7 @@ enum Command {
     Restart(restart::Args),
     /// Give an instance no new requests, and let it run
     Drain(drain::Args),
-    /// End a drain or a pause
+    /// End a drain or a pause, or let a service return from its fallback
     Resume(resume::Args),
     /// Decide nothing without an order, for a time
     Pause(pause::Args),
@@ -140,6 +140,18 @@ pub(crate) fn dispatch(cli: Cli) -> Result<ExitCode, Failure> {
     Ok(done.into())
 }
 
+/// The same error without hidden commands among the suggestions.
+pub(crate) fn without_hidden(mut error: clap::Error) -> clap::Error {
+    use clap::error::{ContextKind, ContextValue};
+    if let Some(ContextValue::Strings(near)) = error.remove(ContextKind::SuggestedSubcommand) {
+        let near: Vec<String> = near.into_iter().filter(|name| !name.starts_with("__")).collect();
+        if !near.is_empty() {
+            error.insert(ContextKind::SuggestedSubcommand, ContextValue::Strings(near));
+        }
+    }
+    error
+}
+
 /// Arguments that cannot be understood, for a program: `None` where help was asked for or a person reads. What
 /// follows `--` belongs to somebody else's command.
 pub(crate) fn refusal(error: &clap::Error, arguments: impl Iterator<Item = OsString>) -> Option<Failure> {
@@ -192,17 +204,16 @@ mod tests {
 
     #[test]
     fn help() {
-        let mut keel = Cli::command().term_width(100);
-        insta::assert_snapshot!("help", keel.render_help());
-    }
-
-    #[test]
-    fn help_of_every_command() {
+        fn snapshot(of: &mut clap::Command, name: &str) {
+            insta::assert_snapshot!(name.to_owned(), of.render_help());
+            for command in of.get_subcommands_mut().filter(|command| !command.is_hide_set()) {
+                let name = format!("{name}_{}", command.get_name());
+                snapshot(command, &name);
+            }
+        }
         let mut keel = Cli::command().term_width(100);
         keel.build();
-        for command in keel.get_subcommands_mut().filter(|command| !command.is_hide_set()) {
-            insta::assert_snapshot!(format!("help_{}", command.get_name()), command.render_help());
-        }
+        snapshot(&mut keel, "help");
     }
 
     #[test]
@@ -215,6 +226,14 @@ mod tests {
     #[test]
     fn wrong_arguments_end_with_2() {
         assert_eq!(Cli::try_parse_from(["keel", "stauts"]).unwrap_err().exit_code(), 2);
+    }
+
+    #[test]
+    fn hidden_commands_are_not_suggested() {
+        let error = |word: &str| without_hidden(Cli::try_parse_from(["keel", word]).unwrap_err()).to_string();
+        let said = error("nope");
+        assert!(said.contains("unrecognized subcommand 'nope'") && !said.contains("__"), "{said}");
+        assert!(error("stauts").contains("'status'"));
     }
 
     #[test]

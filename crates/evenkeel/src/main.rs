@@ -48,6 +48,7 @@ fn main() -> ExitCode {
             (cli::dispatch(cli), json)
         }
         Err(error) => {
+            let error = cli::without_hidden(error);
             let arguments: Vec<_> = std::env::args_os().skip(1).collect();
             match (cli::forgotten_dashes(&error, &arguments), cli::refusal(&error, arguments.iter().cloned())) {
                 (Some(failure), refusal) => (Err(failure), refusal.is_some()),

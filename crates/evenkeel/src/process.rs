@@ -32,6 +32,18 @@ pub(crate) fn stat(pid: u32) -> Option<(char, u32)> {
     Some((state, fields.next()?.parse().ok()?))
 }
 
+/// Whether this process is the parent of one instance, by its arguments.
+pub(crate) fn is_stub(pid: u32) -> bool {
+    second_argument(pid).is_some_and(|argument| argument == b"__stub")
+}
+
+/// The parents of all processes that have not ended.
+pub(crate) fn parents() -> Vec<u32> {
+    let pids = fs::read_dir("/proc").into_iter().flatten().flatten();
+    let stats = pids.filter_map(|entry| stat(entry.file_name().to_str()?.parse().ok()?));
+    stats.filter(|(state, _)| *state != 'Z').map(|(_, parent)| parent).collect()
+}
+
 fn second_argument(pid: u32) -> Option<Vec<u8>> {
     let line = fs::read(format!("/proc/{pid}/cmdline")).ok()?;
     line.split(|byte| *byte == 0).nth(1).map(<[u8]>::to_vec)

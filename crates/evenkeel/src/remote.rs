@@ -4,11 +4,11 @@
 //! `--token-file`, never an argument, since others see those. There is no TLS here: over a network this belongs
 //! into a tunnel.
 
-use std::path::Path;
+use std::{os::unix::fs::PermissionsExt, path::Path};
 
 use evenkeel_core::secret::Secret;
 
-use crate::failure::Failure;
+use crate::{context::shell_word, failure::Failure};
 
 /// Where to ask, and with what right.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,6 +31,11 @@ impl Remote {
                 let text = std::fs::read_to_string(file).map(Secret::new);
                 let text = text
                     .map_err(|error| Failure::usage("the token's file cannot be read").at_path(file).because(error))?;
+                if is_shared(file) {
+                    return Err(Failure::usage("everybody on this machine may read the token")
+                        .at_path(file)
+                        .fix(format!("make it yours alone: chmod 600 {}", shell_word(&file.display().to_string()))));
+                }
                 Secret::new(text.expose().trim())
             }
             None => Secret::new(std::env::var("KEEL_TOKEN").unwrap_or_default().trim()),
@@ -55,6 +60,15 @@ impl Remote {
 
 /// `host:port` of `http://host:port`.
 fn authority(url: &str) -> Result<String, Failure> {
+    if holds_token(url) {
+        // It is not shown once more.
+        return Err(Failure::usage("an address with a token is refused")
+            .because("others on this machine see arguments")
+            .fix(
+                "put the token into KEEL_TOKEN or into the file of --token-file; make another one, and revoke the one \
+                 that was shown: keel token revoke NAME",
+            ));
+    }
     let wrong = |cause: &str| {
         Failure::usage("this cannot be the address of a console").at(url).because(cause).fix("as http://127.0.0.1:9400")
     };
@@ -72,9 +86,21 @@ fn authority(url: &str) -> Result<String, Failure> {
     Ok(if has_port { rest.to_owned() } else { format!("{rest}:80") })
 }
 
+/// Whether there is a token in an address, or a password (RFC 3986, section 3.2.1), or a query that may hold one.
+fn holds_token(url: &str) -> bool {
+    let is_token = |text: &str| text.bytes().take_while(u8::is_ascii_hexdigit).count() >= 16;
+    url.contains(['@', '?']) || url.split("keel_").skip(1).any(is_token)
+}
+
+/// Whether somebody else may read a file that holds a token.
+fn is_shared(file: &Path) -> bool {
+    std::fs::metadata(file).is_ok_and(|metadata| metadata.is_file() && metadata.permissions().mode() & 0o004 != 0)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::style::Paint;
 
     #[test]
     fn addresses() {
@@ -93,12 +119,32 @@ mod tests {
     }
 
     #[test]
+    fn an_address_with_a_token_is_refused_and_not_repeated() {
+        let token = "keel_0123456789abcdef0123456789abcdef";
+        for url in [
+            format!("http://{token}@a:1"),
+            format!("http://a:1/?token={token}"),
+            format!("http://a:1/{token}"),
+            token.to_owned(),
+            "http://u:0123456789abcdef@a:1".to_owned(),
+        ] {
+            let said = authority(&url).unwrap_err().render(Paint::plain());
+            assert!(!said.contains("0123456789abcdef") && said.contains("keel token revoke"), "{said}");
+        }
+        assert_eq!(authority("http://keel_prod:9400").unwrap(), "keel_prod:9400");
+    }
+
+    #[test]
     fn a_token_comes_from_a_file() {
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), "keel_0123\n").unwrap();
         let remote = Remote::new("http://127.0.0.1:9400/", Some(file.path())).unwrap();
         assert_eq!((remote.token.expose(), remote.url.as_str()), ("keel_0123", "http://127.0.0.1:9400"));
         assert!(!format!("{remote:?}").contains("keel_0123"));
+        std::fs::set_permissions(file.path(), std::fs::Permissions::from_mode(0o644)).unwrap();
+        let shared = Remote::new("http://127.0.0.1:9400/", Some(file.path())).unwrap_err().render(Paint::plain());
+        assert!(shared.contains("chmod 600") && !shared.contains("keel_0123"), "{shared}");
+        std::fs::set_permissions(file.path(), std::fs::Permissions::from_mode(0o640)).unwrap();
         std::fs::write(file.path(), "\n").unwrap();
         assert!(Remote::new("http://127.0.0.1:9400", Some(file.path())).is_err());
     }

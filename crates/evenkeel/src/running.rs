@@ -11,7 +11,9 @@ use crate::{
     http::{Connection, HttpError},
     lock::{self, Holder},
     paths::Places,
+    process,
     remote::Remote,
+    start::STUBS,
 };
 
 /// A stack that runs here.
@@ -55,22 +57,31 @@ impl Running {
 /// The stack in `named`, or else the only one that runs in a default place.
 pub(crate) fn find(named: Option<&Path>, places: &Places) -> Result<Running, Failure> {
     if let Some(dir) = named {
-        return Running::in_dir(dir).ok_or_else(|| nothing_in(dir));
+        return Running::in_dir(dir).ok_or_else(|| nothing_in(dir, places));
     }
     let candidates = places.candidates();
     let mut found: Vec<Running> = candidates.iter().filter_map(|dir| Running::in_dir(dir)).collect();
     found.dedup_by(|a, b| a.state_dir == b.state_dir);
     match found.len() {
         1 => Ok(found.remove(0)),
-        0 => Err(Failure::new("nothing is running here")
-            .exit(Exit::NothingRuns)
-            .because("no stack of this user runs in a default place")
-            .fix("start one with `keel up FILE` or `keel demo`; one that runs elsewhere is found by --state-dir DIR")),
+        0 => Err(nothing_by_default(&candidates, places)),
         _ => Err(several(&found)),
     }
 }
 
-fn nothing_in(dir: &Path) -> Failure {
+fn nothing_by_default(candidates: &[PathBuf], places: &Places) -> Failure {
+    let failure = Failure::new("nothing is running here").exit(Exit::NothingRuns);
+    let left = candidates.iter().filter_map(|dir| Some((dir, left_alone(dir, places)?)));
+    let left: Vec<String> = left.map(|(dir, left)| format!("{left} ({})", dir.display())).collect();
+    if left.is_empty() {
+        return failure
+            .because("no stack of this user runs in a default place")
+            .fix("start one with `keel up FILE` or `keel demo`; one that runs elsewhere is found by --state-dir DIR");
+    }
+    failure.because(left.join("\n")).fix("`keel up FILE` with the same stack adopts them: they keep their processes")
+}
+
+fn nothing_in(dir: &Path, places: &Places) -> Failure {
     let failure = Failure::new("nothing is running here").exit(Exit::NothingRuns).at_path(dir);
     let word = shell_word(&dir.display().to_string());
     match std::fs::metadata(dir) {
@@ -78,10 +89,34 @@ fn nothing_in(dir: &Path) -> Failure {
         Ok(_) if is_hidden(&dir.join("lock")) => {
             failure.because("its lock cannot be read: it belongs to another user").fix("run this as that user")
         }
-        Ok(_) => failure
-            .because("nobody holds the lock of this state directory")
-            .fix(format!("start it with `keel up FILE --state-dir {word}`")),
-        Err(error) => failure.because(error).fix("name a state directory, or start a stack with `keel up FILE`"),
+        Ok(_) => match left_alone(dir, places) {
+            Some(left) => failure.because(left).fix(format!(
+                "`keel up FILE --state-dir {word}` with the same stack adopts them: they keep their processes"
+            )),
+            None => failure
+                .because("nobody holds the lock of this state directory")
+                .fix(format!("start it with `keel up FILE --state-dir {word}`")),
+        },
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => failure
+            .because("there is no such folder")
+            .fix(format!("name the state directory of a stack that runs, or `keel up FILE --state-dir {word}`")),
+        Err(error) => failure.because(error).fix("name a state directory that you may read"),
+    }
+}
+
+/// Which instances of a state directory go on without a guard; `None` where there are none or they cannot be seen.
+/// Each has a stub, which waits at a socket of its own for the next guard.
+fn left_alone(dir: &Path, places: &Places) -> Option<String> {
+    let dir = std::fs::canonicalize(dir).ok()?;
+    let entries = std::fs::read_dir(places.runtime_dir(&dir).join(STUBS)).ok()?.flatten();
+    let stubs = entries.filter_map(|entry| entry.file_name().to_str()?.strip_suffix(".sock")?.parse::<u32>().ok());
+    let stubs: Vec<u32> = stubs.filter(|pid| process::is_stub(*pid)).collect();
+    let parents = if stubs.is_empty() { Vec::new() } else { process::parents() };
+    // One whose instance has ended keeps only how.
+    match stubs.iter().filter(|pid| parents.contains(pid)).count() {
+        0 => None,
+        1 => Some("`keel up` was killed; 1 instance goes on and waits for the next one".to_owned()),
+        n => Some(format!("`keel up` was killed; {n} instances go on and wait for the next one")),
     }
 }
 
@@ -155,8 +190,8 @@ mod tests {
         insta::assert_snapshot!(text(&temp.path().join("nowhere")), @r"
         error: nothing is running here
           where: HOME/nowhere
-          cause: No such file or directory (os error 2)
-            fix: name a state directory, or start a stack with `keel up FILE`
+          cause: there is no such folder
+            fix: name the state directory of a stack that runs, or `keel up FILE --state-dir HOME/nowhere`
         ");
     }
 }

@@ -45,8 +45,15 @@ impl Table {
         self.rows.push(cells);
     }
 
-    /// The table's text; each line ends with a newline.
+    /// The table's text; each line ends with a newline. Without a row there is none, and a last column that says
+    /// nothing has no head either.
     pub(crate) fn render(&self, paint: Paint) -> String {
+        if self.rows.is_empty() {
+            return String::new();
+        }
+        let last = self.heads.len() - 1;
+        let silent = self.rows.iter().all(|row| row[last].text.is_empty());
+        let columns = if silent { last } else { last + 1 };
         let width = |column: usize| {
             let cells = self.rows.iter().map(|row| row[column].text.chars().count());
             cells.chain([self.heads[column].trim_start_matches('>').len()]).max().unwrap_or(0)
@@ -56,6 +63,7 @@ impl Table {
         let heads = self
             .heads
             .iter()
+            .take(columns)
             .enumerate()
             .map(|(column, head)| self.pad(column, head.trim_start_matches('>'), widths[column]));
         text.push_str(&line(heads.map(|head| paint.dim(&head))));
@@ -101,5 +109,13 @@ mod tests {
         a       1,000
         longer      2  says something
         ");
+    }
+
+    #[test]
+    fn what_says_nothing_is_left_out() {
+        let mut table = Table::new(&["NAME", "NOTE"]);
+        assert_eq!(table.render(Paint::plain()), "");
+        table.row(vec!["a".into(), "".into()]);
+        assert_eq!(table.render(Paint::plain()), "NAME\na\n");
     }
 }

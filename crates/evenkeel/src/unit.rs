@@ -75,6 +75,14 @@ const RULES: &[Rule] = &[
         why: "nobody starts `keel up` again after a crash, and until then nobody answers clients or restarts instances",
     },
     Rule {
+        key: "ExitType",
+        default: "main",
+        good: |value| value == "main",
+        should: "main",
+        why: "systemd takes the unit for running as long as any instance does, so nobody starts `keel up` again after a \
+              crash",
+    },
+    Rule {
         key: "Type",
         default: "simple",
         good: |value| matches!(value, "notify" | "notify-reload"),
@@ -272,6 +280,7 @@ mod tests {
             ["PrivateTmp", "RuntimeDirectoryPreserve"]
         );
         assert_eq!(keys(&format!("{OURS}\n[Service]\nDelegate=\nOOMPolicy=\n")), ["OOMPolicy", "Delegate"]);
+        assert_eq!(keys(&format!("{OURS}\n[Service]\nExitType=cgroup\n")), ["ExitType"]);
         assert_eq!(keys(&format!("{OURS}\n[Unit]\nKillMode=mixed\n")), [""; 0], "another section");
     }
 

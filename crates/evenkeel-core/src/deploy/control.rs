@@ -9,44 +9,30 @@ use std::{
     time::Duration,
 };
 
-use super::{
-    Affected, BeforeStep, Deploy, Ledger, Note, Output, Phase, Seen, World,
-    gate::{self, Limits, Tally, Verdict},
-    words,
-};
+use super::{Affected, BeforeStep, Deploy, Ledger, Note, Output, Phase, Seen, World, trial::Trial, words};
 use crate::{
     journal::{Level, Reason},
-    status::{Health, InstanceId},
+    status::InstanceId,
     time::{Moment, WallTime, in_words},
 };
-
-/// So many ends of new processes fail a deploy. One may be an accident.
-const MOST_EXITS: u64 = 2;
-
-/// How long a new instance must be ejected.
-const EJECTED_FOR: Duration = Duration::from_millis(500);
 
 /// The edge tells its counters four times a second. They are awaited for so long: there may be no edge.
 const COUNTED_WITHIN: Duration = Duration::from_secs(1);
 
-/// A trial, or what comes after it.
-#[derive(Clone, Debug)]
-struct Trial {
-    since: Moment,
-    new: Tally,
-    old: Tally,
-}
-
 /// A deploy under way.
 #[derive(Clone, Debug)]
 pub struct Control {
-    deploy: Deploy,
-    ledger: Ledger,
-    trials: BTreeMap<InstanceId, Trial>,
+    pub(super) deploy: Deploy,
+    pub(super) ledger: Ledger,
+    pub(super) trials: BTreeMap<InstanceId, Trial>,
     /// New instances that were ready and are not well, since when.
-    unwell: BTreeMap<InstanceId, Moment>,
+    pub(super) unwell: BTreeMap<InstanceId, Moment>,
+    /// How often new instances were ejected.
+    pub(super) ejections: BTreeMap<InstanceId, u32>,
     /// Instances of the new release, those that are gone included.
-    new: BTreeSet<InstanceId>,
+    pub(super) new: BTreeSet<InstanceId>,
+    /// What it would be rolled back for, were that not left to an operator: the instance, and why.
+    held: Option<(Option<String>, Vec<Reason>)>,
     waiting: Option<String>,
     wake: Option<Moment>,
     /// Since when it is to be rolled back, and how often the edge has told its counters since.
@@ -61,7 +47,9 @@ impl Control {
             ledger: Ledger::default(),
             trials: BTreeMap::new(),
             unwell: BTreeMap::new(),
+            ejections: BTreeMap::new(),
             new: BTreeSet::new(),
+            held: None,
             waiting: None,
             wake: None,
             failed: None,
@@ -92,7 +80,19 @@ impl Control {
         }
     }
 
-    /// Whether an instance of the new release gets requests only as far as a trial permits.
+    /// Why it would be rolled back, were that not left to an operator, as a clause.
+    pub fn held(&self) -> Option<&str> {
+        let (_, reasons) = self.held.as_ref()?;
+        reasons.first().map(|reason| reason.text.as_str())
+    }
+
+    /// Whether an instance of the new release gets only requests that can be sent elsewhere should it fail them.
+    pub fn is_sheltered(&self, id: &InstanceId) -> bool {
+        let is_open = || self.held.is_none() && self.trials.get(id).is_some_and(|trial| trial.open);
+        self.on_trial(id) && (self.deploy.phase == Phase::RollingBack || !is_open())
+    }
+
+    /// Whether an instance of the new release gets no more than a trial's share, and the next one waits for it.
     pub fn on_trial(&self, id: &InstanceId) -> bool {
         match self.deploy.phase {
             Phase::Rolling => !self.deploy.passed.contains(&id.to_string()),
@@ -123,6 +123,9 @@ impl Control {
 
     /// `keel` itself had ended, and nothing that it had started runs any more.
     pub fn found_dead(&mut self, revision: u64) -> Vec<Output> {
+        if self.deploy.phase == Phase::RollingBack {
+            self.failed = Some((Moment::ORIGIN, 1));
+        }
         if self.deploy.phase != Phase::Rolling || self.deploy.kind == super::Kind::Rollback {
             return Vec::new();
         }
@@ -139,6 +142,9 @@ impl Control {
     pub fn step(&mut self, world: &World, now: Moment, wall: WallTime) -> Vec<Output> {
         self.wake = None;
         self.new.extend(world.instances.iter().filter(|seen| seen.new).map(|seen| seen.id.clone()));
+        if world.gone {
+            return self.service_is_gone(wall);
+        }
         if let Some(paused) = &world.paused {
             self.waiting = Some(paused.clone());
             return Vec::new();
@@ -209,16 +215,19 @@ impl Control {
             }
             return self.superseded(world, wall);
         }
+        if let Some((on, reasons)) = self.held.clone() {
+            return self.fails(on, reasons, world);
+        }
         for seen in world.instances.iter().filter(|seen| seen.new) {
             if let Some(reasons) = self.condemn(seen, now) {
-                return self.fail(Some(seen.id.name.clone()), reasons, world.revision);
+                return self.fails(Some(seen.id.name.clone()), reasons, world);
             }
         }
         let mut outputs = Vec::new();
         for seen in world.instances.iter().filter(|seen| seen.new && seen.ready) {
-            match self.trial(seen, world, now) {
+            match self.trial(seen, now) {
                 Ok(note) => outputs.extend(note.map(Output::Note)),
-                Err(reasons) => return self.fail(Some(seen.id.name.clone()), reasons, world.revision),
+                Err(reasons) => return self.fails(Some(seen.id.name.clone()), reasons, world),
             }
         }
         self.trials.retain(|id, _| world.instances.iter().any(|seen| seen.id == *id && seen.ready));
@@ -235,7 +244,10 @@ impl Control {
     fn progress(&self, world: &World, serving: usize) -> String {
         let on_trial = |seen: &&Seen| seen.new && seen.ready && self.on_trial(&seen.id);
         let doing = match world.instances.iter().find(on_trial) {
-            Some(seen) => format!(", {} is on trial", seen.id.name),
+            Some(seen) => match self.trials.get(&seen.id).and_then(|trial| trial.doubt) {
+                Some(doubt) => format!(", {} is on trial for longer: {doubt}", seen.id.name),
+                None => format!(", {} is on trial", seen.id.name),
+            },
             None => match world.instances.iter().find(|seen| seen.new && !seen.ready) {
                 Some(seen) => format!(", {} is starting", seen.id.name),
                 None => String::new(),
@@ -244,109 +256,7 @@ impl Control {
         format!("{serving} of {} instances passed{doing}", world.wanted)
     }
 
-    /// Why a new instance fails the deploy by what became of its process, if it does.
-    fn condemn(&mut self, seen: &Seen, now: Moment) -> Option<Vec<Reason>> {
-        let name = &seen.id.name;
-        let last = seen.last_exit.as_deref().unwrap_or("it never started");
-        if seen.gave_up {
-            return Some(vec![Reason::seen(format!("{name} gave up: {last}"))]);
-        }
-        if let Some(late) = &seen.too_late {
-            return Some(vec![
-                Reason::seen(format!("{name} did not get ready")),
-                Reason::seen(late.clone()),
-                Reason::seen(if seen.reason.is_empty() {
-                    "it was never probed".to_owned()
-                } else {
-                    seen.reason.clone()
-                }),
-            ]);
-        }
-        if seen.exits >= MOST_EXITS {
-            return Some(vec![
-                Reason::seen(format!("{name} ended {} times: {last}", seen.exits)),
-                Reason::rule("one end may be an accident, a second one is not"),
-            ]);
-        }
-        if seen.health == Health::Ejected {
-            // Whether its process has ended, which would be the cause, is heard a moment later than what that caused.
-            let since = *self.unwell.entry(seen.id.clone()).or_insert(now);
-            if now.since(since) < EJECTED_FOR {
-                self.wake_at(since + EJECTED_FOR);
-                return None;
-            }
-            let before = seen.last_exit.as_ref().map(|exit| Reason::seen(format!("its former process: {exit}")));
-            let mut reasons =
-                vec![Reason::seen(format!("{name} was ejected by what its traffic showed: {}", seen.reason))];
-            reasons.extend(before);
-            reasons.push(Reason::rule("a new instance that is ejected has failed its trial"));
-            return Some(reasons);
-        }
-        if !matches!(seen.health, Health::Unhealthy | Health::Silent) {
-            self.unwell.remove(&seen.id);
-            return None;
-        }
-        let passed = self.deploy.passed.contains(&seen.id.to_string());
-        if !passed && !self.trials.contains_key(&seen.id) && !self.unwell.contains_key(&seen.id) {
-            // It has not been ready yet, for which there is a bound of its own.
-            return None;
-        }
-        let since = *self.unwell.entry(seen.id.clone()).or_insert(now);
-        let bound = self.watch();
-        if now.since(since) < bound {
-            self.wake_at(since + bound);
-            return None;
-        }
-        let what = format!("{name} was ready and has been {} for {}: {}", seen.health, in_words(bound), seen.reason);
-        Some(vec![Reason::seen(what)])
-    }
-
-    /// Begins a trial, or judges it. An error is why it failed.
-    fn trial(&mut self, seen: &Seen, world: &World, now: Moment) -> Result<Option<Note>, Vec<Reason>> {
-        let old = self.answered_by_old(world);
-        let began = Trial { since: now, new: self.ledger.of(&seen.id), old: old.clone() };
-        let trial = self.trials.entry(seen.id.clone()).or_insert(began).clone();
-        let passed = self.deploy.passed.contains(&seen.id.to_string());
-        let limits = Limits { watch: self.watch(), max_errors_percent: self.deploy.settings.max_errors_percent };
-        let new = self.ledger.of(&seen.id).since(&trial.new);
-        let verdict = gate::judge(&limits, now.since(trial.since), &new, &old.since(&trial.old));
-        let reasons = match verdict {
-            Verdict::Failed(mut reasons) => {
-                let shown = reasons.remove(0).text;
-                let cause = format!("{} answers worse than what it replaces: {shown}", seen.id.name);
-                reasons.insert(0, Reason::seen(cause));
-                return Err(reasons);
-            }
-            _ if passed => return Ok(None),
-            Verdict::Passed(reasons) => reasons,
-            Verdict::Watching if self.deploy.settings.canary && !self.deploy.passed.is_empty() => {
-                vec![Reason::rule("only the first new instance is on trial; this one is ready")]
-            }
-            Verdict::Watching => {
-                self.wake_at(trial.since + limits.watch);
-                self.wake_at(now + gate::LEAST);
-                return Ok(None);
-            }
-        };
-        self.deploy.passed.insert(seen.id.to_string());
-        Ok(Some(Note {
-            level: Level::Info,
-            subject: seen.id.name.clone(),
-            kind: "trial-passed",
-            message: format!("passed its trial as an instance of {}", words::release(self.deploy.to_number())),
-            reasons,
-        }))
-    }
-
-    fn answered_by_old(&self, world: &World) -> Tally {
-        self.ledger.sum(|id| world.instances.iter().any(|seen| !seen.new && seen.id == *id))
-    }
-
-    fn watch(&self) -> Duration {
-        Duration::from_millis(self.deploy.settings.watch_ms)
-    }
-
-    fn wake_at(&mut self, at: Moment) {
+    pub(super) fn wake_at(&mut self, at: Moment) {
         self.wake = Some(self.wake.map_or(at, |wake| wake.min(at)));
     }
 
@@ -364,10 +274,30 @@ impl Control {
         self.note(Level::Info, "deployed", message, reasons)
     }
 
+    /// The former release comes back, unless that is left to an operator.
+    fn fails(&mut self, on: Option<String>, reasons: Vec<Reason>, world: &World) -> Vec<Output> {
+        if !world.observing {
+            return self.fail(on, reasons, world.revision);
+        }
+        let service = &self.deploy.service;
+        let cause = reasons.first().map_or("", |reason| reason.text.as_str());
+        self.waiting = Some(format!("it would be rolled back: {cause}; `keel rollback {service}` does it"));
+        if self.held.is_some() {
+            return Vec::new();
+        }
+        let mut noted = reasons.clone();
+        noted.push(Reason::rule("mode = \"observe\": nothing is done without an order, and it goes no further"));
+        noted.push(Reason::rule(format!("`keel rollback {service}` rolls it back")));
+        self.held = Some((on, reasons));
+        let message = format!("{} would be rolled back", words::release(self.deploy.to_number()));
+        vec![self.note(Level::Error, "would-roll-back", message, noted)]
+    }
+
     /// The former release comes back.
     fn fail(&mut self, on: Option<String>, reasons: Vec<Reason>, revision: u64) -> Vec<Output> {
         self.deploy.affected = self.affected();
         self.deploy.phase = Phase::RollingBack;
+        self.held = None;
         self.deploy.revision = revision;
         self.deploy.failed_on = on;
         self.deploy.reasons = reasons;
@@ -381,7 +311,8 @@ impl Control {
     fn rolling_back(&mut self, world: &World, now: Moment, wall: WallTime) -> Vec<Output> {
         let from = self.deploy.from_number();
         if world.release != from {
-            if world.revision != self.deploy.revision {
+            // Whatever else was changed meanwhile, what failed does not stay.
+            if world.release != self.deploy.to_number() {
                 return self.superseded(world, wall);
             }
             // The edge forgets what it counted of an instance once that is gone, so it is heard before.
@@ -398,10 +329,26 @@ impl Control {
         if world.instances.iter().any(|seen| seen.new) {
             return Vec::new();
         }
+        self.rolled_back(world, Vec::new(), wall)
+    }
+
+    /// Another order for this service is wanted while the former release, in force again, does not get ready: waiting
+    /// for it must not keep a better one out. Nothing is returned where that is not so.
+    pub fn give_way(&mut self, world: &World, by: &str, wall: WallTime) -> Vec<Output> {
+        if self.deploy.phase != Phase::RollingBack || world.release != self.deploy.from_number() {
+            return Vec::new();
+        }
+        let left = world.instances.iter().filter(|seen| seen.new).count();
+        let more = Reason::seen(format!("another order came {by} while {left} of its instances were left"));
+        self.rolled_back(world, vec![more], wall)
+    }
+
+    fn rolled_back(&mut self, world: &World, more: Vec<Reason>, wall: WallTime) -> Vec<Output> {
         self.deploy.last_output.clone_from(&world.printed);
         self.finish(Phase::RolledBack, wall);
         let mut reasons = self.deploy.reasons.clone();
         reasons.splice(reasons.len().min(1)..reasons.len().min(1), self.last_line());
+        reasons.extend(more);
         reasons.push(Reason::seen(self.deploy.affected.to_string()));
         let message = words::sentence(&self.deploy, None);
         vec![self.note(Level::Error, "rolled-back", message, reasons)]
@@ -422,6 +369,18 @@ impl Control {
         ))];
         reasons.append(&mut self.deploy.reasons);
         self.give_up(reasons, wall)
+    }
+
+    fn service_is_gone(&mut self, wall: WallTime) -> Vec<Output> {
+        if self.deploy.is_over() {
+            return Vec::new();
+        }
+        let was_before = matches!(self.deploy.phase, Phase::Before { .. });
+        let mut reasons = vec![Reason::seen(format!("the stack has no processes of {} any more", self.deploy.service))];
+        reasons.append(&mut self.deploy.reasons);
+        let mut outputs = self.give_up(reasons, wall);
+        outputs.extend(was_before.then_some(Output::KillBefore));
+        outputs
     }
 
     /// Ends it without changing anything.

@@ -24,6 +24,10 @@ pub struct World {
     pub printed: Vec<String>,
     /// Why nothing is decided now, as while somebody paused the service.
     pub paused: Option<String>,
+    /// Whether nothing is done without an order: then a rollback is one.
+    pub observing: bool,
+    /// Whether the stack has no such service any more, or one that runs nothing.
+    pub gone: bool,
 }
 
 /// The process of the step before a deploy.

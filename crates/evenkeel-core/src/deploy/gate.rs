@@ -1,9 +1,15 @@
 //! The gate: whether a new instance answers as well as the former ones, by what both answered over the same time.
 //!
 //! [`judge`] compares the share of failed requests and the latency and gives its verdict with reasons. It keeps no
-//! state and measures no time. It condemns only on evidence: few failures prove nothing, and what goes wrong with the
-//! former instances as well is not the fault of the new one. Without any traffic it has nothing to compare, which it
-//! says; the instance then passes on being ready alone.
+//! state and measures no time. It is asked again and again while a trial goes on, so what condemns must be so unlikely
+//! by chance ([`CERTAIN`]) that a healthy release with some natural share of errors is not rolled back in one deploy
+//! of a thousand. What goes wrong with the former instances as well is not the fault of the new one. Without any traffic
+//! there is nothing to compare, which it says; the instance then passes on being ready alone.
+//!
+//! A trial has two parts. At first the instance is sheltered: it gets only requests that can be sent elsewhere should
+//! they fail, so that a broken one costs nobody anything. Those are other requests than the former instances get, and
+//! it has only just started, so this part condemns only what is far worse. In the second part it is open to every kind
+//! of request, still with its small share, and both are compared strictly.
 
 use std::time::Duration;
 
@@ -15,18 +21,30 @@ use crate::{
 
 /// The shortest trial, however much traffic there is.
 pub const LEAST: Duration = Duration::from_secs(3);
-/// So many good answers end a trial early.
+/// The shortest time in shelter, unless the whole trial is shorter.
+const LEAST_SHELTERED: Duration = Duration::from_secs(2);
+/// So many good answers, half of them in each part, end a trial early.
 pub const ENOUGH: u64 = 200;
 /// Fewer failures than this condemn nobody.
 pub const LEAST_ERRORS: u64 = 3;
 /// Fewer answers than this say nothing about latency.
 pub const LEAST_LATENCIES: u64 = 50;
+/// A trial that raises doubts goes on for so many times its length.
+const DOUBTFUL: u32 = 3;
 /// What a latency may be above twice the former one.
 const SLACK_US: u64 = 50_000;
 /// How much larger the share of requests without an answer may be when a trial ends.
 const UNANSWERED: f64 = 0.5;
-/// How many standard errors the shares of failures must lie apart. By chance alone they do in one trial of a thousand.
-const SIGNIFICANT: f64 = 3.0;
+/// How many percentage points more may fail in shelter: the requests there are not those that the others get.
+const SHELTERED_MORE: f64 = 25.0;
+/// Where nobody else answers anything, at least such a share of the requests must fail, and so many of them.
+const UNCOMPARED: (f64, u64) = (0.5, 10);
+/// Weight of evidence that condemns whenever it is found: once in some ten thousand looks by chance.
+pub const CERTAIN: f64 = 10.0;
+/// Weight of evidence that condemns when it is asked for once: one chance in a thousand.
+const LIKELY: f64 = 6.9;
+/// Weight of evidence that prolongs a trial: one chance in twenty.
+const DOUBT: f64 = 3.0;
 
 /// What an instance, or several, answered over some time.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -92,6 +110,12 @@ impl Tally {
         self.tries.saturating_sub(self.requests())
     }
 
+    /// Answers that took certainly longer than this.
+    fn slower_than(&self, bound_us: u64) -> u64 {
+        let from = LATENCY_BOUNDS_US.partition_point(|bucket| *bucket < bound_us) + 1;
+        self.latency.iter().skip(from).sum()
+    }
+
     /// Upper bound of the bucket that holds the 95th percentile, in microseconds; `None` with too few answers.
     fn p95_us(&self) -> Option<u64> {
         let count: u64 = self.latency.iter().sum();
@@ -119,33 +143,83 @@ pub struct Limits {
     pub max_errors_percent: u8,
 }
 
+/// How far a trial is, and what was answered in this part of it.
+#[derive(Clone, Copy, Debug)]
+pub struct Look<'a> {
+    /// How long the instance has been ready.
+    pub elapsed: Duration,
+    /// Whether it is open to every kind of request, and not sheltered any more.
+    pub open: bool,
+    /// How long this part has lasted, or what of it latency is judged by.
+    pub lasted: Duration,
+    /// What the new instance answered.
+    pub new: &'a Tally,
+    /// What the former ones answered.
+    pub old: &'a Tally,
+}
+
 /// What comes of a trial.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {
     /// It goes on.
     Watching,
+    /// The part in shelter is over.
+    Open,
+    /// It goes on for longer than usual, for this reason.
+    Doubtful(&'static str),
+    /// The same, and latency is judged anew by what comes now: whoever has just started may be slow at first.
+    Slow,
     /// It proved itself.
     Passed(Vec<Reason>),
     /// It is worse than what it should replace.
     Failed(Vec<Reason>),
 }
 
-/// Judges an instance that has been ready for `elapsed` and answered `new`, while the former ones answered `old`.
-pub fn judge(limits: &Limits, elapsed: Duration, new: &Tally, old: &Tally) -> Verdict {
-    if let Some(reasons) = too_many_errors(limits, new, old).or_else(|| too_slow(new, old)) {
+/// Judges an instance on trial.
+pub fn judge(limits: &Limits, look: &Look<'_>) -> Verdict {
+    let Look { elapsed, open, lasted, new, old } = *look;
+    if let Some(reasons) = too_many_errors(limits, open, new, old) {
         return Verdict::Failed(reasons);
     }
-    let early = elapsed >= LEAST && new.good >= ENOUGH;
-    if elapsed < limits.watch && !early {
+    if !open {
+        let early = elapsed >= LEAST_SHELTERED && new.good >= ENOUGH / 2;
+        return if early || elapsed >= limits.watch * 2 / 3 { Verdict::Open } else { Verdict::Watching };
+    }
+    let in_time = elapsed >= limits.watch && lasted >= limits.watch / 3;
+    let early = elapsed >= LEAST && elapsed < limits.watch && new.good >= ENOUGH / 2;
+    if !in_time && !early {
         return Verdict::Watching;
     }
-    match unanswered(elapsed, new, old) {
+    let last = elapsed >= limits.watch * DOUBTFUL;
+    if let Some(reasons) = too_slow(new, old) {
+        return match (in_time, last) {
+            (false, _) => Verdict::Watching,
+            (true, false) => Verdict::Slow,
+            (true, true) => Verdict::Failed(reasons),
+        };
+    }
+    if !last && is_doubtful(limits, new, old) {
+        return Verdict::Doubtful("more of its requests fail than formerly, which may be chance");
+    }
+    match unanswered(elapsed, new, old).filter(|_| in_time) {
         Some(reasons) => Verdict::Failed(reasons),
-        None => Verdict::Passed(good_enough(limits, elapsed, early, new, old)),
+        None => Verdict::Passed(good_enough(limits, look, early)),
     }
 }
 
-fn good_enough(limits: &Limits, elapsed: Duration, early: bool, new: &Tally, old: &Tally) -> Vec<Reason> {
+/// Why an instance that passed fails after all: its errors go on being compared.
+pub fn relapse(limits: &Limits, new: &Tally, old: &Tally) -> Option<Vec<Reason>> {
+    too_many_errors(limits, true, new, old)
+}
+
+/// Whether an ejection for a few failures in a row may be chance, since so many requests fail with the former
+/// instances as well: the expected number of such rows.
+pub fn may_be_chance(new: &Tally, old: &Tally) -> bool {
+    number(new.requests()) * share(old).powi(3) > 0.001
+}
+
+fn good_enough(limits: &Limits, look: &Look<'_>, early: bool) -> Vec<Reason> {
+    let Look { elapsed, new, old, .. } = *look;
     let watched = in_words(Duration::from_secs(elapsed.as_secs().max(1)));
     if new.requests() == 0 {
         let why = match new.tries {
@@ -159,7 +233,8 @@ fn good_enough(limits: &Limits, elapsed: Duration, early: bool, new: &Tally, old
             Reason::ruled_out(format!("comparing errors and latency: {why}")),
         ];
     }
-    let mut reasons = vec![Reason::seen(format!("{} in {watched}", errors_of(new)))];
+    let lasted = in_words(Duration::from_secs(look.lasted.as_secs().max(1)));
+    let mut reasons = vec![Reason::seen(format!("{} in the last {lasted} of {watched}", errors_of(new)))];
     if old.requests() > 0 {
         reasons.push(Reason::seen(format!("the former instances: {}", errors_of(old))));
     }
@@ -174,7 +249,7 @@ fn good_enough(limits: &Limits, elapsed: Duration, early: bool, new: &Tally, old
             "comparing latency: that needs {LEAST_LATENCIES} answers of new and former instances"
         ))),
     }
-    if early && elapsed < limits.watch {
+    if early {
         reasons.push(Reason::rule(format!("{ENOUGH} good answers and {} end a trial early", in_words(LEAST))));
     }
     reasons
@@ -184,35 +259,53 @@ fn why_not_condemned(limits: &Limits, new: &Tally, old: &Tally) -> String {
     if new.errors() < LEAST_ERRORS {
         return format!("fewer than {LEAST_ERRORS} failures prove nothing");
     }
-    let apart = (share(new) - share(old)) * 100.0;
-    if apart <= f64::from(limits.max_errors_percent) {
+    if percent_apart(new, old) <= f64::from(limits.max_errors_percent) {
         return format!("{} more than formerly may fail", points(limits.max_errors_percent));
     }
     "so few requests may differ so much by chance".to_owned()
 }
 
-fn too_many_errors(limits: &Limits, new: &Tally, old: &Tally) -> Option<Vec<Reason>> {
-    let apart = share(new) - share(old);
-    if new.errors() < LEAST_ERRORS || apart * 100.0 <= f64::from(limits.max_errors_percent) {
+fn too_many_errors(limits: &Limits, open: bool, new: &Tally, old: &Tally) -> Option<Vec<Reason>> {
+    let permitted = f64::from(limits.max_errors_percent) + if open { 0.0 } else { SHELTERED_MORE };
+    if new.errors() < LEAST_ERRORS || percent_apart(new, old) <= permitted {
         return None;
     }
     let mut reasons = vec![Reason::seen(errors_of(new))];
     if old.requests() == 0 {
-        reasons.push(Reason::ruled_out("comparing it with the former instances: they got no requests meanwhile"));
-    } else if apart <= SIGNIFICANT * standard_error(new, old) {
-        return None;
-    } else {
-        reasons.push(Reason::seen(format!("the former instances over the same time: {}", errors_of(old))));
+        // What is in force may be so broken that it answers nothing, which this release is perhaps to mend.
+        let (least, errors) = UNCOMPARED;
+        if share(new) < least || new.errors() < errors {
+            return None;
+        }
+        reasons.push(Reason::ruled_out("comparing it with the former instances: they answered nothing meanwhile"));
+        reasons.push(Reason::rule(format!("at most {} % may fail then", least * 100.0)));
+        return Some(reasons);
     }
+    let evidence = if open { errors_evidence(new, old) } else { evidence_beyond(share(old) + permitted / 100.0, new) };
+    if evidence <= CERTAIN {
+        return None;
+    }
+    reasons.push(Reason::seen(format!("the former instances over the same time: {}", errors_of(old))));
     reasons.push(Reason::rule(format!("at most {} more than formerly may fail", points(limits.max_errors_percent))));
     Some(reasons)
 }
 
+fn is_doubtful(limits: &Limits, new: &Tally, old: &Tally) -> bool {
+    let worse = percent_apart(new, old) > f64::from(limits.max_errors_percent);
+    old.requests() > 0 && worse && errors_evidence(new, old) > DOUBT
+}
+
+/// Slow is an answer that took certainly longer than twice the former 95th percentile and some slack. One in twenty may
+/// be; more are a fault where that is not so with the former instances as well.
 fn too_slow(new: &Tally, old: &Tally) -> Option<Vec<Reason>> {
-    let (slow, usual) = (new.p95_us()?, old.p95_us()?);
-    (slow > usual * 2 + SLACK_US).then(|| {
+    let (slowest, usual) = (new.p95_us()?, old.p95_us()?);
+    let bound = usual * 2 + SLACK_US;
+    let (slow, answers) = (new.slower_than(bound), new.latency.iter().sum::<u64>());
+    let (formerly, former) = (old.slower_than(bound), old.latency.iter().sum::<u64>());
+    let evidence = evidence((slow, answers), (formerly, former));
+    (slow * 20 > answers && evidence > LIKELY).then(|| {
         vec![
-            Reason::seen(format!("95 % of its answers {}", within(slow))),
+            Reason::seen(format!("95 % of its answers {}", within(slowest))),
             Reason::seen(format!("95 % of the former instances' answers over the same time {}", within(usual))),
             Reason::rule("at most twice as long as formerly and 50 ms"),
         ]
@@ -223,7 +316,10 @@ fn too_slow(new: &Tally, old: &Tally) -> Option<Vec<Reason>> {
 /// former instances take as long.
 fn unanswered(elapsed: Duration, new: &Tally, old: &Tally) -> Option<Vec<Reason>> {
     let share = |tally: &Tally| if tally.tries == 0 { 0.0 } else { number(tally.unanswered()) / number(tally.tries) };
-    (new.unanswered() >= LEAST_ERRORS && share(new) > share(old) + UNANSWERED).then(|| {
+    let evidence = evidence((new.unanswered(), new.tries), (old.unanswered(), old.tries));
+    let alone = old.tries == 0 && new.unanswered() >= UNCOMPARED.1;
+    let worse = new.unanswered() >= LEAST_ERRORS && share(new) > share(old) + UNANSWERED;
+    (worse && (alone || evidence > LIKELY)).then(|| {
         let of = |tally: &Tally| format!("{} of {} requests", tally.unanswered(), tally.tries);
         let watched = in_words(Duration::from_secs(elapsed.as_secs().max(1)));
         vec![
@@ -234,11 +330,41 @@ fn unanswered(elapsed: Duration, new: &Tally, old: &Tally) -> Option<Vec<Reason>
     })
 }
 
-/// Of two shares that are the same in truth (the standard error of the two-proportion z-test, pooled).
-fn standard_error(new: &Tally, old: &Tally) -> f64 {
-    let (n, m) = (number(new.requests()), number(old.requests()));
-    let pooled = number(new.errors() + old.errors()) / (n + m);
-    (pooled * (1.0 - pooled) * (1.0 / n + 1.0 / m)).sqrt()
+fn errors_evidence(new: &Tally, old: &Tally) -> f64 {
+    evidence((new.errors(), new.requests()), (old.errors(), old.requests()))
+}
+
+/// How strongly counts of (hits, out of) speak for a larger share with the new one: the natural logarithm of how
+/// unlikely so many of all hits would be with it by chance (Hoeffding 1963, theorem 1, on the hits given their sum).
+/// 0 where they do not.
+fn evidence(new: (u64, u64), old: (u64, u64)) -> f64 {
+    let hits = number(new.0 + old.0);
+    let (its, fair) = (number(new.0) / hits, number(new.1) / number(new.1 + old.1));
+    // Not a number where there are no hits.
+    if !(its > fair) || fair <= 0.0 {
+        return 0.0;
+    }
+    hits * divergence(its, fair)
+}
+
+/// The same against a share that is known.
+fn evidence_beyond(known: f64, new: &Tally) -> f64 {
+    let (known, its) = (known.min(0.99), share(new));
+    if its <= known {
+        return 0.0;
+    }
+    number(new.requests()) * divergence(its, known)
+}
+
+/// The Kullback-Leibler divergence of two shares, the first one larger and none of them 0.
+fn divergence(its: f64, fair: f64) -> f64 {
+    let others = if its < 1.0 { (1.0 - its) * ((1.0 - its) / (1.0 - fair)).ln() } else { 0.0 };
+    its * (its / fair).ln() + others
+}
+
+/// How many percentage points more of the new one's requests failed.
+fn percent_apart(new: &Tally, old: &Tally) -> f64 {
+    (share(new) - share(old)) * 100.0
 }
 
 fn share(tally: &Tally) -> f64 {

@@ -17,6 +17,7 @@ mod facts;
 pub mod gate;
 mod ledger;
 mod show;
+mod trial;
 mod words;
 
 use std::collections::BTreeSet;
@@ -170,5 +171,7 @@ pub fn trial_weight(share_percent: u8, others: usize) -> u16 {
 /// The weight of each other instance meanwhile.
 pub const WEIGHT: u16 = 100;
 
+#[cfg(test)]
+mod simulated;
 #[cfg(test)]
 mod tests;

@@ -36,6 +36,9 @@ pub struct DeployStatus {
     pub last_output: Vec<String>,
     /// Requests that new instances failed.
     pub affected: Affected,
+    /// Why it would be rolled back, where that is left to an operator (`mode = "observe"`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub held: Option<String>,
 }
 
 impl DeployStatus {
@@ -56,6 +59,7 @@ impl DeployStatus {
             failed_on: deploy.failed_on.clone(),
             last_output: deploy.last_output.clone(),
             affected: deploy.affected,
+            held: None,
         }
     }
 }

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, time::Duration};
 use proptest::prelude::*;
 
 use super::{
-    gate::{Limits, Tally, Verdict, judge},
+    gate::{self, Limits, Look, Tally, Verdict},
     *,
 };
 use crate::{
@@ -22,9 +22,17 @@ fn tally(good: u64, errors: u64, bucket: usize) -> Tally {
     tally
 }
 
+/// Of a trial that has been open for as long as it has lasted.
+fn judge(elapsed: Duration, new: &Tally, old: &Tally) -> Verdict {
+    gate::judge(&LIMITS, &Look { elapsed, open: true, lasted: elapsed, new, old })
+}
+
 fn words(verdict: &Verdict) -> String {
     let (head, reasons) = match verdict {
         Verdict::Watching => return "watching".to_owned(),
+        Verdict::Open => return "open".to_owned(),
+        Verdict::Doubtful(doubt) => return format!("goes on: {doubt}"),
+        Verdict::Slow => return "goes on: slow".to_owned(),
         Verdict::Passed(reasons) => ("passed", reasons),
         Verdict::Failed(reasons) => ("failed", reasons),
     };
@@ -42,10 +50,14 @@ fn the_gate_in_its_words() {
         ("well, but little", s(10), tally(12, 0, 4), tally(110, 0, 4)),
         ("two failures prove nothing", s(10), tally(10, 2, 4), tally(110, 0, 4)),
         ("three of three", s(1), tally(0, 3, 4), tally(110, 0, 4)),
+        ("a little worse, at last", s(30), tally(96, 4, 4), tally(990, 10, 4)),
+        ("a little worse", s(10), tally(96, 4, 4), tally(990, 10, 4)),
         ("the former ones fail as well", s(10), tally(50, 50, 4), tally(500, 500, 4)),
         ("a little worse may be chance", s(10), tally(96, 4, 4), tally(980, 20, 4)),
         ("nobody to compare with", s(2), tally(20, 20, 4), tally(0, 0, 0)),
-        ("slow", s(4), tally(60, 0, 11), tally(500, 0, 4)),
+        ("slow at first", s(4), tally(160, 0, 13), tally(500, 0, 4)),
+        ("slow still", s(10), tally(60, 0, 13), tally(500, 0, 4)),
+        ("slow at last", s(30), tally(60, 0, 13), tally(500, 0, 4)),
         ("answers nothing", s(10), Tally { tries: 9, ..Tally::default() }, tally(500, 0, 4)),
         (
             "answers late, as the others",
@@ -55,39 +67,38 @@ fn the_gate_in_its_words() {
         ),
         ("slow, but so are the others", s(10), tally(60, 0, 11), tally(500, 0, 11)),
     ];
-    let said =
-        cases.map(|(name, elapsed, new, old)| format!("{name}: {}", words(&judge(&LIMITS, elapsed, &new, &old))));
+    let said = cases.map(|(name, elapsed, new, old)| format!("{name}: {}", words(&judge(elapsed, &new, &old))));
     insta::assert_snapshot!(said.join("\n"));
 }
 
 proptest! {
     #[test]
     fn a_flawless_instance_never_fails_by_errors(good in 0_u64..10_000, old in 0_u64..10_000, bad in 0_u64..10_000, ms in 0_u64..60_000) {
-        let verdict = judge(&LIMITS, Duration::from_millis(ms), &tally(good, 0, 4), &tally(old, bad, 4));
+        let verdict = judge(Duration::from_millis(ms), &tally(good, 0, 4), &tally(old, bad, 4));
         prop_assert!(!matches!(verdict, Verdict::Failed(_)), "{}", words(&verdict));
     }
 
     #[test]
     fn who_does_as_the_others_passes_in_time(good in 0_u64..2_000, bad in 0_u64..2_000, times in 1_u64..20) {
-        let verdict = judge(&LIMITS, LIMITS.watch, &tally(good, bad, 4), &tally(good * times, bad * times, 4));
+        let verdict = judge(LIMITS.watch, &tally(good, bad, 4), &tally(good * times, bad * times, 4));
         prop_assert!(matches!(verdict, Verdict::Passed(_)), "{}", words(&verdict));
     }
 
     #[test]
-    fn who_only_fails_is_condemned_at_once(bad in 3_u64..10_000, old in 30_u64..10_000) {
-        let verdict = judge(&LIMITS, Duration::ZERO, &tally(0, bad, 4), &tally(old, 0, 4));
+    fn who_only_fails_is_condemned_at_once(bad in 5_u64..10_000, old in 30_u64..10_000) {
+        let verdict = judge(Duration::ZERO, &tally(0, bad, 4), &tally(old, 0, 4));
         prop_assert!(matches!(verdict, Verdict::Failed(_)), "{}", words(&verdict));
     }
 
     #[test]
     fn few_failures_condemn_nobody(good in 0_u64..1000, bad in 0_u64..3, old in 0_u64..10_000, ms in 0_u64..60_000) {
-        let verdict = judge(&LIMITS, Duration::from_millis(ms), &tally(good, bad, 4), &tally(old, 0, 4));
+        let verdict = judge(Duration::from_millis(ms), &tally(good, bad, 4), &tally(old, 0, 4));
         prop_assert!(!matches!(verdict, Verdict::Failed(_)), "{}", words(&verdict));
     }
 
     #[test]
     fn nobody_passes_before_the_least_time(good in 0_u64..10_000, ms in 0_u64..3_000) {
-        let verdict = judge(&LIMITS, Duration::from_millis(ms), &tally(good, 0, 4), &tally(good, 0, 4));
+        let verdict = judge(Duration::from_millis(ms), &tally(good, 0, 4), &tally(good, 0, 4));
         prop_assert_eq!(verdict, Verdict::Watching);
     }
 
@@ -104,7 +115,7 @@ fn release(number: u64) -> Release {
     Release { number, digest, dir, run: None, env: BTreeMap::new(), deployed: WallTime::from_millis(1) }
 }
 
-fn deploy() -> Deploy {
+pub(super) fn deploy() -> Deploy {
     Deploy {
         number: 7,
         service: "shop".to_owned(),
@@ -135,7 +146,7 @@ fn id(number: u32) -> InstanceId {
     InstanceId { name: format!("shop/{number}"), generation: 1 }
 }
 
-fn seen(number: u32, new: bool) -> Seen {
+pub(super) fn seen(number: u32, new: bool) -> Seen {
     Seen {
         id: id(number),
         new,
@@ -182,7 +193,7 @@ const fn at(s: u64) -> Moment {
     Moment::from_millis(s * 1000)
 }
 
-const WALL: WallTime = WallTime::from_millis(99);
+pub(super) const WALL: WallTime = WallTime::from_millis(99);
 
 fn kinds(outputs: &[Output]) -> Vec<&str> {
     let kind = |output: &Output| match output {
@@ -206,16 +217,20 @@ fn instances_pass_one_after_the_other() {
     assert!(control.on_trial(&id(3)));
     assert_eq!(control.waiting(), Some("0 of 2 instances passed, shop/3 is on trial"));
     assert!(control.deadline().is_some());
-    assert_eq!(kinds(&control.step(&first, at(11), WALL)), ["trial-passed"]);
+    assert!(control.is_sheltered(&id(3)));
+    assert_eq!(control.step(&first, at(8), WALL), []);
+    assert!(control.on_trial(&id(3)) && !control.is_sheltered(&id(3)), "its last third is open to all requests");
+    assert_eq!(kinds(&control.step(&first, at(12), WALL)), ["trial-passed"]);
     assert!(!control.on_trial(&id(3)));
 
     let second = world(vec![seen(2, false), seen(3, true), seen(4, true)]);
     assert_eq!(control.step(&second, at(12), WALL), []);
-    assert_eq!(kinds(&control.step(&second, at(22), WALL)), ["trial-passed"]);
+    assert_eq!(control.step(&second, at(20), WALL), []);
+    assert_eq!(kinds(&control.step(&second, at(24), WALL)), ["trial-passed"]);
     let last = world(vec![seen(3, true), seen(4, true)]);
-    assert_eq!(kinds(&control.step(&last, at(23), WALL)), ["deployed"]);
+    assert_eq!(kinds(&control.step(&last, at(25), WALL)), ["deployed"]);
     assert_eq!((control.deploy().phase.clone(), control.deploy().ended), (Phase::Done, Some(WALL)));
-    assert_eq!(control.step(&last, at(24), WALL), [], "it is over");
+    assert_eq!(control.step(&last, at(26), WALL), [], "it is over");
 }
 
 #[test]
@@ -224,9 +239,10 @@ fn a_canary_is_the_only_one_on_trial() {
     let mut control = Control::new(Deploy { settings, ..deploy() });
     let first = world(vec![seen(1, false), seen(2, false), seen(3, true)]);
     control.step(&first, at(0), WALL);
-    assert_eq!(kinds(&control.step(&first, at(10), WALL)), ["trial-passed"]);
+    control.step(&first, at(7), WALL);
+    assert_eq!(kinds(&control.step(&first, at(11), WALL)), ["trial-passed"]);
     let second = world(vec![seen(3, true), seen(4, true)]);
-    assert_eq!(kinds(&control.step(&second, at(11), WALL)), ["trial-passed", "deployed"]);
+    assert_eq!(kinds(&control.step(&second, at(12), WALL)), ["trial-passed", "deployed"]);
 }
 
 /// Begins with one new instance on trial, and then this is seen.
@@ -261,8 +277,8 @@ fn whatever_goes_wrong_is_rolled_back_with_its_cause_first() {
         ("shop/3 was ejected by what its traffic showed: 3 failures in a row", |_, seen| {
             (seen.ready, seen.health, seen.reason) = (false, Health::Ejected, "3 failures in a row".to_owned());
         }),
-        ("shop/3 answers worse than what it replaces: 5 of 5 requests failed (100 %)", |control, _| {
-            control.counted(&counters(10, &[(1, 550, 0), (2, 550, 0), (3, 0, 5)]));
+        ("shop/3 answers worse than what it replaces: 9 of 9 requests failed (100 %)", |control, _| {
+            control.counted(&counters(10, &[(1, 550, 0), (2, 550, 0), (3, 0, 9)]));
         }),
     ];
     for (cause, change) in cases {
@@ -278,10 +294,10 @@ fn whatever_goes_wrong_is_rolled_back_with_its_cause_first() {
 
 #[test]
 fn the_former_release_comes_back_and_it_is_said_what_it_cost() {
-    let (mut control, _) = after(|control, _| control.counted(&counters(10, &[(1, 550, 0), (2, 550, 0), (3, 1, 5)])));
+    let (mut control, _) = after(|control, _| control.counted(&counters(10, &[(1, 550, 0), (2, 550, 0), (3, 1, 14)])));
     let bad = vec![seen(1, false), seen(2, false), seen(3, true)];
     assert_eq!(control.step(&world(bad.clone()), at(3), WALL), [], "the edge has not counted all of it yet");
-    control.counted(&counters(10, &[(1, 560, 0), (2, 560, 0), (3, 1, 6)]));
+    control.counted(&counters(10, &[(1, 560, 0), (2, 560, 0), (3, 1, 15)]));
     let outputs = control.step(&world(bad.clone()), at(3), WALL);
     assert!(matches!(&outputs[..], [Output::PutInForce { release: Some(release), .. }] if release.number == 2));
     let back = World { revision: 7, release: 2, ..world(bad) };
@@ -294,8 +310,90 @@ fn the_former_release_comes_back_and_it_is_said_what_it_cost() {
     let Output::Note(note) = &outputs[0] else { panic!("it is a note") };
     let reasons: Vec<_> = note.reasons.iter().map(|reason| format!("  {:?}: {}", reason.role, reason.text)).collect();
     insta::assert_snapshot!(format!("{}\n{}", note.message, reasons.join("\n")));
-    assert_eq!(control.deploy().affected, Affected { clients: 0, repeated: 6 });
+    assert_eq!(control.deploy().affected, Affected { clients: 0, repeated: 15 });
     assert_eq!(control.deploy().last_output.len(), 3);
+}
+
+#[test]
+fn what_failed_does_not_stay_because_something_else_changed() {
+    let (mut control, _) = after(|_, seen| seen.gave_up = true);
+    // Another service was scaled before the edge had told its counters.
+    let meanwhile = World { revision: 9, ..world(vec![seen(1, false), seen(3, true)]) };
+    control.step(&meanwhile, at(3), WALL);
+    assert_eq!(kinds(&control.step(&meanwhile, at(5), WALL)), ["put-in-force"]);
+}
+
+#[test]
+fn a_former_release_that_does_not_come_up_keeps_no_better_one_out() {
+    let (mut control, _) = after(|_, seen| seen.gave_up = true);
+    let stuck = World { revision: 7, release: 2, ..world(vec![seen(3, true)]) };
+    assert_eq!(control.clone().give_way(&world(Vec::new()), "by x", WALL), [], "it is not in force yet");
+    assert_eq!(control.step(&stuck, at(9), WALL), []);
+    assert_eq!(kinds(&control.give_way(&stuck, "by x", WALL)), ["rolled-back"]);
+    assert_eq!(control.deploy().phase, Phase::RolledBack);
+}
+
+#[test]
+fn a_service_that_is_removed_ends_it() {
+    let before = Phase::Before { command: vec!["migrate".to_owned()], ordered: true };
+    for (phase, outputs) in
+        [(before, ["deploy-failed", "kill-before"].as_slice()), (Phase::Rolling, &["deploy-failed"])]
+    {
+        let mut control = Control::new(Deploy { phase, ..deploy() });
+        let gone = World { revision: 6, release: 0, gone: true, ..world(Vec::new()) };
+        assert_eq!(kinds(&control.step(&gone, at(0), WALL)), outputs);
+        assert!(control.deploy().reasons[0].text.contains("has no processes of shop any more"));
+        assert_eq!(control.step(&gone, at(1), WALL), [], "once");
+    }
+}
+
+#[test]
+fn who_only_observes_is_told_and_decides() {
+    let mut control = Control::new(deploy());
+    let bad = World { observing: true, ..world(vec![seen(1, false), Seen { gave_up: true, ..seen(3, true) }]) };
+    assert_eq!(kinds(&control.step(&bad, at(1), WALL)), ["would-roll-back"]);
+    assert_eq!(control.step(&bad, at(2), WALL), [], "once");
+    assert_eq!(control.deploy().phase, Phase::Rolling);
+    assert!(control.held().is_some() && control.waiting().unwrap().contains("`keel rollback shop` does it"));
+    assert!(control.on_trial(&id(3)) && control.is_sheltered(&id(3)), "and it goes no further");
+    let well = World { observing: true, ..world(vec![seen(1, false), seen(3, true)]) };
+    assert_eq!(control.step(&well, at(60), WALL), [], "nor by itself");
+    let mut acting = control.clone();
+    assert_eq!(kinds(&acting.step(&World { observing: false, ..bad }, at(61), WALL)), ["rolling-back"]);
+    assert_eq!(kinds(&control.abort("by x", 6, WALL)), ["rolling-back"]);
+    assert_eq!(control.held(), None);
+}
+
+#[test]
+fn one_that_is_ejected_where_all_fail_now_and_then_is_tried_again() {
+    let mut control = Control::new(deploy());
+    let mut instances = vec![seen(1, false), seen(2, false), seen(3, true)];
+    control.step(&world(instances.clone()), at(0), WALL);
+    control.counted(&counters(10, &[(1, 500, 0), (2, 500, 0)]));
+    control.counted(&counters(10, &[(1, 950, 50), (2, 950, 50), (3, 95, 5)]));
+    for again in 0..3 {
+        (instances[2].health, instances[2].ready) = (Health::Ejected, false);
+        let early = control.step(&world(instances.clone()), at(10 * again + 1), WALL);
+        let outputs = [early, control.step(&world(instances.clone()), at(10 * again + 3), WALL)].concat();
+        assert_eq!(outputs.len(), usize::from(again == 2), "{outputs:?}");
+        (instances[2].health, instances[2].ready) = (Health::Healthy, true);
+        control.step(&world(instances.clone()), at(10 * again + 5), WALL);
+    }
+}
+
+#[test]
+fn what_the_former_instances_answered_counts_when_they_are_gone() {
+    let mut control = Control::new(deploy());
+    let both = [seen(1, false), seen(2, false), seen(3, true)];
+    control.step(&world(both.to_vec()), at(0), WALL);
+    control.counted(&counters(10, &[(1, 0, 0), (2, 0, 0)]));
+    control.counted(&counters(10, &[(1, 4900, 100), (2, 4900, 100)]));
+    control.step(&world(both.to_vec()), at(7), WALL);
+    assert_eq!(kinds(&control.step(&world(both.to_vec()), at(11), WALL)), ["trial-passed"]);
+    // The larger part of the comparison leaves, and the new one has failures as all have.
+    control.counted(&counters(10, &[(1, 5880, 120), (2, 4910, 100), (3, 980, 20)]));
+    let outputs = control.step(&world(both[1..].to_vec()), at(12), WALL);
+    assert_eq!(outputs, [], "{:?}", control.deploy().reasons);
 }
 
 #[test]

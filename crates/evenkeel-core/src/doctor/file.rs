@@ -49,7 +49,7 @@ fn single(name: &str, service: &Service, stack: &Stack) -> Option<Finding> {
 fn no_check(name: &str, service: &Service) -> Option<Finding> {
     service.check.is_none().then(|| {
         let what = format!("{name} has no check: an instance that answers with errors only keeps its requests");
-        Finding::new(Warning, "no-check", name, what)
+        Finding::new(Advice, "no-check", name, what)
             .seen(format!(
                 "services.{name}.check is not set: an instance counts as healthy once it accepts a connection"
             ))

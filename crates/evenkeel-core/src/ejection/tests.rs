@@ -218,3 +218,12 @@ fn the_last_one_stays_on_trial_or_not() {
     let outputs = fail(&mut ejector, 1, 9, 10);
     assert!(matches!(&outputs[..], [Output::Kept { reason, .. }] if reason.contains("last healthy")), "{outputs:?}");
 }
+
+#[test]
+fn who_was_ejected_on_trial_takes_no_place_of_the_others() {
+    let mut ejector = service(rules(), 3);
+    ejector.on(Event::Trial { key: 1, trial: true }, ms(0));
+    assert_eq!(fail(&mut ejector, 1, 3, 10).len(), 1);
+    let outputs = fail(&mut ejector, 2, 5, 20);
+    assert!(matches!(&outputs[..], [Output::Ejected { key: 2, .. }]), "one of two is half of them: {outputs:?}");
+}

@@ -34,6 +34,17 @@ pub(super) struct Asked {
     pub(super) seen: String,
 }
 
+impl Asked {
+    /// The same beside instances that an operator drains.
+    fn beside(mut self, drained: u32) -> Self {
+        if let Some(count) = self.count.as_mut().filter(|count| drained > 0 && **count > 0) {
+            *count += drained;
+            self.seen.push_str(&format!(" beside {drained} drained,"));
+        }
+        self
+    }
+}
+
 impl fmt::Display for Asked {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.count {
@@ -43,29 +54,29 @@ impl fmt::Display for Asked {
     }
 }
 
-/// What each target of the stack file asks for while `wanted` instances are wanted, which have been ready for
-/// `settled`.
-pub(super) fn by_each(settings: &Elastic, seen: &Observation, wanted: u32, settled: Duration) -> Vec<Asked> {
+/// What each target of the stack file asks for while `serving` instances are wanted beside drained ones, which have
+/// been ready for `settled`. Where any is needed, the drained ones are added.
+pub(super) fn by_each(settings: &Elastic, seen: &Observation, serving: u32, settled: Duration) -> Vec<Asked> {
     let target = &settings.target;
     let concurrency = target.concurrency.map(|each| {
-        proportional(&seen.in_flight, f64::from(each), wanted, 0.0, "requests in flight", |load| {
+        proportional(&seen.in_flight, f64::from(each), serving, 0.0, "requests in flight", |load| {
             format!("{} in flight, {each} for each instance,", counted(load, "request", "requests"))
         })
     });
     let cpu = target.cpu_percent.map(|each| {
         // A process that does nothing still takes a little.
-        proportional(&seen.cpu_percent, f64::from(each), wanted, TOLERANCE, "processor time", |load| {
+        proportional(&seen.cpu_percent, f64::from(each), serving, TOLERANCE, "processor time", |load| {
             format!("{} % of a core, {each} % for each instance,", number(load))
         })
     });
     let backlog = target.backlog.as_ref().map(|backlog| {
-        proportional(&seen.backlog, f64::from(backlog.each), wanted, 0.0, "backlog", |load| {
+        proportional(&seen.backlog, f64::from(backlog.each), serving, 0.0, "backlog", |load| {
             let waiting = counted(load, "waiting entry", "waiting entries");
             format!("{waiting}, {} for each instance,", backlog.each)
         })
     });
-    let p99 = target.p99.map(|p99| latency(seen, p99, wanted, settled));
-    [concurrency, cpu, backlog, p99].into_iter().flatten().collect()
+    let p99 = target.p99.map(|p99| latency(seen, p99, serving, settled));
+    [concurrency, cpu, backlog, p99].into_iter().flatten().map(|asked| asked.beside(seen.drained)).collect()
 }
 
 /// `nothing`: up to this share of one instance's load none is needed.

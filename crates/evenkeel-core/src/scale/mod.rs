@@ -44,8 +44,10 @@ pub enum Reading {
 /// A service as it is.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Observation {
-    /// Instances that get requests.
+    /// Instances that are ready, drained ones included.
     pub ready: u32,
+    /// Those among them that an operator drains: they hold their places and bear nothing.
+    pub drained: u32,
     /// Instances that have tried to start and failed, and are not ready.
     pub failing: u32,
     /// Whether anybody asked since the last observation or still waits; `None`: not known.
@@ -163,7 +165,7 @@ impl Scaler {
         if seen.ready != self.wanted {
             self.settled = now;
         }
-        self.asked = asked::by_each(settings, seen, self.wanted, now.since(self.settled));
+        self.asked = asked::by_each(settings, seen, self.wanted.saturating_sub(seen.drained), now.since(self.settled));
         let needed = self.needed(seen, now);
         let (up, down) = (wait(settings.up_after), wait(settings.down_after));
         self.least.push(now, needed, up);

@@ -6,11 +6,13 @@ use serde::{Deserialize, Serialize};
 use super::units::{Duration, Size};
 
 /// How a new release proves itself. Each new instance is on trial once it is ready: it gets a small share of the
-/// requests, and its errors and latency are compared with those of the former instances.
+/// requests, for the first two thirds only such as can be sent elsewhere should they fail, and its errors and latency
+/// are compared with those of the former instances.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Deploy {
-    /// How long a new instance is on trial. Ends after 3 s where it gave 200 good answers sooner.
+    /// How long a new instance is on trial. Ends after 3 s where it gave 200 good answers sooner; lasts up to three times
+    /// as long where it is slow at first or more of its requests fail than formerly without proof of a fault.
     pub watch: Duration,
     /// Share of the requests that goes to an instance on trial, in percent.
     #[schemars(range(min = 1, max = 50))]

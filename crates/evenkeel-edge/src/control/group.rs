@@ -375,7 +375,7 @@ impl Group {
     fn look_for_abandoned(&mut self, hands: &mut Hands, now: Moment) {
         for member in self.members.values_mut() {
             let Some(last) = member.abandoned else { continue };
-            if member.silent.is_none() && member.check.cause().is_empty() {
+            if member.silent.is_none() && member.check.verdict() != Some(false) {
                 member.abandoned = None;
             } else if now.since(last) >= ABANDONS_APART && member.shared.sum(|cell| &cell.waiting) > 0 {
                 member.abandoned = Some(now);
@@ -400,6 +400,10 @@ impl Group {
         let first = !member.shared.was_probed();
         let answers = done.result.is_ok() && member.check.shows_answers();
         let is_mute = done.result.as_ref().is_err_and(|failure| !failure.is_answer());
+        if !is_mute && member.silent.is_none() {
+            // It answers, well or not: what takes long there is left alone again.
+            member.abandoned = None;
+        }
         let change = member.check.ended(done.result.map_err(|failure| failure.to_string()), now);
         let gives_up = change == Some(false) && is_mute && is_quiet(&member.shared, &self.config, now);
         if let Some(event) = member.still_unknown(clock::wall(), now) {

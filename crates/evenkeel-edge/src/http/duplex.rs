@@ -5,12 +5,16 @@
 //! connection ends after it. Heads of interim answers pass without a commitment.
 
 use std::{
+    io,
     mem::MaybeUninit,
     pin::Pin,
     task::{Context, Poll, ready},
 };
 
-use tokio::{io::AsyncWrite, net::TcpStream};
+use tokio::{
+    io::{AsyncWrite, ReadBuf},
+    net::TcpStream,
+};
 
 use super::{
     client::Client,
@@ -167,6 +171,9 @@ impl<'a> Duplex<'a> {
             }
             progress = true;
         }
+        if self.poll_gone(cx) {
+            return Poll::Ready(Stop::ClientGone);
+        }
         let (bound_ms, stop) = self.waits_for();
         // While the client still sends, and once the answer has begun, silence says nothing about the instance.
         self.flight.set_waiting(self.committed.is_none() && matches!(self.up, Up::Done | Up::Closed));
@@ -176,6 +183,22 @@ impl<'a> Duplex<'a> {
             self.client.thread.slots.arm(&self.client.slot, deadline_ms);
         }
         self.client.slot.poll_signal(Signal::Expired as u8, cx).map(|_| stop)
+    }
+
+    /// Whether the client of a stream of events went away. While its instance has nothing to say only that tells, and it
+    /// may have nothing to say for long.
+    fn poll_gone(&self, cx: &mut Context<'_>) -> bool {
+        if !self.is_stream_of_events() {
+            return false;
+        }
+        let mut byte = [0];
+        let peeked = self.client.stream.poll_peek(cx, &mut ReadBuf::new(&mut byte));
+        matches!(peeked, Poll::Ready(Ok(0) | Err(_)))
+    }
+
+    /// The client has said all it had to say, and gets events as they happen.
+    fn is_stream_of_events(&self) -> bool {
+        matches!(self.up, Up::Done | Up::Closed) && self.committed.is_some_and(|head| head.events)
     }
 
     /// Whose turn it is, how long it may take, and what it means if it takes longer.
@@ -193,9 +216,7 @@ impl<'a> Duplex<'a> {
             }
             Up::Body { .. } => (client_ms, Stop::Body(Gather::Slow)),
             Up::Done | Up::Closed if self.committed.is_none() => (limits.response_timeout_ms, Stop::ResponseTimeout),
-            Up::Done | Up::Closed if self.committed.is_some_and(|head| head.events) => {
-                (limits.tunnel_idle_ms, Stop::Idle)
-            }
+            Up::Done | Up::Closed if self.is_stream_of_events() => (limits.tunnel_idle_ms, Stop::Idle),
             Up::Done | Up::Closed => (limits.idle_timeout_ms, Stop::Instance(Failure::Timeout)),
         }
     }
@@ -282,10 +303,13 @@ impl<'a> Duplex<'a> {
         if !self.answer.is_empty() && self.digest().map_err(Stop::Instance)? {
             return Poll::Ready(Ok(()));
         }
-        if !self.answer.make_room(self.head_room()) {
+        let count = if self.answer.is_empty() && self.is_stream_of_events() {
+            ready!(self.poll_event(cx))
+        } else if self.answer.make_room(self.head_room()) {
+            ready!(self.answer.poll_fill(self.stream, cx))
+        } else {
             return Poll::Ready(Err(Stop::Instance(Failure::Malformed)));
-        }
-        let count = ready!(self.answer.poll_fill(self.stream, cx));
+        };
         self.flight.instance.cell().last_received_ms.set(clock::millis(self.client.thread.read_clock()));
         match (count, &mut self.committed) {
             (Ok(1..), _) => {
@@ -298,6 +322,16 @@ impl<'a> Duplex<'a> {
             }
             _ => Poll::Ready(Err(Stop::Instance(Failure::CutOff))),
         }
+    }
+
+    /// Reads what happened; until then neither connection holds a buffer.
+    fn poll_event(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        let Client { input, thread, .. } = &mut *self.client;
+        thread.buffers.give(std::mem::take(&mut self.request.out));
+        if input.is_empty() {
+            thread.buffers.give(input.release());
+        }
+        self.answer.poll_arrived(self.stream, &thread.buffers, cx)
     }
 
     fn head_room(&self) -> usize {

@@ -3,18 +3,12 @@
 //! Between requests a connection waits here, without a buffer. A head is understood, routed and written anew in
 //! one go, so that nothing borrows from the input while a task waits.
 
-use std::{
-    io,
-    mem::MaybeUninit,
-    rc::Rc,
-    task::{Context, Poll, ready},
-};
+use std::{io, mem::MaybeUninit, rc::Rc};
 
 use evenkeel_core::{
     retry::{LonelyDeaths, is_idempotent},
     time::Moment,
 };
-use tokio::net::TcpStream;
 
 use super::{
     client::{Client, Refusal},
@@ -23,11 +17,7 @@ use super::{
     head_request::{self, FieldRoom, Forwarding, Reject, RequestHead},
     request::{Id, Request},
 };
-use crate::{
-    buffers::{Buffers, Input},
-    pick::Tried,
-    slots::Signal,
-};
+use crate::{buffers::Input, pick::Tried, slots::Signal};
 
 /// What came of waiting for a request.
 pub(crate) enum Received {
@@ -82,12 +72,11 @@ impl Client {
         if self.thread.terminating.get() {
             return false;
         }
-        self.thread.buffers.give(self.input.release());
         self.arm(self.limits().keep_alive_ms);
         self.slot.set_idle(true);
         let Self { slot, input, stream, thread, .. } = self;
         let mask = Signal::Expired as u8 | Signal::Close as u8;
-        let arrived = slot.until(mask, |cx| poll_first(stream, input, &thread.buffers, cx)).await;
+        let arrived = slot.until(mask, |cx| input.poll_arrived(stream, &thread.buffers, cx)).await;
         slot.set_idle(false);
         matches!(arrived, Ok(Ok(1..)))
     }
@@ -189,24 +178,6 @@ impl Client {
                 Ok(Ok(_)) => self.thread.read_clock(),
                 Err(_) => return Err(Gather::Slow),
             };
-        }
-    }
-}
-
-/// Reads once, with a buffer taken only when there is something to read. Readiness can be a guess of the runtime:
-/// then the buffer goes back.
-fn poll_first(
-    stream: &mut TcpStream,
-    input: &mut Input,
-    buffers: &Buffers,
-    cx: &mut Context<'_>,
-) -> Poll<io::Result<usize>> {
-    loop {
-        ready!(stream.poll_read_ready(cx))?;
-        *input = Input::new(buffers.take());
-        match input.poll_fill(stream, cx) {
-            Poll::Ready(read) => return Poll::Ready(read),
-            Poll::Pending => buffers.give(input.release()),
         }
     }
 }

@@ -72,6 +72,8 @@ fn committed(
         }
         Stop::Instance(failure) => {
             note_failure(client, flight, Cause::Instance(failure));
+            // Whoever was cut off beside it was not alone with an instance that died.
+            flight.cut_off();
             client.reset();
             (End::Aborted, false)
         }

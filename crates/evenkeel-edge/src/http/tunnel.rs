@@ -25,7 +25,7 @@ use super::{
     request::Request,
 };
 use crate::{
-    buffers::{Buffers, FRESH_BYTES, Input},
+    buffers::{Buffers, Input},
     clock,
     pick::Flight,
     slots::Signal,
@@ -60,6 +60,7 @@ pub(crate) async fn run(
     if client.write_all(&request.out).await.is_err() {
         return Outcome::cancelled(101);
     }
+    client.thread.buffers.give(std::mem::take(&mut request.out));
     let idle_ms = flight.service.config().limits.tunnel_idle_ms;
     let first = std::mem::take(&mut client.input);
     let mut up = Direction { input: first, ..Direction::default() };
@@ -69,6 +70,10 @@ pub(crate) async fn run(
     client.thread.buffers.give(up.input.release());
     client.thread.buffers.give(down.input.release());
     request.content_bytes += up.passed_bytes;
+    if over != Over::Idle {
+        // Whoever was cut off beside it was not alone with an instance that died.
+        flight.cut_off();
+    }
     if over == Over::Broken {
         client.reset();
     }
@@ -150,29 +155,7 @@ impl Direction {
                 }
                 return Poll::Ready(Ok(()));
             }
-            ready!(self.poll_read(from, buffers, cx))?;
-        }
-    }
-
-    /// Reads once, with a buffer only while there is something to read.
-    fn poll_read(&mut self, from: &mut TcpStream, buffers: &Buffers, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        loop {
-            if from.poll_read_ready(cx).is_pending() {
-                buffers.give(self.input.release());
-                return Poll::Pending;
-            }
-            if !self.input.has_buffer() {
-                self.input = Input::new(buffers.take());
-            }
-            self.input.make_room(FRESH_BYTES);
-            match self.input.poll_fill(from, cx) {
-                Poll::Ready(count) => {
-                    self.ended = count? == 0;
-                    return Poll::Ready(Ok(()));
-                }
-                // Readiness was a guess; the next look says so.
-                Poll::Pending => {}
-            }
+            self.ended = ready!(self.input.poll_arrived(from, buffers, cx))? == 0;
         }
     }
 }

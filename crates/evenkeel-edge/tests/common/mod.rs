@@ -328,7 +328,16 @@ impl Client {
         }
     }
 
-    fn take(&mut self, count: usize) -> Option<Vec<u8>> {
+    /// What is at hand, or what comes next; empty at the end of the connection.
+    pub fn some(&mut self) -> Vec<u8> {
+        if self.buffer.is_empty() {
+            self.read();
+        }
+        std::mem::take(&mut self.buffer)
+    }
+
+    /// So many bytes; `None` if the connection ends before.
+    pub fn take(&mut self, count: usize) -> Option<Vec<u8>> {
         while self.buffer.len() < count {
             if !self.read() {
                 return None;

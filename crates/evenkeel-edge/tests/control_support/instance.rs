@@ -11,7 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// A server. Its answers carry its name; `/slow` takes two seconds.
+/// A server. Its answers carry its name; `/slow` takes two seconds, `/slower` four.
 #[derive(Clone)]
 pub(crate) struct Server {
     pub(crate) address: SocketAddr,
@@ -129,8 +129,10 @@ impl Server {
                     self.inner.requests.fetch_add(1, SeqCst);
                     200
                 };
-                if path == "/slow" {
-                    thread::sleep(Duration::from_secs(2));
+                match path {
+                    "/slow" => thread::sleep(Duration::from_secs(2)),
+                    "/slower" => thread::sleep(Duration::from_secs(4)),
+                    _ => {}
                 }
                 self.wait_while_frozen();
                 let name = &self.inner.name;

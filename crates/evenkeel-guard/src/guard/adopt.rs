@@ -47,6 +47,9 @@ use crate::{
 /// How long all stubs together may take to answer.
 const PATIENCE: Duration = Duration::from_secs(3);
 
+/// How long one wait for them lasts at most.
+const TURN: Duration = Duration::from_millis(100);
+
 /// A stub that was asked, and what it has said so far.
 struct Asked {
     stub: Child,
@@ -75,9 +78,11 @@ pub(super) fn adopt(folder: &Path, outlive: bool) -> BTreeMap<Key, Process> {
             asked.extend(ask(folder, pid, outlive));
         }
     }
-    let deadline = clock::now() + PATIENCE;
-    while asked.iter().any(|asked| asked.standing == Standing::Speaking) && clock::now() < deadline {
-        listen(&mut asked, deadline.since(clock::now()));
+    let mut left = PATIENCE;
+    while asked.iter().any(|asked| asked.standing == Standing::Speaking) && !left.is_zero() {
+        let begun = clock::now();
+        listen(&mut asked, left.min(TURN));
+        left = left_after(left, clock::now().since(begun));
     }
     let mut processes = BTreeMap::new();
     for asked in asked {
@@ -96,6 +101,12 @@ pub(super) fn adopt(folder: &Path, outlive: bool) -> BTreeMap<Key, Process> {
         }
     }
     processes
+}
+
+/// What is left of our patience after a turn. Where the whole machine paused, as one that is short of memory or is being
+/// moved, the stubs had no more time than the turn was to last.
+fn left_after(left: Duration, took: Duration) -> Duration {
+    left.saturating_sub(took.min(TURN))
 }
 
 /// Connects to a stub and asks it for everything.
@@ -222,5 +233,17 @@ impl Asked {
         let number = stub.pid.as_raw_pid().cast_unsigned();
         let group = Base::of_stub(number).group(number);
         Ok((key, Process::of_stub(stub, group, output, state, adopted)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pause_of_the_machine_is_no_silence_of_stubs() {
+        let minute = Duration::from_mins(1);
+        assert!((0..20).fold(PATIENCE, |left, _| left_after(left, minute)) > Duration::ZERO);
+        assert_eq!((0..30).fold(PATIENCE, |left, _| left_after(left, TURN)), Duration::ZERO);
     }
 }

@@ -160,14 +160,14 @@ struct Guard {
 
 impl Guard {
     fn new(mut config: GuardConfig) -> io::Result<Self> {
+        // First: told to end from now on, it stops what it adopts, and does not die before that.
+        let signals = Signals::block(&[Signal::TERM, Signal::INT, Signal::HUP, Signal::CHILD])?;
         setup::close_inherited_on_exec()?;
         setup::reserve_channel_descriptor()?;
         setup::become_subreaper()?;
         let own = std::process::id().cast_signed();
         let children = proctree::scan().into_iter().filter(|entry| entry.parent == own);
         let strangers = children.filter_map(|entry| Pid::from_raw(entry.pid)).collect();
-        let signals = [Signal::TERM, Signal::INT, Signal::HUP, Signal::CHILD];
-        let signals = Signals::block(&signals)?;
         let timer = Timer::new()?;
         let base = Base::discover();
         base.prepare();

@@ -14,6 +14,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use super::proctree;
+
 /// What a group's name begins with; the stub's number follows.
 const PREFIX: &str = "keel-";
 
@@ -134,6 +136,15 @@ impl Group {
         Entrances { unified: open(&self.unified), memory: open(&self.memory) }
     }
 
+    /// Takes back that groups beside it bound memory, since our service manager must be able to start the next guard in
+    /// the group above them: the kernel lets no process into one that hands controllers down (cgroups(7)). The next
+    /// guard hands it down again.
+    pub(crate) fn take_memory_back(&self) {
+        if let Some(base) = self.unified.as_deref().and_then(Path::parent).filter(|base| base.join(GUARD).exists()) {
+            write(&base.join("cgroup.subtree_control"), "-memory");
+        }
+    }
+
     /// Kills everything in it at once, where that can be done.
     pub(crate) fn kill(&self) {
         if let Some(path) = &self.unified {
@@ -183,15 +194,27 @@ fn delegate_memory(base: &Path) {
     let has = |file: &str, word: &str| {
         fs::read_to_string(base.join(file)).is_ok_and(|text| text.split_whitespace().any(|each| each == word))
     };
-    let own = std::process::id().to_string();
-    let alone = fs::read_to_string(base.join("cgroup.procs")).is_ok_and(|text| text.trim() == own);
-    if !has("cgroup.controllers", "memory") || has("cgroup.subtree_control", "memory") || !alone {
+    if !has("cgroup.controllers", "memory") || has("cgroup.subtree_control", "memory") {
+        return;
+    }
+    let own = std::process::id().cast_signed();
+    let inside = fs::read_to_string(base.join("cgroup.procs")).unwrap_or_default();
+    let inside: Vec<i32> = inside.lines().filter_map(|pid| pid.trim().parse().ok()).collect();
+    // Whoever ran us may have started something beside us before that, as what says when the stack is up.
+    if !inside.iter().all(|pid| *pid == own || proctree::parent(*pid) == Some(own)) {
         return;
     }
     let leaf = base.join(GUARD);
     let _ = fs::create_dir(&leaf);
-    if write(&leaf.join("cgroup.procs"), "0") && !write(&base.join("cgroup.subtree_control"), "+memory") {
-        write(&base.join("cgroup.procs"), "0");
+    let put = |into: &Path| {
+        for pid in &inside {
+            // One may have ended.
+            write(&into.join("cgroup.procs"), &pid.to_string());
+        }
+    };
+    put(&leaf);
+    if !write(&base.join("cgroup.subtree_control"), "+memory") {
+        put(base);
         let _ = fs::remove_dir(&leaf);
     }
 }
@@ -243,6 +266,52 @@ mod tests {
     fn the_guard_s_own_group_is_a_leaf() {
         let base = Base::parse(V2, "0::/system.slice/keel.service/keel-guard\n");
         assert_eq!(base.unified, Some("/sys/fs/cgroup/system.slice/keel.service".into()));
+    }
+
+    /// Files in place of a group of version 2 in which these processes are.
+    fn group_with(processes: &str) -> tempfile::TempDir {
+        let base = tempfile::tempdir().unwrap();
+        let files = [
+            ("cgroup.controllers", "cpu memory"),
+            ("cgroup.subtree_control", ""),
+            ("cgroup.procs", processes),
+            ("keel-guard/cgroup.procs", ""),
+        ];
+        fs::create_dir(base.path().join(GUARD)).unwrap();
+        for (file, text) in files {
+            fs::write(base.path().join(file), text).unwrap();
+        }
+        base
+    }
+
+    #[test]
+    fn memory_is_bounded_where_nobody_but_us_and_ours_is_in_the_group() {
+        let handed_down = |base: &Path| fs::read_to_string(base.join("cgroup.subtree_control")).unwrap();
+        let own = std::process::id();
+        let mut child = std::process::Command::new("sleep").arg("1000").spawn().unwrap();
+        let base = group_with(&format!("{own}\n{}\n", child.id()));
+        delegate_memory(base.path());
+        assert_eq!(handed_down(base.path()), "+memory");
+        assert_ne!(fs::read_to_string(base.path().join("keel-guard/cgroup.procs")).unwrap(), "");
+        child.kill().unwrap();
+        child.wait().unwrap();
+
+        let shared = group_with(&format!("{own}\n{}\n", std::os::unix::process::parent_id()));
+        delegate_memory(shared.path());
+        assert_eq!(handed_down(shared.path()), "");
+    }
+
+    #[test]
+    fn what_was_handed_down_is_taken_back_where_the_guard_handed_it_down() {
+        let base = group_with("");
+        let group = Base { unified: Some(base.path().to_owned()), memory: None }.group(7);
+        let handed_down = || fs::read_to_string(base.path().join("cgroup.subtree_control")).unwrap();
+        group.take_memory_back();
+        assert_eq!(handed_down(), "-memory");
+        fs::write(base.path().join("cgroup.subtree_control"), "").unwrap();
+        fs::remove_dir_all(base.path().join(GUARD)).unwrap();
+        group.take_memory_back();
+        assert_eq!(handed_down(), "");
     }
 
     #[test]

@@ -17,6 +17,7 @@ use std::{
 
 use evenkeel_core::time::Moment;
 use rustix::{
+    event::{PollFd, PollFlags, Timespec, poll},
     io::ioctl_fionread,
     net::{
         AddressFamily, SocketAddrUnix, SocketFlags, SocketType, accept_with, bind, listen, socket_with,
@@ -110,6 +111,12 @@ impl Afterlife {
             self.visitor = Some(connection);
         }
         self.visitor.as_ref()
+    }
+
+    /// Whether somebody has connected.
+    pub(super) fn is_visited(&self) -> bool {
+        let mut ready = [PollFd::new(&self.listener, PollFlags::IN)];
+        poll(&mut ready, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })).is_ok_and(|count| count > 0)
     }
 
     /// The visitor becomes the guard, or is shown out.

@@ -176,6 +176,7 @@ impl Stub {
 
     /// There is no guard to tell: the next one is told. True where nobody can be any more; false once one was.
     fn keep_status(&mut self) -> bool {
+        self.let_next_guard_start();
         let until = clock::now() + STATUS_KEPT;
         while self.channel.is_none() {
             let Some(afterlife) = &mut self.afterlife else { return true };
@@ -236,10 +237,21 @@ impl Stub {
             Ok(Received::Closed | Received::Malformed(_)) | Err(_) => {
                 self.channel = None;
                 match &mut self.afterlife {
-                    Some(afterlife) => afterlife.begin(),
+                    Some(afterlife) => {
+                        afterlife.begin();
+                        self.let_next_guard_start();
+                    }
                     None => self.stop_by_itself(reaper),
                 }
             }
+        }
+    }
+
+    /// Where control groups would keep the service manager from starting another guard. One that has come already has
+    /// handed memory down anew.
+    fn let_next_guard_start(&self) {
+        if self.afterlife.as_ref().is_some_and(|afterlife| !afterlife.is_visited()) {
+            self.group.take_memory_back();
         }
     }
 
@@ -281,7 +293,7 @@ impl Stub {
         self.channel = Some(channel);
         if self.exit.is_none() {
             self.say_started();
-            // The system's service manager may have taken the memory controller away and given it back.
+            // Its group had no bound while nobody handed memory down.
             self.group.bound_memory(self.memory_bytes);
         }
         self.tell(&Notice::Complete, None);

@@ -84,19 +84,20 @@ fn not_stored(error: &StoreError) -> ApiError {
     ApiError::new(status, format!("the artefact was not taken: {error}"), hint)
 }
 
-/// Hands the body on, piece by piece, until its end or until nobody takes it any more.
+/// Hands the body on, piece by piece, until nobody takes it any more or its end, which an empty piece says: where this
+/// is given up in the middle, what came until then must not look whole.
 async fn send(mut body: Body, pieces: mpsc::Sender<io::Result<Bytes>>) {
     loop {
         let piece = match tokio::time::timeout(IDLE, body.frame()).await {
-            Ok(None) => return,
+            Ok(None) => Ok(Bytes::new()),
             Err(_) => Err(io::Error::other(format!("nothing came for {} s", IDLE.as_secs()))),
             Ok(Some(Ok(frame))) => match frame.into_data() {
-                Ok(data) => Ok(data),
-                Err(_) => continue,
+                Ok(data) if !data.is_empty() => Ok(data),
+                _ => continue,
             },
             Ok(Some(Err(error))) => Err(io::Error::other(format!("the connection ended: {error}"))),
         };
-        let last = piece.is_err();
+        let last = piece.as_ref().map_or(true, Bytes::is_empty);
         if pieces.send(piece).await.is_err() || last {
             return;
         }
@@ -107,21 +108,21 @@ async fn send(mut body: Body, pieces: mpsc::Sender<io::Result<Bytes>>) {
 struct Pieces {
     waiting: mpsc::Receiver<io::Result<Bytes>>,
     current: Bytes,
+    over: bool,
 }
 
 impl Pieces {
     fn new(waiting: mpsc::Receiver<io::Result<Bytes>>) -> Self {
-        Self { waiting, current: Bytes::new() }
+        Self { waiting, current: Bytes::new(), over: false }
     }
 }
 
 impl Read for Pieces {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        while self.current.is_empty() {
-            match self.waiting.blocking_recv() {
-                Some(piece) => self.current = piece?,
-                None => return Ok(0),
-            }
+        if self.current.is_empty() && !self.over {
+            let gone = || io::Error::other("whoever sent it went away in the middle");
+            self.current = self.waiting.blocking_recv().ok_or_else(gone)??;
+            self.over = self.current.is_empty();
         }
         let length = self.current.len().min(buffer.len());
         buffer[..length].copy_from_slice(&self.current.split_to(length));
@@ -154,6 +155,10 @@ pub(super) async fn deploy(
     }
     if let Some(name) = env.keys().find(|name| name.is_empty() || name.contains(['=', '\0'])) {
         return Err(ApiError::new(422, format!("`{name}` cannot be an environment variable"), ""));
+    }
+    let mut words = run.iter().flatten().chain(env.values());
+    if words.any(|word| word.contains('\0')) {
+        return Err(ApiError::new(422, "neither the command nor a variable may hold a zero byte", ""));
     }
     let wrong =
         |value: &String| secret_reference(value).is_some_and(|name| !is_secret_name(name)) || value.contains('\0');
@@ -209,4 +214,24 @@ async fn ask<T>(
 ) -> Result<T, ApiError> {
     let answer = api.commands.ask(|reply| Command::Deploy(about(reply))).await;
     Ok(answer.ok_or_else(ApiError::ending)??)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_ends_in_the_middle_is_not_taken_for_the_whole() {
+        let read = |pieces: Vec<io::Result<Bytes>>| {
+            let (send, waiting) = mpsc::channel(PIECES);
+            pieces.into_iter().for_each(|piece| send.try_send(piece).unwrap());
+            drop(send);
+            let mut all = String::new();
+            Pieces::new(waiting).read_to_string(&mut all).map(|_| all)
+        };
+        let piece = |text: &'static str| Ok(Bytes::from_static(text.as_bytes()));
+        assert_eq!(read(vec![piece("ab"), piece("c"), piece("")]).unwrap(), "abc");
+        assert!(read(vec![piece("ab"), piece("c")]).unwrap_err().to_string().contains("went away"));
+        assert!(read(vec![piece("ab"), Err(io::Error::other("x"))]).is_err());
+    }
 }

@@ -30,25 +30,35 @@ pub(super) struct Aways {
     services: BTreeMap<String, Away>,
     /// Services of which the journal says already that they would return.
     would: BTreeMap<String, bool>,
+    /// Who answers in place of what a service prefers, as the journal says already: the edge repeats what it said to
+    /// every node process that it meets.
+    told: BTreeMap<String, String>,
     next: Moment,
 }
 
 impl Aways {
     /// What a former process kept in this state directory.
     pub(super) fn restore(dir: &crate::state_dir::StateDir) -> Self {
-        Self { services: dir.read_json(&dir.path(FILE)).unwrap_or_default(), ..Self::default() }
+        let services: BTreeMap<String, Away> = dir.read_json(&dir.path(FILE)).unwrap_or_default();
+        let told = services.iter().filter_map(|(name, away)| Some((name.clone(), away.fell_back()?.to.clone())));
+        Self { told: told.collect(), services, ..Self::default() }
     }
 }
 
 impl Node {
-    /// The edge said that a service fell back.
-    pub(super) fn fell_back(&mut self, service: &str, to: &str) {
+    /// The edge said that a service fell back. Whether that is news.
+    pub(super) fn fell_back(&mut self, service: &str, to: &str) -> bool {
+        // Where it was seen at home since then, it fell back once more, though no edge has said that it returned.
+        let stayed = self.aways.services.get(service).and_then(Away::fell_back).is_some_and(|known| known.to == to);
         self.away_on(service, Event::FellBack { to: to.to_owned() });
+        let told = self.aways.told.insert(service.to_owned(), to.to_owned()).is_some_and(|told| told == to);
+        !(stayed && told)
     }
 
-    /// The edge said that a service uses what it prefers again.
-    pub(super) fn came_back(&mut self, service: &str) {
+    /// The edge said that a service uses what it prefers again. Whether that is news.
+    pub(super) fn came_back(&mut self, service: &str) -> bool {
         self.away_on(service, Event::Returned);
+        self.aways.told.remove(service).is_some()
     }
 
     /// `keel resume SERVICE`: lets a service return that is away, and says what follows. `None` where there is nothing

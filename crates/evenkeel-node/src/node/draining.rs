@@ -49,7 +49,7 @@ impl Node {
         who: &str,
     ) -> Result<Ordered, NotOrdered> {
         if !self.instance_names().iter().any(|name| name == instance) {
-            return Err(no_such(instance, self.instance_names()));
+            return Err(self.no_instance(instance));
         }
         let (service, _) = instance.split_once('/').expect("an instance's name has its service's in front");
         let healthy = self.healthy_instances(service);
@@ -81,6 +81,20 @@ impl Node {
         }
         let note = last.then(|| format!("nobody answers for {service} now"));
         Ok(ordered(applied, note.into_iter().collect()))
+    }
+
+    /// Nobody has that name, or a service has it.
+    fn no_instance(&self, name: &str) -> NotOrdered {
+        let names = self.instance_names();
+        let own = names.iter().filter(|one| one.split_once('/').is_some_and(|(service, _)| service == name));
+        let first = own.clone().next();
+        match first {
+            Some(first) => NotOrdered::no(
+                format!("{name} is a service, and what is drained is an instance"),
+                format!("As in `keel drain {first}`; it has {}.", own.cloned().collect::<Vec<_>>().join(", ")),
+            ),
+            None => no_such(name, names),
+        }
     }
 
     /// Ends a drain.

@@ -147,13 +147,15 @@ impl Node {
             }
             (EventKind::Rejected { status, reason }, _) => self.refusal(status, &reason),
             (what, id) => {
-                match &what {
+                let news = match &what {
                     EventKind::FellBack { to, .. } => self.fell_back(&service, to),
                     EventKind::Returned { .. } => self.came_back(&service),
-                    _ => {}
+                    _ => true,
+                };
+                if news {
+                    let subject = id.map_or(service, |id| id.name);
+                    self.note_event(&subject, what);
                 }
-                let subject = id.map_or(service, |id| id.name);
-                self.note_event(&subject, what);
             }
         }
     }

@@ -80,12 +80,23 @@ use crate::{
 pub fn run(config: NodeConfig) -> Result<u8, NodeError> {
     // What is written below the state directory is for this user alone, unless its mode is set.
     rustix::process::umask(rustix::fs::Mode::RWXG | rustix::fs::Mode::RWXO);
+    keep_memory_to_ourselves();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|source| NodeError::System { what: "the runtime cannot be made", source })?;
     let result = runtime.block_on(start::run(config));
     // A thread of the runtime may sit in a read of a slow disk; nobody needs its result any more.
     runtime.shutdown_timeout(Duration::from_millis(100));
     result
+}
+
+/// This memory holds values of secrets: no core dump shows it, and no process of the same user reads it, unless it is
+/// privileged (`PR_SET_DUMPABLE`, prctl(2); ptrace(2)).
+fn keep_memory_to_ourselves() {
+    use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit};
+    let no_core = setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) });
+    if let Err(error) = no_core.and(set_dumpable_behavior(DumpableBehavior::NotDumpable)) {
+        tracing::warn!(%error, "core dumps of this process cannot be forbidden");
+    }
 }
 
 /// The world as this process knows it.

@@ -10,6 +10,7 @@ use evenkeel_core::{
     journal::{Level, Reason},
     pause::STACK,
     stack::{Service, nearest},
+    time::in_words,
 };
 
 use super::{Applied, Node, Refused, UnknownSubject, publish::fixed_id};
@@ -119,8 +120,13 @@ impl Node {
         let services = &self.revision.stack.services;
         let name =
             if services.contains_key(subject) { subject } else { subject.rsplit_once('/').unwrap_or((subject, "")).0 };
+        if subject == STACK {
+            let what = "a restart is ordered of one service, or of one instance";
+            return Err(NotOrdered::no(what, "One after the other: `keel restart SERVICE`."));
+        }
         if !services.contains_key(name) {
-            return Err(no_such(subject, self.subjects()));
+            let known = self.subjects().into_iter().filter(|known| known != STACK).collect();
+            return Err(no_such(subject, known));
         }
         self.run_service(name, "restarted")?;
         let slots = || self.slots.values().filter(|slot| slot.service == name && slot.is_staying());
@@ -135,6 +141,10 @@ impl Node {
         let kept = slots().filter(|slot| !meant.contains(&slot.number)).map(super::slot::Slot::name).collect();
         let replaced: Vec<String> =
             slots().filter(|slot| meant.contains(&slot.number)).map(super::slot::Slot::key).collect();
+        let drained = slots().filter(|slot| slot.drained && meant.contains(&slot.number));
+        let notes = drained
+            .map(|slot| format!("{} is drained: its drain ends with it, and the new one gets requests", slot.name()))
+            .collect();
         for number in &meant {
             let place = (name.to_owned(), *number);
             self.slots.get_mut(&place).expect("it was found just now").make_stale();
@@ -148,7 +158,7 @@ impl Node {
         ];
         self.note(Level::Info, subject, "restart-ordered", message, reasons);
         let changes = vec![format!("{subject}: {message}")];
-        Ok(Ordered { revision: self.revision.number, changes, replaced, kept, ..Ordered::default() })
+        Ok(Ordered { revision: self.revision.number, changes, notes, replaced, kept })
     }
 
     fn resume(&mut self, subject: &str, who: &str) -> Result<Ordered, NotOrdered> {
@@ -171,6 +181,9 @@ impl Node {
                 Some(_) => format!("the whole stack is paused: `keel resume {STACK}` ends that"),
                 None => format!("{subject} is not paused"),
             });
+            let drained = self.revision.overrides.drained.keys();
+            let own = drained.filter(|name| name.split_once('/').is_some_and(|(service, _)| service == subject));
+            done.notes.extend(own.map(|name| format!("{name} is drained: `keel resume {name}` ends that")));
         }
         Ok(done)
     }
@@ -233,7 +246,10 @@ fn meaning(name: &str, service: &Service, wanted: u32) -> Vec<String> {
     vec![match &service.fallback {
         Some(fallback) => format!("{name} has no instance any more: its requests go to {fallback}"),
         None if hold == 0 => format!("{name} has no instance any more: its requests are answered 503"),
-        None => format!("{name} has no instance any more: its requests are held for {hold} ms, then answered 503"),
+        None => format!(
+            "{name} has no instance any more: its requests are held for {}, then answered 503",
+            in_words(Duration::from_millis(hold))
+        ),
     }]
 }
 

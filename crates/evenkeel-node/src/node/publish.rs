@@ -83,7 +83,7 @@ impl Node {
         let slots = self.slots.range((name.to_owned(), 0)..=(name.to_owned(), u32::MAX));
         let run = slots.filter_map(|(_, slot)| {
             let address = format!("127.0.0.1:{}", slot.port);
-            let (weight, trial) = (self.weight_of(slot), self.on_trial(slot));
+            let (weight, trial) = (self.weight_of(slot), self.is_sheltered(slot));
             slot.duty().map(|duty| Instance { id: slot.id(), address, weight, duty, zone: None, trial })
         });
         fixed.chain(run).collect()

@@ -138,10 +138,12 @@ impl Node {
                 None => self.refuse_process(process),
             }
         }
-        // A new guard has adopted whatever outlived the former one, so what else these records tell of is over.
-        let without_process = records.into_values().filter(|record| record.active && !fresh);
-        for record in without_process.collect::<Vec<_>>() {
-            let launch = self.launch_of(&record);
+        for record in records.into_values().filter(|record| record.active).collect::<Vec<_>>() {
+            // A new guard has adopted whatever outlived the former one, so what else these records tell of is over.
+            if fresh {
+                self.say_lost(&record);
+            }
+            let launch = self.launch_of(&record).filter(|_| !fresh);
             if record.leaving.is_none()
                 && let Some(launch) = launch
             {
@@ -160,6 +162,7 @@ impl Node {
         let Some(launch) = self.launch_of(&record) else {
             return self.refuse_process(process);
         };
+        self.secrets.mask_values_of(process.pid, launch.service());
         let started = self.clock.moment_of_process(process.pid, process.started);
         let supervisor = Supervisor::adopt(record.memory(), started, &policy(launch.service()), self.clock.now());
         let place = self.insert_slot(record, launch, supervisor);
@@ -190,6 +193,14 @@ impl Node {
                 Vec::new(),
             ),
         }
+    }
+
+    /// Says that an instance is gone of which nobody can tell more.
+    fn say_lost(&self, record: &Record) {
+        let name = format!("{}/{}", record.service, record.number);
+        let message = "its process ended while there was no `keel up`; how is not known".to_owned();
+        let reasons = vec![Reason::seen("nobody outlived it who could tell, as after a restart of the machine")];
+        self.note(Level::Warning, &name, "ended-alone", message, reasons);
     }
 
     /// Says in its log and in the journal that output of an instance is missing.

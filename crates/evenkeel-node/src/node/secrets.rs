@@ -68,6 +68,15 @@ impl Node {
     pub(super) fn refresh_secrets(&mut self, why: &str) -> Vec<String> {
         let refreshed = self.secrets.refresh(&self.revision.stack, &self.revision.dir);
         self.problems.remove("secrets");
+        let shared = refreshed.shared_key.as_ref().map(|path| {
+            let path = path.display();
+            let fix = "afterwards `keel secret rotate --key` makes another one";
+            format!("everybody on this machine may read the key of the secrets: chmod 600 {path}; {fix}")
+        });
+        match shared {
+            Some(problem) => drop(self.problems.insert("secrets-key", problem)),
+            None => drop(self.problems.remove("secrets-key")),
+        }
         self.say_refreshed(&refreshed, why);
         refreshed.changed
     }

@@ -169,7 +169,7 @@ impl Node {
         let system = |what| move |source| NodeError::System { what, source };
         let dir = StateDir::open(&config.state_dir)?;
         let first_start = inventory.hello.node_starts == 0;
-        let (revision, is_new, stays) = choose_revision(&config.stack, &dir, first_start)?;
+        let Chosen { revision, news } = choose_revision(&config.stack, &dir, first_start)?;
         let journal = Journal::open(&dir.path("journal.db"), revision.stack.journal.size.as_bytes());
         let journal = journal.map_err(system("the journal's thread cannot be started"))?;
         let limits = log_limits(&revision.stack);
@@ -217,17 +217,16 @@ impl Node {
             revision,
         };
         node.problems.extend(no_page.map(|problem| ("pages", problem)));
-        node.take_over(inventory.held, inventory.processes, is_new, stays)?;
+        node.take_over(inventory.held, inventory.processes, news.as_ref())?;
         Ok((node, inventory.later))
     }
 
-    /// Makes the world that was found ours. `stays` says which release the file would have undone.
+    /// Makes the world that was found ours. `news`: the revision is new, and what became of overrides with it.
     fn take_over(
         &mut self,
         held: BTreeMap<String, OwnedFd>,
         processes: Vec<Process>,
-        is_new: bool,
-        stays: Option<String>,
+        news: Option<&News>,
     ) -> Result<(), NodeError> {
         check_users(&self.revision.stack)?;
         // With instances that outlived a guard, one that cannot be had is a problem, and no reason not to serve.
@@ -237,17 +236,19 @@ impl Node {
         }
         self.refresh_secrets("the node process starts");
         self.restore_pauses(first_start);
-        if let Some(problem) = stays {
+        if let Some(problem) = news.and_then(|news| news.stays.clone()) {
             self.note(Level::Warning, "stack", "release-stays", problem.clone(), Vec::new());
             self.problems.insert("release", problem);
         }
         // Where instances outlived a guard, its edge has ended only just now.
         let patience = if processes.is_empty() { Duration::ZERO } else { LAST_EDGE };
         self.adopt_listeners(held, patience)?;
-        if is_new && let Err(error) = self.dir.save_revision(&self.revision, wall_now().as_millis()) {
+        if news.is_some()
+            && let Err(error) = self.dir.save_revision(&self.revision, wall_now().as_millis())
+        {
             self.problems.insert("revision", format!("the revision cannot be kept on disk: {error}"));
         }
-        self.say_hello(is_new, processes.len());
+        self.say_hello(news, processes.len());
         self.adopt_processes(processes);
         self.resume_deploys();
         for damage in self.dir.damage() {
@@ -256,11 +257,13 @@ impl Node {
         Ok(())
     }
 
-    fn say_hello(&self, is_new: bool, found: usize) {
+    fn say_hello(&self, news: Option<&News>, found: usize) {
         let number = self.revision.number;
         if self.hello.node_starts == 0 {
-            let what = if is_new { "a new revision" } else { "the revision in force, unchanged" };
+            let what = if news.is_some() { "a new revision" } else { "the revision in force, unchanged" };
             let mut reasons = vec![Reason::seen(format!("{} is {what}, number {number}", self.revision.file))];
+            let dropped = news.map_or(&[][..], |news| &news.dropped);
+            reasons.extend(dropped.iter().map(|line| Reason::rule(format!("the file takes the place of: {line}"))));
             if found > 0 {
                 let which = counted(found, "instance outlived", "instances outlived");
                 reasons.push(Reason::seen(format!("{which} the former `keel up`, which did not end in order")));
@@ -312,25 +315,37 @@ impl Node {
     }
 }
 
+/// The revision to begin with.
+struct Chosen {
+    revision: Revision,
+    /// Where it is a new one.
+    news: Option<News>,
+}
+
+/// What became of overrides with a file that was not in force before.
+#[derive(Default)]
+struct News {
+    /// Which release it would have undone.
+    stays: Option<String>,
+    /// What it takes the place of.
+    dropped: Vec<String>,
+}
+
 /// A restart goes on with the revision in force; a first start takes the source, as a new revision if it differs.
-fn choose_revision(
-    source: &StackSource,
-    dir: &StateDir,
-    first_start: bool,
-) -> Result<(Revision, bool, Option<String>), NodeError> {
+fn choose_revision(source: &StackSource, dir: &StateDir, first_start: bool) -> Result<Chosen, NodeError> {
     let current = dir.current_revision();
     if !first_start && let Ok(Some(current)) = current {
-        return Ok((current, false, None));
+        return Ok(Chosen { revision: current, news: None });
     }
     let (text, file, folder) = read_source(source)?;
     let stack = stack::parse(&text, &file).map_err(|faults| NodeError::Stack(Box::new(faults)))?;
     let current = current?;
     let same = current.filter(|current| current.text == text && current.dir == folder);
     if let Some(current) = same {
-        return Ok((current, false, None));
+        return Ok(Chosen { revision: current, news: None });
     }
     let Some(current) = dir.current_revision()? else {
-        return Ok((Revision::new(1, text, file, folder, stack), true, None));
+        return Ok(Chosen { revision: Revision::new(1, text, file, folder, stack), news: Some(News::default()) });
     };
     let Considered { revision, carried } = considered(&current, &text, &file, folder, stack, false);
     // What was deployed goes on: a start must not undo it, and refusing to start would help nobody.
@@ -338,7 +353,7 @@ fn choose_revision(
         let (what, _) = super::Refused::undo(&carried);
         format!("{file} was not taken whole: {what}; that release stays: `keel apply --reset` lets the file count")
     });
-    Ok((revision, true, stays))
+    Ok(Chosen { revision, news: Some(News { stays, dropped: carried.dropped }) })
 }
 
 /// Text, name and folder of a stack.

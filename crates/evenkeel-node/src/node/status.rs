@@ -164,7 +164,10 @@ impl Node {
             problems.push(format!("{} gave up ({how}): `keel why {}`", instance.name, instance.name));
         }
         problems.extend(service.instances.iter().filter_map(|instance| self.left_frozen(&service.name, instance)));
-        let starting = service.instances.iter().any(|instance| instance.phase == Some(Phase::Starting));
+        // A first start takes its time; one after a failure does not hide that nobody answers.
+        let first_start =
+            |instance: &InstanceStatus| instance.phase == Some(Phase::Starting) && instance.last_exit.is_none();
+        let starting = service.instances.iter().any(first_start);
         let unheard = |instance: &InstanceStatus| instance.phase.is_none() && instance.health == Health::Unknown;
         let just_begun =
             self.edge.applied == 0 || starting && service.requests == 0 || service.instances.iter().all(unheard);

@@ -3,10 +3,11 @@
 //! Every known value of at least [`SHORTEST_MASKED`] becomes `[secret NAME]`, also in the forms that programs print it in:
 //! percent-encoded, as in a JSON string, and each longer line of a value that has several. A stream keeps back what
 //! may be the beginning of a value until more has come, so that it does not matter how the bytes arrive. All values
-//! are looked for in one pass (Aho and Corasick, 1975).
+//! are looked for in one pass (Aho and Corasick, 1975), and a long one piece by piece, so that neither memory nor what is
+//! kept back grows with its square.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fmt,
     sync::{Arc, PoisonError, RwLock},
 };
@@ -19,6 +20,9 @@ pub const SHORTEST_MASKED: usize = 6;
 
 /// A line of a value of several lines is looked for by itself from this length on.
 const LEAST_LINE_BYTES: usize = 12;
+
+/// A longer value is looked for in pieces of about equal length, at most so long.
+const MOST_PIECE_BYTES: usize = 128;
 
 /// All values to be masked. Clones share them.
 #[derive(Clone, Default)]
@@ -156,17 +160,17 @@ impl Stream {
 }
 
 /// The forms in which programs print a value.
-fn forms(value: &str) -> Vec<Vec<u8>> {
-    let mut forms = Vec::new();
+fn forms(value: &str) -> BTreeSet<Vec<u8>> {
+    let mut forms = BTreeSet::new();
     let mut add = |text: String| {
-        if text.len() >= SHORTEST_MASKED && !forms.contains(&text) {
-            forms.push(text);
+        if text.len() >= SHORTEST_MASKED {
+            forms.insert(text.into_bytes());
         }
     };
     let lines =
         value.lines().map(str::trim).filter(|line| line.len() >= LEAST_LINE_BYTES && !line.starts_with("-----"));
     let several = value.contains('\n');
-    for text in std::iter::once(value).chain(lines.filter(|_| several)) {
+    for text in std::iter::once(value).chain(lines.filter(|_| several)).flat_map(pieces) {
         add(text.to_owned());
         let encoded = percent_encoded(text);
         add(encoded.replace("%20", "+"));
@@ -175,7 +179,14 @@ fn forms(value: &str) -> Vec<Vec<u8>> {
         let json = serde_json::to_string(text).expect("a text is JSON");
         add(json[1..json.len() - 1].to_owned());
     }
-    forms.into_iter().map(String::into_bytes).collect()
+    forms
+}
+
+/// A text in pieces that follow one another, the whole where it is short.
+fn pieces(text: &str) -> impl Iterator<Item = &str> {
+    let count = text.len().div_ceil(MOST_PIECE_BYTES).max(1);
+    let bound = move |n: usize| text.floor_char_boundary(n * text.len() / count);
+    (0..count).map(move |n| &text[bound(n)..bound(n + 1)])
 }
 
 /// Everything but unreserved characters as `%XX` (RFC 3986, sections 2.1 and 2.3).
@@ -257,6 +268,30 @@ mod tests {
         assert_eq!(stream.push(b"hunter2"), b"hunter2");
         nothing.add([("a", &Secret::new("hunter22"))].into_iter());
         assert_eq!(stream.push(b"hunter22"), b"[secret a]", "also what became known later");
+    }
+
+    /// Of the length that a key file has, and of the greatest there is; nothing of either is shown, however it arrives.
+    #[test]
+    fn long_values_are_masked_piece_by_piece() {
+        let lines =
+            |n: u32| (0..n).map(|n| format!("{:08x}\t\"{:08x}\"/ü\n", n.wrapping_mul(0x9e37_79b9), n)).collect();
+        let (file, largest): (String, String) = (lines(100), lines(2_700));
+        let mask = mask(&[("file", &file), ("largest", &largest), ("run", &"a".repeat(64 * 1024))]);
+        for value in [&file, &largest] {
+            let json = serde_json::to_string(value).unwrap();
+            for text in [value, &percent_encoded(value), &json[1..json.len() - 1].to_owned()] {
+                let text = format!("before {text} after");
+                for size in [7, 80, 4096, text.len()] {
+                    let chunks: Vec<&[u8]> = text.as_bytes().chunks(size).collect();
+                    let shown = stream(&mask, &chunks);
+                    let rest = shown.replace("[secret file]", "").replace("[secret largest]", "");
+                    assert_eq!(rest, "before  after", "by {size}");
+                }
+            }
+        }
+        let needles = mask.now();
+        assert!(needles.longest < 4 * MOST_PIECE_BYTES, "little is ever kept back: {}", needles.longest);
+        assert!(needles.automaton.as_ref().unwrap().memory_usage() < 32 << 20);
     }
 
     #[test]

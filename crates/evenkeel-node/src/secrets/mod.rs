@@ -60,6 +60,8 @@ pub(crate) struct Refreshed {
     pub(crate) missing: Vec<SecretError>,
     /// A key that was made.
     pub(crate) new_key: Option<std::path::PathBuf>,
+    /// The file of a key that everybody may read.
+    pub(crate) shared_key: Option<std::path::PathBuf>,
 }
 
 /// One secret, without its value.
@@ -142,6 +144,7 @@ impl Secrets {
         if dirty {
             self.keep_fingerprints();
         }
+        refreshed.shared_key = self.store.is_key_shared().then(|| self.store.key_path().to_owned());
         refreshed
     }
 
@@ -169,6 +172,19 @@ impl Secrets {
     /// A value, for the environment of a process.
     pub(crate) fn value(&self, name: &str) -> Option<&Secret> {
         self.values.get(name)
+    }
+
+    /// Masks what a process has that runs already. Its values may be known nowhere else any more: a source may have
+    /// changed or gone away while no node process ran.
+    pub(crate) fn mask_values_of(&self, pid: u32, service: &Service) {
+        // Another user's environment can be read by root only; then what is known otherwise has to do.
+        let environment = std::fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+        let variables =
+            environment.split(|byte| *byte == 0).filter_map(|one| std::str::from_utf8(one).ok()?.split_once('='));
+        let values: Vec<(&str, Secret)> = variables
+            .filter_map(|(variable, value)| Some((secret_reference(service.env.get(variable)?)?, Secret::new(value))))
+            .collect();
+        self.mask.add(values.iter().map(|(name, value)| (*name, value)));
     }
 
     /// All secrets there are, without their values.

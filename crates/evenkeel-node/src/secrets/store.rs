@@ -13,6 +13,7 @@
 use std::{
     fs,
     io::ErrorKind,
+    os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
 };
 
@@ -53,6 +54,11 @@ impl SecretStore {
     /// Where the key lies or would lie.
     pub fn key_path(&self) -> &Path {
         &self.key
+    }
+
+    /// Whether everybody on this machine may read the key's file.
+    pub(super) fn is_key_shared(&self) -> bool {
+        fs::metadata(&self.key).is_ok_and(|metadata| metadata.permissions().mode() & 0o004 != 0)
     }
 
     /// The names of all secrets kept, and when each was set.

@@ -102,3 +102,33 @@ fn the_list_names_sources_and_users() {
     assert_eq!(listed[2].source, "store");
     assert!(listed[2].set.is_some());
 }
+
+#[test]
+fn a_process_that_runs_shows_what_to_mask() {
+    let temp = tempfile::tempdir().unwrap();
+    let (stack, secrets) = (stack(temp.path()), secrets(temp.path()));
+    let mut process = std::process::Command::new("sleep")
+        .arg("1000")
+        .env_clear()
+        .env("PATH", "/usr/bin:/bin")
+        .env("A", "a value of old")
+        .env("C", "no secret")
+        .spawn()
+        .unwrap();
+    secrets.mask_values_of(process.id(), &stack.services["app"]);
+    process.kill().unwrap();
+    process.wait().unwrap();
+    assert_eq!(secrets.mask.text("a value of old, no secret"), "[secret kept], no secret");
+}
+
+#[test]
+fn a_key_that_everybody_may_read_is_told() {
+    use std::os::unix::fs::PermissionsExt;
+    let temp = tempfile::tempdir().unwrap();
+    let (stack, mut secrets) = (stack(temp.path()), secrets(temp.path()));
+    secrets.store.set("kept", &Secret::new("kept value")).unwrap();
+    assert_eq!(secrets.refresh(&stack, temp.path()).shared_key, None);
+    let key = secrets.store.key_path().to_owned();
+    fs::set_permissions(&key, fs::Permissions::from_mode(0o644)).unwrap();
+    assert_eq!(secrets.refresh(&stack, temp.path()).shared_key, Some(key));
+}

@@ -1,8 +1,9 @@
 //! `releases/SERVICE/N`: artefacts unpacked, `N.json` beside each of them, and how many are kept.
 //!
 //! An artefact is unpacked under another name and gets its number once it is whole, verified and on the disk, so that
-//! a crash or a full disk leaves nothing that could be taken for a release. What was left of one is removed at the next
-//! start. Everything here blocks and belongs on a thread of its own, apart from reading a few small files.
+//! a crash or a full disk leaves nothing that could be taken for a release. One that goes gets such a name again before
+//! its files are removed. What was left of either is removed at the next start. Storing and [`remove_all`] block and
+//! belong on a thread of their own; the rest reads and writes a few small files.
 
 use std::{
     collections::BTreeSet,
@@ -10,7 +11,10 @@ use std::{
     io::{self, BufReader, Read},
     os::unix::fs::{DirBuilderExt, PermissionsExt},
     path::{Path, PathBuf},
-    sync::atomic::{AtomicU64, Ordering},
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use evenkeel_core::overrides::Release;
@@ -18,12 +22,18 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::{
-    StateDir, replace,
+    StateDir, replace_private,
     unpack::{UnpackError, Unpacked, unpack},
 };
 
-/// What is being unpacked has a name that starts so.
+/// What is being unpacked or removed has a name that starts so.
 const INCOMING: &str = ".incoming-";
+
+/// So many artefacts may wait to be deployed. Those before them were sent in vain.
+const MOST_WAITING: usize = 2;
+
+/// Held by whoever gives a release its number or takes it away.
+static NUMBERS: Mutex<()> = Mutex::new(());
 
 /// Numbers what is being unpacked.
 static INCOMING_NUMBER: AtomicU64 = AtomicU64::new(0);
@@ -88,10 +98,18 @@ impl StateDir {
         releases
     }
 
-    /// Keeps what is known of a release.
+    /// To be held from when a number is chosen until what has it is kept.
+    pub(crate) fn release_numbers(&self) -> MutexGuard<'static, ()> {
+        NUMBERS.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Keeps what is known of a release, also through a loss of power: deploys go by it.
     pub(crate) fn save_release(&self, service: &str, stored: &Stored) -> io::Result<()> {
         let folder = self.make_releases(service)?;
-        replace(&folder.join(format!("{}.json", stored.number)), &serde_json::to_vec(stored).map_err(io::Error::other)?)
+        replace_private(
+            &folder.join(format!("{}.json", stored.number)),
+            &serde_json::to_vec(stored).map_err(io::Error::other)?,
+        )
     }
 
     /// Unpacks what `artefact` yields, a tar archive, gzipped or not, as the next release after `at_least`.
@@ -104,8 +122,7 @@ impl StateDir {
         at_least: u64,
     ) -> Result<Stored, StoreError> {
         let folder = self.make_releases(service).map_err(StoreError::Keep)?;
-        let number = INCOMING_NUMBER.fetch_add(1, Ordering::Relaxed);
-        let incoming = folder.join(format!("{INCOMING}{}-{number}", std::process::id()));
+        let incoming = incoming_in(&folder);
         let taken = take(&incoming, artefact, announced, most_bytes).and_then(|(unpacked, digest)| {
             self.number_release(service, &incoming, at_least, unpacked, digest).map_err(StoreError::Keep)
         });
@@ -124,6 +141,7 @@ impl StateDir {
         unpacked: Unpacked,
         digest: String,
     ) -> io::Result<Stored> {
+        let _numbers = self.release_numbers();
         let highest = self.releases(service).last().map_or(0, |stored| stored.number).max(at_least);
         let number = highest + 1;
         let dir = self.release_dir(service, number);
@@ -135,37 +153,48 @@ impl StateDir {
         Ok(stored)
     }
 
-    /// Removes releases beyond the newest `keep`, but none of those `in_use`. Returns the numbers that are gone.
-    pub(crate) fn prune_releases(&self, service: &str, keep: usize, in_use: &BTreeSet<u64>) -> Vec<u64> {
-        let releases = self.releases(service);
-        let old = releases.len().saturating_sub(keep);
-        let stays = |index: usize, stored: &Stored| index >= old || in_use.contains(&stored.number);
-        let staying = releases.iter().enumerate().filter(|(index, stored)| stays(*index, stored));
-        // A release without an artefact of its own runs in the folder of a former one.
-        let folders = staying.filter_map(|(_, stored)| number_of(stored.release.as_ref()?.dir.as_deref()?));
-        let folders: BTreeSet<u64> = folders.collect();
-        let unused = releases.iter().enumerate().filter(|(index, stored)| !stays(*index, stored));
-        let unused = unused.map(|(_, stored)| stored.number).filter(|number| !folders.contains(number));
-        let folder = self.releases_of(service);
-        let remove = |number: &u64| {
-            // Its description goes last, so that what is left of it is found again.
-            remove_dir(&self.release_dir(service, *number))
-                .and_then(|()| fs::remove_file(folder.join(format!("{number}.json"))))
-                .inspect_err(|error| tracing::warn!(%error, service, number, "a release cannot be removed"))
-                .is_ok()
+    /// Takes away releases beyond the newest `keep`, but none of those `in_use`, and artefacts that were sent in vain.
+    /// Returns where their files lie now, to be removed.
+    pub(crate) fn prune_releases(&self, service: &str, keep: usize, in_use: &BTreeSet<u64>) -> Vec<PathBuf> {
+        let (deployed, waiting): (Vec<_>, Vec<_>) =
+            self.releases(service).into_iter().partition(|stored| stored.release.is_some());
+        let oldest =
+            |of: &[Stored], most: usize| of.get(of.len().saturating_sub(most)).map_or(u64::MAX, |of| of.number);
+        let (oldest, oldest_waiting) = (oldest(&deployed, keep), oldest(&waiting, MOST_WAITING));
+        let stays = |stored: &Stored| {
+            let oldest = if stored.release.is_some() { oldest } else { oldest_waiting };
+            stored.number >= oldest || in_use.contains(&stored.number)
         };
-        unused.filter(remove).collect()
+        let staying = deployed.iter().filter(|stored| stays(stored));
+        // A release without an artefact of its own runs in the folder of a former one.
+        let folders = staying.filter_map(|stored| number_of(stored.release.as_ref()?.dir.as_deref()?));
+        let folders: BTreeSet<u64> = folders.collect();
+        let unused = deployed.iter().chain(&waiting).filter(|stored| !stays(stored)).map(|stored| stored.number);
+        let take_away = |number: u64| {
+            self.take_away(service, number)
+                .inspect_err(|error| tracing::warn!(%error, service, number, "a release cannot be removed"))
+                .ok()
+        };
+        unused.filter(|number| !folders.contains(number)).filter_map(take_away).collect()
     }
 
-    /// Removes what a former process was unpacking when it ended.
-    pub(crate) fn clear_incoming(&self) {
-        let services = fs::read_dir(self.path("releases")).into_iter().flatten().flatten();
-        for entry in services.flat_map(|service| fs::read_dir(service.path()).into_iter().flatten()).flatten() {
-            if entry.file_name().to_string_lossy().starts_with(INCOMING) {
-                let removed = fs::remove_dir_all(entry.path());
-                removed.unwrap_or_else(|error| tracing::warn!(%error, "half of a release cannot be removed"));
-            }
+    /// From here on there is no such release, whole or half.
+    fn take_away(&self, service: &str, number: u64) -> io::Result<PathBuf> {
+        let folder = self.releases_of(service);
+        let gone = incoming_in(&folder);
+        match fs::rename(self.release_dir(service, number), &gone) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => fs::remove_file(folder.join(format!("{number}.json")))?,
         }
+        Ok(gone)
+    }
+
+    /// What a former process was unpacking or removing when it ended.
+    pub(crate) fn incoming(&self) -> Vec<PathBuf> {
+        let services = fs::read_dir(self.path("releases")).into_iter().flatten().flatten();
+        let entries = services.flat_map(|service| fs::read_dir(service.path()).into_iter().flatten()).flatten();
+        let left = entries.filter(|entry| entry.file_name().to_string_lossy().starts_with(INCOMING));
+        left.map(|entry| entry.path()).collect()
     }
 
     /// The folder of a service's releases, for this user alone.
@@ -194,6 +223,20 @@ impl StateDir {
             fs::set_permissions(path, fs::Permissions::from_mode(mode))?;
         }
         Ok(())
+    }
+}
+
+/// A name in a folder of releases that nobody has had.
+fn incoming_in(folder: &Path) -> PathBuf {
+    let number = INCOMING_NUMBER.fetch_add(1, Ordering::Relaxed);
+    folder.join(format!("{INCOMING}{}-{number}", std::process::id()))
+}
+
+/// Removes folders with all that is in them.
+pub(crate) fn remove_all(folders: Vec<PathBuf>) {
+    for folder in folders {
+        remove_dir(&folder)
+            .unwrap_or_else(|error| tracing::warn!(%error, "what is left of a release cannot be removed"));
     }
 }
 
@@ -290,10 +333,49 @@ mod tests {
         assert!(
             dir.store_release("shop", &archive(b"x")[..], Some(&digest.to_uppercase()), 100, 8).unwrap().number == 9
         );
-        assert_eq!(dir.prune_releases("shop", 2, &BTreeSet::from([1])), [2, 3]);
-        let left: Vec<u64> = dir.releases("shop").iter().map(|stored| stored.number).collect();
-        assert_eq!(left, [1, 4, 9]);
+        let left = |dir: &StateDir| dir.releases("shop").iter().map(|stored| stored.number).collect::<Vec<_>>();
+        for number in [1, 2, 3, 9] {
+            deployed(&dir, number, None);
+        }
+        assert_eq!(dir.prune_releases("shop", 2, &BTreeSet::from([1])).len(), 1);
+        assert_eq!(left(&dir), [1, 3, 4, 9], "4 waits to be deployed");
         assert!(dir.release_dir("shop", 1).join("file").exists() && !dir.release_dir("shop", 2).exists());
+        let gone = dir.incoming();
+        assert!(gone.len() == 1 && gone[0].join("file").exists(), "{gone:?}");
+        remove_all(gone);
+        assert!(dir.incoming().is_empty());
+        // What was sent in vain does not stay, and keeps nothing out that was deployed.
+        for _ in 0..4 {
+            dir.store_release("shop", &archive(b"x")[..], None, 100, 0).unwrap();
+        }
+        dir.prune_releases("shop", 2, &BTreeSet::new());
+        assert_eq!(left(&dir), [3, 9, 12, 13]);
+        // One without an artefact of its own runs in the folder of a former one.
+        deployed(&dir, 12, Some(3));
+        deployed(&dir, 13, None);
+        dir.prune_releases("shop", 2, &BTreeSet::new());
+        assert_eq!(left(&dir), [3, 12, 13]);
+    }
+
+    fn deployed(dir: &StateDir, number: u64, runs_in: Option<u64>) {
+        let stored = dir.releases("shop").into_iter().find(|stored| stored.number == number).unwrap();
+        let runs_in = Some(dir.release_dir("shop", runs_in.unwrap_or(number)).display().to_string());
+        let env = std::collections::BTreeMap::new();
+        let deployed = evenkeel_core::time::WallTime::default();
+        let release = Release { number, digest: stored.digest.clone(), dir: runs_in, run: None, env, deployed };
+        dir.save_release("shop", &Stored { release: Some(release), ..stored }).unwrap();
+    }
+
+    #[test]
+    fn artefacts_that_come_at_once_get_numbers_of_their_own() {
+        let (_temp, dir) = state();
+        let store = |content: u8| {
+            let dir = dir.clone();
+            std::thread::spawn(move || dir.store_release("shop", &archive(&[content; 5])[..], None, 100, 0).unwrap())
+        };
+        let threads: Vec<_> = (0..16).map(store).collect();
+        let numbers: BTreeSet<u64> = threads.into_iter().map(|thread| thread.join().unwrap().number).collect();
+        assert_eq!(numbers, (1..=16).collect());
     }
 
     #[test]
@@ -311,7 +393,7 @@ mod tests {
         let names = fs::read_dir(dir.path("releases/shop")).unwrap().map(|entry| entry.unwrap().file_name());
         assert_eq!(names.collect::<BTreeSet<_>>(), BTreeSet::from(["1".into(), "1.json".into()]));
         fs::create_dir(dir.path("releases/shop").join(".incoming-1-0")).unwrap();
-        dir.clear_incoming();
+        remove_all(dir.incoming());
         assert_eq!(fs::read_dir(dir.path("releases/shop")).unwrap().count(), 2);
     }
 

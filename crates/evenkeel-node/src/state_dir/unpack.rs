@@ -6,6 +6,7 @@
 //! through a link is refused, so a link can never be used to write elsewhere.
 
 use std::{
+    cell::Cell,
     fs, io,
     io::Read,
     os::unix::fs::{OpenOptionsExt, PermissionsExt, symlink},
@@ -14,8 +15,14 @@ use std::{
 
 use tar::{Archive, Entry, EntryType};
 
-/// The most entries of an archive.
+/// The most entries of an archive, and folders that it makes.
 const MOST_ENTRIES: u64 = 200_000;
+
+/// How deep folders may lie: the removal of very deep ones would run out of descriptors.
+const DEEPEST: usize = 100;
+
+/// What an archive may hold in one entry beside its content: long names and attributes, which are read into memory.
+const MOST_BESIDE: u64 = 1 << 20;
 
 /// What an archive held.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -24,6 +31,27 @@ pub(crate) struct Unpacked {
     pub(crate) files: u64,
     /// Their content.
     pub(crate) size_bytes: u64,
+    /// Folders that were made.
+    pub(crate) folders: u64,
+}
+
+/// Lets no more through than is left: what lies between the contents of two files is not meant to be much.
+struct Frugal<'a, R> {
+    inner: R,
+    left: &'a Cell<u64>,
+}
+
+impl<R: Read> Read for Frugal<'_, R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let left = usize::try_from(self.left.get()).unwrap_or(usize::MAX);
+        if left == 0 && !buffer.is_empty() {
+            return Err(io::Error::other("an entry is larger than `deploy.max_size` permits"));
+        }
+        let length = buffer.len().min(left);
+        let read = self.inner.read(&mut buffer[..length])?;
+        self.left.set(self.left.get() - read as u64);
+        Ok(read)
+    }
 }
 
 /// Why an archive was not unpacked.
@@ -46,15 +74,18 @@ pub(crate) enum UnpackError {
 /// Unpacks a tar archive into the empty folder `into`.
 pub(crate) fn unpack(archive: impl Read, into: &Path, most_bytes: u64) -> Result<Unpacked, UnpackError> {
     let mut done = Unpacked::default();
-    let mut archive = Archive::new(archive);
+    let left = Cell::new(MOST_BESIDE);
+    let mut archive = Archive::new(Frugal { inner: archive, left: &left });
     let mut entries = 0;
     for entry in archive.entries().map_err(UnpackError::Damaged)? {
         let entry = entry.map_err(UnpackError::Damaged)?;
         entries += 1;
-        if entries > MOST_ENTRIES {
-            return Err(UnpackError::TooLarge(format!("{MOST_ENTRIES} entries")));
+        if entries + done.folders > MOST_ENTRIES {
+            return Err(UnpackError::TooLarge(format!("{MOST_ENTRIES} files and folders")));
         }
+        left.set(MOST_BESIDE.saturating_add(most_bytes - done.size_bytes.min(most_bytes)));
         one(entry, into, most_bytes, &mut done)?;
+        left.set(MOST_BESIDE);
     }
     if done.files == 0 {
         return Err(UnpackError::Damaged(io::Error::other("it holds no file")));
@@ -75,9 +106,9 @@ fn one<R: Read>(mut entry: Entry<'_, R>, into: &Path, most_bytes: u64, done: &mu
     };
     let target = into.join(&inside);
     let writes = |source| UnpackError::Write { path: name.clone(), source };
-    make_parents(into, &inside).map_err(|fault| fault.of(&name))?;
+    make_parents(into, &inside, done).map_err(|fault| fault.of(&name))?;
     match kind {
-        EntryType::Directory => return make_dir(&target).map_err(|fault| fault.of(&name)),
+        EntryType::Directory => return make_dir(&target, done).map_err(|fault| fault.of(&name)),
         EntryType::Regular | EntryType::Continuous | EntryType::GNUSparse => {
             make_room(&target).map_err(|fault| fault.of(&name))?;
             let executable = entry.header().mode().unwrap_or(0o644) & 0o111 != 0;
@@ -96,7 +127,7 @@ fn one<R: Read>(mut entry: Entry<'_, R>, into: &Path, most_bytes: u64, done: &mu
             let to = entry.link_name().ok().flatten().ok_or_else(|| refuse("is a link to nowhere"))?;
             let to = self::inside(&to).map_err(refuse)?.ok_or_else(|| refuse("is a link to nowhere"))?;
             let leads_to = into.join(&to);
-            make_parents(into, &to).map_err(|fault| fault.of(&name))?;
+            make_parents(into, &to, done).map_err(|fault| fault.of(&name))?;
             if !fs::symlink_metadata(&leads_to).is_ok_and(|metadata| metadata.is_file()) {
                 return Err(refuse("is a link to something that is no file of the archive"));
             }
@@ -179,22 +210,26 @@ impl Fault {
 }
 
 /// Makes the folders above a path; none of them may be a link.
-fn make_parents(into: &Path, inside: &Path) -> Result<(), Fault> {
+fn make_parents(into: &Path, inside: &Path, done: &mut Unpacked) -> Result<(), Fault> {
+    if inside.components().count() > DEEPEST {
+        return Err(Fault::Refused("lies too deep"));
+    }
     let mut folder = into.to_owned();
     let parents = inside.parent().into_iter().flat_map(Path::components);
     for part in parents {
         folder.push(part);
-        make_dir(&folder)?;
+        make_dir(&folder, done)?;
     }
     Ok(())
 }
 
-fn make_dir(path: &Path) -> Result<(), Fault> {
+fn make_dir(path: &Path, done: &mut Unpacked) -> Result<(), Fault> {
     match fs::symlink_metadata(path) {
         Ok(metadata) if metadata.is_dir() => Ok(()),
         Ok(_) => Err(Fault::Refused("lies below something that is no folder")),
         Err(error) if error.kind() == io::ErrorKind::NotFound => fs::create_dir(path)
             .and_then(|()| fs::set_permissions(path, fs::Permissions::from_mode(0o755)))
+            .map(|()| done.folders += 1)
             .map_err(Fault::Write),
         Err(error) => Err(Fault::Write(error)),
     }
@@ -259,7 +294,7 @@ mod tests {
             link(tar, "app/current", "../bin/server", EntryType::Symlink);
             link(tar, "copy", "app/config", EntryType::Link);
         });
-        assert_eq!(done.unwrap(), Unpacked { files: 5, size_bytes: 16 });
+        assert_eq!(done.unwrap(), Unpacked { files: 5, size_bytes: 16, folders: 2 });
         let root = temp.path().join("a/b");
         let mode = |path: &str| fs::metadata(root.join(path)).unwrap().permissions().mode() & 0o7777;
         assert_eq!((mode("bin/server"), mode("app/config"), mode("app")), (0o755, 0o644, 0o755));
@@ -291,6 +326,25 @@ mod tests {
             let outside: Vec<_> = fs::read_dir(temp.path().join("a")).unwrap().collect();
             assert_eq!(outside.len(), 1, "{index}: nothing lies outside");
         }
+    }
+
+    #[test]
+    fn names_and_folders_are_bounded() {
+        // A name of gigabytes, of which a gzipped archive has few: it must not come into memory.
+        let mut long = header("././@LongLink", EntryType::GNULongName, 0o644);
+        long.set_size(8 << 30);
+        long.set_cksum();
+        let endless = io::Read::chain(&long.as_bytes()[..], io::repeat(b'x').take(8 << 30));
+        let temp = tempfile::tempdir().unwrap();
+        let refused = unpack(endless, temp.path(), 1 << 20).unwrap_err().to_string();
+        assert!(refused.contains("larger than `deploy.max_size` permits"), "{refused}");
+        let (done, temp) = unpacked(|tar| {
+            let mut header = tar::Header::new_gnu();
+            header.set_size(0);
+            tar.append_data(&mut header, "d/".repeat(200) + "x", io::empty()).unwrap();
+        });
+        assert!(done.unwrap_err().to_string().contains("lies too deep"));
+        assert_eq!(fs::read_dir(temp.path().join("a/b")).unwrap().count(), 0);
     }
 
     #[test]

@@ -117,6 +117,7 @@ impl Scaling {
         let count = |n: usize| u32::try_from(n).expect("instances are few");
         Observation {
             ready: count(ready),
+            drained: 0,
             failing: count(failed),
             busy: (!deaf).then_some(asked),
             in_flight: if deaf { Reading::Unknown("silence".to_owned()) } else { Reading::Known(average) },

@@ -3,10 +3,7 @@
 //! A file that is accepted is in force at once, but its instances may never get ready; so this waits until they
 //! are, or until it is plain that they will not be.
 
-use std::{
-    path::PathBuf,
-    time::{Duration, Instant},
-};
+use std::{path::PathBuf, time::Instant};
 
 use evenkeel_core::stack;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
@@ -15,17 +12,17 @@ use serde_json::{Value, json};
 mod difference;
 
 use super::{
+    ordered::{Patience, not_ready},
     rollout::{self, Outcome, Wanted},
     validate,
 };
 use crate::{
-    api::{Api, read},
+    api::{Api, as_fix, read},
     context::{Context, block_on},
     failure::{Exit, Failure},
     files,
     http::Ask,
     style::harmless,
-    words::duration,
 };
 
 /// Options of `keel apply`.
@@ -34,12 +31,8 @@ pub(crate) struct Args {
     /// The stack file
     #[arg(default_value = "keel.toml")]
     file: PathBuf,
-    /// How long to wait until every service has its instances, healthy and as the file wants them
-    #[arg(long, value_name = "TIME", default_value = "60s", value_parser = duration)]
-    wait: Duration,
-    /// Return once the file is accepted
-    #[arg(long, conflicts_with = "wait")]
-    no_wait: bool,
+    #[command(flatten)]
+    patience: Patience,
     /// Let the file take the place of everything that `scale` and `deploy` changed of it
     #[arg(long)]
     reset: bool,
@@ -93,7 +86,7 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
     block_on(async {
         let order = json!({ "text": text, "file": file.display().to_string(), "reset": args.reset });
         if args.diff {
-            return difference::run(&api, &order, context, &running).await;
+            return difference::run((&api, &running), &args.file, &order, context).await;
         }
         let applied: Applied = ask(&api, "/v1/apply", &order).await?;
         if !context.json {
@@ -102,11 +95,9 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
         let was_in_force = applied.changes.is_empty();
         let wanted = Wanted { revision: applied.revision, was_in_force, ..Wanted::default() };
         let began = Instant::now();
-        let outcome = if args.no_wait { Outcome::NotAwaited } else { rollout::watch(&api, &wanted, args.wait).await? };
-        let exit = match outcome {
-            Outcome::Done | Outcome::NotAwaited => Exit::Done,
-            _ => Exit::Failed,
-        };
+        let Patience { wait, no_wait } = args.patience;
+        let outcome = if no_wait { Outcome::NotAwaited } else { rollout::watch(&api, &wanted, wait).await? };
+        let exit = if outcome.is_well() { Exit::Done } else { Exit::Failed };
         if context.json {
             context.json(&Report { applied, outcome })?;
             return Ok(exit);
@@ -122,7 +113,12 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
             Outcome::NotAwaited => {
                 context.next(&command("status --watch"), "shows the change being carried out")?;
             }
-            other => return Err(not_done(&other, applied.revision, args.wait, command)),
+            other => {
+                let revision = format!("revision {}", applied.revision);
+                let advice =
+                    format!("Correct the file, or take the former one, and apply it:  {}", command("apply FILE"));
+                return Err(not_ready(&other, &revision, &args.patience, Some(advice), command));
+            }
         }
         Ok(exit)
     })
@@ -140,40 +136,6 @@ fn say(applied: &Applied, context: &Context) -> Result<(), Failure> {
     difference::overrides(&applied.kept, &applied.dropped, context)
 }
 
-/// The file was accepted, and the stack did not become what it says.
-fn not_done(outcome: &Outcome, revision: u64, waited: Duration, command: impl Fn(&str) -> String) -> Failure {
-    match outcome {
-        Outcome::Stuck { instance, last_exit, last_output } => {
-            let mut cause = harmless(last_exit);
-            for line in last_output {
-                cause.push('\n');
-                cause.push_str(&harmless(line));
-            }
-            Failure::new(format!("revision {revision} does not get ready: {instance} keeps ending"))
-                .at(instance)
-                .because(cause)
-                .fix(format!(
-                    "instances of the former revision that served go on serving.\n\
-                     {}   gives the reasons\n\
-                     Correct the file, or take the former one, and apply it:  {}",
-                    command(&format!("why {instance}")),
-                    command("apply FILE")
-                ))
-        }
-        Outcome::Replaced { by } => {
-            Failure::new(format!("revision {revision} was replaced by revision {by} before it was carried out"))
-                .because("somebody else applied another file or ordered something")
-                .fix(command("events --subject stack"))
-        }
-        Outcome::Unfinished { progress } => {
-            Failure::new(format!("revision {revision} is not carried out after {} s", waited.as_secs()))
-                .because(progress)
-                .fix(format!("it goes on; look at it:  {}", command("status --watch")))
-        }
-        Outcome::Done | Outcome::NotAwaited => unreachable!("these are no failures"),
-    }
-}
-
 /// Hands a file over; faults that the node process finds are shown as those found here.
 async fn ask<T: DeserializeOwned>(api: &Api, target: &str, order: &Value) -> Result<T, Failure> {
     let answer = api.ask(Ask::post(target, order.to_string().into_bytes())).await?;
@@ -188,7 +150,7 @@ async fn ask<T: DeserializeOwned>(api: &Api, target: &str, order: &Value) -> Res
     }
     let failure = Failure::new(refused.error).exit(if wrong_file { Exit::Usage } else { Exit::Failed }).at(file);
     Err(match refused.hint {
-        Some(hint) if !hint.is_empty() => failure.fix(hint),
+        Some(hint) if !hint.is_empty() => failure.fix(as_fix(&hint)),
         _ => failure,
     })
 }

@@ -28,6 +28,7 @@ pub(crate) struct Args {
 
 /// Runs it.
 pub(crate) fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
+    context.needs_this_machine("demo")?;
     let wanted = Wanted { port: args.port, console: args.console, traffic: !args.no_traffic, duration: args.r#for };
     block_on(demo::run(wanted, context))
 }

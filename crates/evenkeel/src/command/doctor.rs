@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use evenkeel_core::doctor::examine;
+use evenkeel_core::doctor::{Severity, examine};
 
 use crate::{
     context::Context,
@@ -18,11 +18,13 @@ pub(crate) struct Args {
     unit: Option<PathBuf>,
 }
 
-/// Prints the findings, the worst first. The exit code is 1 where there are any.
+/// Prints the findings, the worst first. The exit code is 1 where there is more than advice.
 pub(crate) fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
+    context.needs_this_machine("doctor")?;
     let (observed, looked_at) = observe(context, args.unit.as_deref())?;
     let report = Report { findings: examine(&observed), looked_at };
-    let exit = if report.findings.is_empty() { Exit::Done } else { Exit::Failed };
+    let to_mend = report.findings.iter().any(|finding| finding.severity != Severity::Advice);
+    let exit = if to_mend { Exit::Failed } else { Exit::Done };
     if context.json {
         context.json(&report)?;
         return Ok(exit);

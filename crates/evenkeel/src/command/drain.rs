@@ -23,8 +23,8 @@ pub(crate) struct Args {
     /// The instance, as `shop/2` or `shop/10.0.0.5:8080`
     instance: String,
     /// Why, for whoever finds it drained
-    #[arg(long, value_name = "WORDS", default_value = "")]
-    reason: String,
+    #[arg(long, value_name = "WORDS")]
+    reason: Option<String>,
     /// Also where it is the last healthy instance of its service
     #[arg(long)]
     force: bool,
@@ -47,7 +47,7 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
     let api = Api::of(&running);
     block_on(async {
         let began = Instant::now();
-        let order = json!({ "instance": args.instance, "reason": args.reason, "force": args.force });
+        let order = json!({ "instance": args.instance, "reason": args.reason.as_deref().unwrap_or_default(), "force": args.force });
         let ordered = give(&api, "/v1/drain", &order).await?;
         if !context.json {
             say(&ordered, context)?;
@@ -62,8 +62,8 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
             let took = began.elapsed().as_secs_f64();
             context.line(format!("{} has nothing in flight any more after {took:.1} s", args.instance))?;
         } else if !args.patience.no_wait {
-            let waited = args.patience.wait.as_secs();
-            return Err(Failure::new(format!("{} still has requests in flight after {waited} s", args.instance))
+            let waited = args.patience.waited();
+            return Err(Failure::new(format!("{} still has requests in flight after {waited}", args.instance))
                 .because("it gets no new ones, but those that it has take long")
                 .fix(format!("it stays drained; look at it:  {}", command("status --watch"))));
         }

@@ -66,7 +66,9 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
             };
         }
         if page.entries.is_empty() && !context.json {
-            context.line("nothing has been recorded")?;
+            let about = args.subject.as_ref().map(|subject| format!(" about {subject}")).unwrap_or_default();
+            let then = if times.is_empty() { "" } else { " in that time" };
+            context.line(format!("nothing was recorded{about}{then}"))?;
         }
         let about = match &args.subject {
             Some(_) if page.entries.is_empty() => "stack",
@@ -109,18 +111,24 @@ async fn follow(api: &Api, mut after: u64, subject: &str, context: &Context) -> 
 }
 
 fn show(entries: &[Entry], context: &Context) -> Result<(), Failure> {
+    let width = subject_width(entries);
     for entry in entries {
         if context.json {
             context.json(entry)?;
         } else {
-            context.line(line(entry, context.paint))?;
+            context.line(line(entry, width, context.paint))?;
         }
     }
     Ok(())
 }
 
-/// One entry on one line.
-pub(crate) fn line(entry: &Entry, paint: Paint) -> String {
+/// How wide the column of subjects is, so that messages stand below each other.
+pub(crate) fn subject_width(entries: &[Entry]) -> usize {
+    entries.iter().map(|entry| entry.subject.chars().count()).max().unwrap_or(0).clamp(8, 24)
+}
+
+/// One entry on one line, its subject as wide as `width`.
+fn line(entry: &Entry, width: usize, paint: Paint) -> String {
     let level = format!("{:<7}", entry.level);
     let level = match entry.level {
         Level::Info => paint.dim(&level),
@@ -128,7 +136,7 @@ pub(crate) fn line(entry: &Entry, paint: Paint) -> String {
         Level::Error => paint.bad(&level),
     };
     let time = paint.dim(&entry.at.to_string());
-    format!("{time}  {level}  {:<8}  {}", harmless(&entry.subject), harmless(&entry.message))
+    format!("{time}  {level}  {:<width$}  {}", harmless(&entry.subject), harmless(&entry.message))
 }
 
 #[cfg(test)]
@@ -147,8 +155,11 @@ mod tests {
             reasons: Vec::new(),
         };
         assert_eq!(
-            line(&entry, Paint::plain()),
+            line(&entry, 8, Paint::plain()),
             "2024-12-31T23:59:59.999Z  warning  shop/1    exited by SIGKILL; starting it again at once"
         );
+        let longer = Entry { subject: "listeners.web".to_owned(), ..entry.clone() };
+        assert_eq!(subject_width(std::slice::from_ref(&entry)), 8);
+        assert_eq!(subject_width(&[entry, longer]), 13);
     }
 }

@@ -55,7 +55,8 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
     }
     // Lines of applications are often piped: what is not theirs goes to standard error.
     if shown == 0 {
-        eprintln!("no such lines");
+        let filtered = args.subject.is_some() || args.grep.is_some();
+        eprintln!("{}", if filtered { "no such lines" } else { "no instance has printed anything" });
     }
     if context.terminal {
         context.next(&context.command(&running.state_dir, "logs --follow"), "goes on with what comes")?;

@@ -5,6 +5,7 @@
 
 use std::time::{Duration, Instant};
 
+use evenkeel_core::status::Status;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -16,18 +17,25 @@ use crate::{
     http::Ask,
     running::Running,
     style::harmless,
-    words::duration,
+    words::{duration, span},
 };
 
 /// How long to wait, or not at all.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Patience {
     /// How long to wait until it is carried out
-    #[arg(long, value_name = "TIME", default_value = "60s", value_parser = duration)]
+    #[arg(long, value_name = "TIME", default_value = "5m", value_parser = duration)]
     pub(super) wait: Duration,
     /// Return once it is in force, without waiting until it is carried out
     #[arg(long, conflicts_with = "wait")]
     pub(super) no_wait: bool,
+}
+
+impl Patience {
+    /// The time, in words.
+    pub(super) fn waited(&self) -> String {
+        span(u64::try_from(self.wait.as_millis()).unwrap_or(u64::MAX))
+    }
 }
 
 /// What came of an order, as the API answers.
@@ -101,36 +109,51 @@ pub(super) async fn finish(
     let command = |args: &str| context.command(&running.state_dir, args);
     match outcome {
         Outcome::Done => {
-            context.line(format!("{service} is as ordered after {:.1} s", began.elapsed().as_secs_f64()))?;
+            let took = began.elapsed().as_secs_f64();
+            let more = api.status_now().await.map_or_else(|_| String::new(), |status| surplus(&status, service));
+            context.line(format!("{service} is as ordered after {took:.1} s{more}"))?;
             context.next(&command("status"), "shows its instances")?;
         }
         Outcome::NotAwaited => context.next(&command("status --watch"), "shows it being carried out")?,
-        other => return Err(not_done(&other, service, patience.wait, command)),
+        other => return Err(not_ready(&other, service, patience, None, command)),
     }
     Ok(Exit::Done)
 }
 
-/// It is in force, and the stack did not become so.
-fn not_done(outcome: &Outcome, service: &str, waited: Duration, command: impl Fn(&str) -> String) -> Failure {
+/// Instances of a service beyond those that are wanted, in words.
+fn surplus(status: &Status, service: &str) -> String {
+    let service = status.services.iter().find(|one| one.name == service);
+    match service.map_or(0, |one| one.instances.len().saturating_sub(one.replicas as usize)) {
+        0 => String::new(),
+        1 => "; 1 instance more than wanted finishes its requests first".to_owned(),
+        n => format!("; {n} instances more than wanted finish their requests first"),
+    }
+}
+
+/// It is in force, and `what`, a service or a revision, did not become ready. `advice` goes below the usual.
+pub(super) fn not_ready(
+    outcome: &Outcome,
+    what: &str,
+    patience: &Patience,
+    advice: Option<String>,
+    command: impl Fn(&str) -> String,
+) -> Failure {
     match outcome {
         Outcome::Stuck { instance, last_exit, last_output } => {
             let lines = std::iter::once(last_exit).chain(last_output).map(|line| harmless(line));
-            Failure::new(format!("{instance} does not get ready: it keeps ending"))
+            let why = command(&format!("why {instance}"));
+            let usual = format!("instances that served go on serving.\n{why}   gives the reasons");
+            Failure::new(format!("{what} does not get ready: {instance} keeps ending"))
                 .at(instance)
                 .because(lines.collect::<Vec<_>>().join("\n"))
-                .fix(format!(
-                    "instances that served go on serving.\n{}   gives the reasons",
-                    command(&format!("why {instance}"))
-                ))
+                .fix([usual].into_iter().chain(advice).collect::<Vec<_>>().join("\n"))
         }
-        Outcome::Replaced { by } => Failure::new(format!("revision {by} came before {service} was as ordered"))
-            .because("somebody else ordered something")
+        Outcome::Replaced { by } => Failure::new(format!("revision {by} came before {what} was ready"))
+            .because("somebody else applied a file or ordered something")
             .fix(command("events --subject stack")),
-        Outcome::Unfinished { progress } => {
-            Failure::new(format!("{service} is not as ordered after {} s", waited.as_secs()))
-                .because(progress)
-                .fix(format!("it goes on; look at it:  {}", command("status --watch")))
-        }
+        Outcome::Unfinished { progress } => Failure::new(format!("{what} is not ready after {}", patience.waited()))
+            .because(progress)
+            .fix(format!("it goes on; look at it:  {}", command("status --watch"))),
         Outcome::Done | Outcome::NotAwaited => unreachable!("these are no failures"),
     }
 }

@@ -1,4 +1,4 @@
-//! `keel resume`: the end of a drain or of a pause.
+//! `keel resume`: the end of a drain, of a pause, or of a stay away from what is preferred.
 
 use serde_json::json;
 
@@ -12,7 +12,7 @@ use crate::{
 /// Options of `keel resume`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// What was drained or paused: an instance (`shop/2`), a service or `stack`
+    /// A drained instance (`shop/2`), a paused service or `stack`, or a service that is to return from its fallback
     subject: String,
 }
 

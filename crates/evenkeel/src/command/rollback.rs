@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use serde_json::json;
 
-use super::deploy::{History, Kept, finish, history};
+use super::deploy::{Aim, History, Kept, finish, history};
 use crate::{
     api::{Api, read},
     context::{Context, block_on},
@@ -49,9 +49,13 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<ExitCode, Failure> {
             context.next(&next, "puts that release in force")?;
             return Ok(Exit::Done.into());
         }
+        let newest = |history: &History| history.deploys.last().map(|deploy| deploy.number);
+        let former = newest(&history(&api, &args.service).await?);
         let wanted = json!({ "service": args.service, "to": args.to });
         let begun: History = read(&api.succeed(Ask::post("/v1/rollback", wanted.to_string().into_bytes())).await?)?;
-        finish(&api, &running, begun, args.no_wait, context).await
+        // Where no other one has begun, the one under way is to end.
+        let aim = if newest(&begun) == former { Aim::RolledBack } else { Aim::Done };
+        finish((&api, &running), begun, aim, args.no_wait, context).await
     })
 }
 

@@ -15,7 +15,7 @@ pub(crate) struct Args {
     /// The service
     service: String,
     /// How many instances, or `auto` for what the stack file says; 0 stops them all
-    #[arg(value_name = "N|auto", value_parser = count)]
+    #[arg(value_name = "N|auto", value_parser = count, allow_negative_numbers = true)]
     replicas: Count,
     #[command(flatten)]
     patience: Patience,

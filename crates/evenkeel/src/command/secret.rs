@@ -8,13 +8,14 @@ mod offline;
 mod rotate;
 mod value;
 
-use std::{path::PathBuf, time::Duration};
+use std::path::PathBuf;
 
 use evenkeel_core::{secret::Secret, time::WallTime};
 use evenkeel_node::SHORTEST_MASKED;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
+use super::ordered::Patience;
 use crate::{
     api::{Api, read},
     context::{Context, block_on},
@@ -23,7 +24,7 @@ use crate::{
     running::Running,
     style::harmless,
     table::Table,
-    words::{self, duration, since},
+    words::{self, since},
 };
 
 /// Options of `keel secret`.
@@ -78,12 +79,8 @@ struct Rotate {
     /// Encrypt everything that is kept with another key
     #[arg(long, conflicts_with = "name")]
     key: bool,
-    /// How long to wait until every instance has the new value
-    #[arg(long, value_name = "TIME", default_value = "5m", value_parser = duration)]
-    wait: Duration,
-    /// Return once the value is kept
-    #[arg(long, conflicts_with = "wait")]
-    no_wait: bool,
+    #[command(flatten)]
+    patience: Patience,
 }
 
 /// The answer of `POST /v1/secrets`.
@@ -152,13 +149,14 @@ fn set(args: &Set, context: &Context) -> Result<Exit, Failure> {
 }
 
 fn list(args: &List, context: &Context) -> Result<Exit, Failure> {
-    let (secrets, next) = match running(context)? {
+    let running = running(context)?;
+    let secrets = match &running {
         Some(running) => {
-            let api = Api::of(&running);
+            let api = Api::of(running);
             let all: All = block_on(async { api.get("/v1/secrets").await })?;
-            (all.secrets, context.command(&running.state_dir, "secret rotate NAME"))
+            all.secrets
         }
-        None => (offline::list(&args.stack.file, context)?, "keel secret set NAME".to_owned()),
+        None => offline::list(&args.stack.file, context)?,
     };
     if context.json {
         context.json(&secrets)?;
@@ -169,8 +167,8 @@ fn list(args: &List, context: &Context) -> Result<Exit, Failure> {
     } else {
         let mut table = Table::new(&["NAME", "SOURCE", "SET", "USED BY", "PROBLEM"]);
         for secret in &secrets {
-            let set = secret.set.map_or_else(|| "–".to_owned(), |at| format!("{} ago", since(at, words::now())));
-            let used = if secret.services.is_empty() { "–".to_owned() } else { secret.services.join(", ") };
+            let set = secret.set.map_or_else(|| "-".to_owned(), |at| format!("{} ago", since(at, words::now())));
+            let used = if secret.services.is_empty() { "-".to_owned() } else { secret.services.join(", ") };
             let problem = secret.problem.as_deref().map(harmless).unwrap_or_default();
             table.row(vec![
                 secret.name.as_str().into(),
@@ -182,7 +180,17 @@ fn list(args: &List, context: &Context) -> Result<Exit, Failure> {
         }
         context.line(table.render(context.paint).trim_end())?;
     }
-    context.next(&next, "gives one another value")?;
+    let missing = secrets.iter().find(|secret| secret.source == "nowhere").map(|secret| secret.name.as_str());
+    let (next, why) = match (&running, missing, secrets.as_slice()) {
+        (_, Some(name), _) => (format!("secret set {name}"), "gives it a value"),
+        (Some(_), None, [one, ..]) => (format!("secret rotate {}", one.name), "gives it another value"),
+        _ => ("secret set NAME".to_owned(), "keeps one"),
+    };
+    let command = match &running {
+        Some(running) => context.command(&running.state_dir, &next),
+        None => offline::command(&format!("{next} --file"), &args.stack.file, context),
+    };
+    context.next(&command, why)?;
     Ok(Exit::Done)
 }
 

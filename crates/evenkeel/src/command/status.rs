@@ -25,6 +25,8 @@ pub(crate) struct Args {
     watch: bool,
 }
 
+/// Lines of its last output that are shown of an instance; there are more in its log.
+const LAST_LINES: usize = 5;
 const WATCH_EVERY: Duration = Duration::from_secs(1);
 /// Cursor to the first cell, and everything after it cleared (ECMA-48: CUP, ED).
 const CLEAR: &str = "\x1b[H\x1b[J";
@@ -58,6 +60,7 @@ fn hint(status: &Status) -> (String, &'static str) {
     let mut instances = status.services.iter().flat_map(|service| &service.instances);
     let unwell = instances.find(|instance| instance.health != evenkeel_core::status::Health::Healthy);
     match (unwell, status.services.first()) {
+        (Some(instance), _) if instance.drained.is_some() => (instance.name.clone(), "explains how it came to be so"),
         (Some(instance), _) => (instance.name.clone(), "explains what is wrong"),
         (None, Some(service)) => (service.name.clone(), "explains how it came to be so"),
         (None, None) => ("stack".to_owned(), "explains how it came to be so"),
@@ -92,7 +95,10 @@ fn render(status: &Status, now: WallTime, paint: Paint) -> String {
         }
     }
     let tables = (services(&status.services, paint), elastic(&status.services, paint), instances(status, now, paint));
-    let _ = write!(text, "\n{}{}\n{}", tables.0, tables.1, tables.2);
+    let _ = write!(text, "\n{}{}", tables.0, tables.1);
+    if !tables.2.is_empty() {
+        let _ = write!(text, "\n{}", tables.2);
+    }
     for instance in status.services.iter().flat_map(|service| &service.instances) {
         text.push_str(&last_words(instance, paint));
     }
@@ -183,7 +189,7 @@ fn last_words(instance: &InstanceStatus, paint: Paint) -> String {
         return String::new();
     }
     let mut text = format!("\n{}\n", paint.dim(&format!("last output of {}:", instance.name)));
-    for line in &instance.last_output {
+    for line in instance.last_output.iter().rev().take(LAST_LINES).rev() {
         let _ = writeln!(text, "  {}", harmless(line));
     }
     text

@@ -45,13 +45,15 @@ pub(crate) struct Args {
 
 /// Checks, locks, and becomes the guard.
 pub(crate) fn run(args: &Args, context: &Context) -> Result<ExitCode, Failure> {
-    // Before anything else opens a descriptor.
-    let activation = Activation::take();
+    context.needs_this_machine("up")?;
     if let Some(pid) = args.ends_with {
         end_with(pid)?;
     }
     let (source, stack) = find(args, context)?;
     crate::scrub::hide(&stack)?;
+    // Before anything opens a descriptor that stays, and not before this program became itself again: what is taken is
+    // lost to whoever comes by exec.
+    let activation = Activation::take();
     let start = Start::prepare(source, stack, context)?;
     // Whoever ends with another process leaves nothing behind when it is killed.
     let life = Life { activation, outlived: args.ends_with.is_none() };

@@ -8,6 +8,7 @@ use evenkeel_core::{
 };
 use serde::{Deserialize, Serialize};
 
+use super::events::subject_width;
 use crate::{
     api::{Api, encode},
     context::{Context, block_on},
@@ -52,7 +53,7 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
         context.json(&why)?;
         return Ok(Exit::Done);
     }
-    context.line(render(&why, now(), context.paint).trim_end())?;
+    context.line(render(&why, now(), context.paint))?;
     context.next(
         &context.command(&running.state_dir, &format!("events --subject {} --follow", args.subject)),
         "goes on with what happens",
@@ -70,10 +71,17 @@ fn render(why: &Why, at: WallTime, paint: Paint) -> String {
         let until = if why.at.is_some() { " until then" } else { "" };
         let _ = writeln!(text, "\nnothing has been decided about it{until}");
     }
+    let width = subject_width(&why.entries);
+    // What has reasons stands apart; what has none is one line of a list.
+    let mut apart = true;
     for entry in &why.entries {
-        let _ = write!(
+        if apart || !entry.reasons.is_empty() {
+            text.push('\n');
+        }
+        apart = !entry.reasons.is_empty();
+        let _ = writeln!(
             text,
-            "\n{}  {:<8}  {}  {}\n",
+            "{}  {:<width$}  {}  {}",
             paint.dim(&entry.at.to_string()),
             harmless(&entry.subject),
             harmless(&entry.message),

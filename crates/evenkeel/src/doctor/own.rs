@@ -110,8 +110,7 @@ fn runtime_dir_of_node(pid: u32) -> Option<String> {
 }
 
 fn is_stub(pid: u32) -> bool {
-    let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-    line.split(|byte| *byte == 0).nth(1) == Some(b"__stub") && runs_keel(pid)
+    process::is_stub(pid) && runs_keel(pid)
 }
 
 /// Whether a process was started from a file called as this one is, replaced or not.

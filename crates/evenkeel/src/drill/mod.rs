@@ -27,17 +27,14 @@ mod show;
 #[cfg(test)]
 mod tests;
 
-use std::process::ExitCode;
+use std::{process::ExitCode, time::Duration};
 
-use evenkeel_core::{drill, stack::Duration};
-use serde::{
-    Deserialize,
-    de::{IntoDeserializer, value::Error},
-};
+use evenkeel_core::drill;
 
 use crate::{
     context::Context,
     failure::{Exit, Failure},
+    words,
 };
 
 /// Options of `keel drill`.
@@ -80,7 +77,7 @@ struct RunArgs {
     #[arg(long, value_name = "SERVICE")]
     service: Option<String>,
     /// How long a frozen instance stays frozen at most, as `5s`
-    #[arg(long = "for", value_name = "DURATION", value_parser = duration)]
+    #[arg(long = "for", value_name = "TIME", value_parser = duration)]
     lasts: Option<Duration>,
 }
 
@@ -91,7 +88,8 @@ pub(crate) fn run(args: Args, context: &Context) -> Result<ExitCode, Failure> {
         Command::Run(args) => {
             context.needs_this_machine("drill run")?;
             let drill = find(&args.name)?;
-            let wish = drill::Wish { service: args.service, for_ms: args.lasts.map(Duration::as_ms) };
+            let for_ms = args.lasts.map(|lasts| u64::try_from(lasts.as_millis()).unwrap_or(u64::MAX));
+            let wish = drill::Wish { service: args.service, for_ms };
             run::run(drill, &wish, context)
         }
         Command::Freezer(args) => match freezer::run(&args) {
@@ -114,7 +112,7 @@ fn find(name: &str) -> Result<&'static dyn drill::Drill, Failure> {
 /// A duration as the stack file has it, from 1 s to 60 s: a shorter freeze is over before anybody must notice it,
 /// a longer one gives no further insight.
 fn duration(text: &str) -> Result<Duration, String> {
-    let parsed = Duration::deserialize(IntoDeserializer::<Error>::into_deserializer(text));
-    let duration = parsed.map_err(|error| error.to_string())?;
-    if (1000..=60_000).contains(&duration.as_ms()) { Ok(duration) } else { Err("from 1s to 60s".to_owned()) }
+    let duration = words::duration(text)?;
+    let sensible = Duration::from_secs(1)..=Duration::from_secs(60);
+    if sensible.contains(&duration) { Ok(duration) } else { Err("from 1s to 60s".to_owned()) }
 }

@@ -35,7 +35,7 @@ use crate::{
 const SELF: &str = "/proc/self/exe";
 
 /// The folder in the runtime folder where stubs wait for the next guard.
-const STUBS: &str = "stubs";
+pub(crate) const STUBS: &str = "stubs";
 
 /// How a guard begins and what becomes of instances when it is killed.
 #[derive(Debug)]

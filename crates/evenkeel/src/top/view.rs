@@ -1,5 +1,5 @@
 //! How `keel top` looks: header, problems, services, instances, events, keys. Made for 80 columns and 24 lines;
-//! with more room there are more lines. Words and figures carry the meaning, colour only helps to find them.
+//! with more room there are more lines, with less the last columns go first. Words and figures carry the meaning, colour only helps to find them.
 
 use evenkeel_core::{
     journal::{Entry, Level},
@@ -22,8 +22,14 @@ use crate::{
 
 /// Most problems that stand above the tables.
 const PROBLEMS: usize = 3;
-/// Lines of events below the instances.
+/// Lines of events below the instances where there is little room.
 const EVENTS: u16 = 4;
+/// Lines of instances that are shown before any event, the head among them.
+const INSTANCES: u16 = 4;
+/// How narrow and how wide a column of names may be.
+const NAMES: (u16, u16) = (10, 28);
+/// The widest bar of rates: three seconds to a column.
+const BAR: u16 = 60;
 /// Most services that are shown; the instances need room too.
 const SERVICES: usize = 7;
 
@@ -41,7 +47,7 @@ pub(crate) fn draw_at(frame: &mut Frame<'_>, model: &Model, at: WallTime) {
     match (&model.status, model.page) {
         (_, Page::Help) => frame.render_widget(Paragraph::new(HELP), body),
         (None, _) => frame.render_widget(Paragraph::new("waiting for the first answer"), body),
-        (Some(_), Page::Events) => events(frame, body, model, body.height, true),
+        (Some(_), Page::Events) => events(frame, body, model, true),
         (Some(status), Page::Overview) => overview(frame, body, model, status),
     }
 }
@@ -86,23 +92,31 @@ fn footer(model: &Model) -> Line<'static> {
 }
 
 fn overview(frame: &mut Frame<'_>, body: Rect, model: &Model, status: &Status) {
-    let problems = u16::try_from(status.problems.len().min(PROBLEMS)).unwrap_or(0);
+    let lines = |n: usize| u16::try_from(n).unwrap_or(u16::MAX);
+    let problems = lines(status.problems.len().min(PROBLEMS));
     let shown = status.services.len().min(SERVICES);
-    let services_height = u16::try_from(shown).unwrap_or(0) + 1;
-    let [top, services_at, _, instances_at, _, events_at] = Layout::vertical([
+    let instances_are = status.services.iter().map(|service| service.instances.len()).sum();
+    let [top, services_at, _, rest] = Layout::vertical([
         Constraint::Length(problems),
-        Constraint::Length(services_height),
+        Constraint::Length(lines(shown).saturating_add(1)),
         Constraint::Length(1),
         Constraint::Fill(1),
-        Constraint::Length(1),
-        Constraint::Length(EVENTS),
     ])
     .areas(body);
-    let lines: Vec<Line> = status.problems.iter().take(PROBLEMS).map(|problem| problem_line(problem, model)).collect();
-    frame.render_widget(Paragraph::new(lines), top);
+    // Instances have what they need as long as some events can be read, and some of them are seen in any case.
+    let beside_events = rest.height.saturating_sub(EVENTS + 1).max(INSTANCES);
+    let [instances_at, _, events_at] = Layout::vertical([
+        Constraint::Length(lines(instances_are).saturating_add(1).min(beside_events)),
+        Constraint::Length(1),
+        Constraint::Fill(1),
+    ])
+    .areas(rest);
+    let problems: Vec<Line> =
+        status.problems.iter().take(PROBLEMS).map(|problem| problem_line(problem, model)).collect();
+    frame.render_widget(Paragraph::new(problems), top);
     services(frame, services_at, model, &status.services[..shown]);
     instances(frame, instances_at, model);
-    events(frame, events_at, model, EVENTS, false);
+    events(frame, events_at, model, false);
 }
 
 fn problem_line(problem: &str, model: &Model) -> Line<'static> {
@@ -110,16 +124,16 @@ fn problem_line(problem: &str, model: &Model) -> Line<'static> {
 }
 
 fn services(frame: &mut Frame<'_>, area: Rect, model: &Model, services: &[ServiceStatus]) {
-    const BAR: u16 = 16;
-    let [table_at, bars] = Layout::horizontal([Constraint::Fill(1), Constraint::Length(BAR)]).spacing(1).areas(area);
     let heads = ["SERVICE", "HEALTHY", "RATE", "ERR", "P50", "P99", "FLIGHT"];
+    let name = name_width(services.iter().map(|service| service.name.as_str()));
+    let fitting = fitting(&[name, 7, 8, 6, 7, 7, 6], area.width);
     let rows = services.iter().map(|service| {
         let wanted = format!("{}/{}", service.healthy, service.replicas);
         let well = if service.healthy >= service.replicas { Color::Green } else { Color::Red };
         let errors = if service.errors == 0 { Style::new() } else { colour(model, Color::Red) };
         let in_flight: u64 = service.instances.iter().map(|instance| instance.in_flight).sum();
         let ms = |ms: Option<f64>| ms.map_or_else(|| "-".to_owned(), latency);
-        Row::new(vec![
+        let cells = vec![
             Cell::new(harmless(&service.name)),
             Cell::new(right(&wanted, 7)).style(colour(model, well)),
             Cell::new(right(&format!("{:.1}", service.requests_per_s), 8)),
@@ -127,28 +141,37 @@ fn services(frame: &mut Frame<'_>, area: Rect, model: &Model, services: &[Servic
             Cell::new(right(&ms(service.p50_ms), 7)),
             Cell::new(right(&ms(service.p99_ms), 7)),
             Cell::new(right(&in_flight.to_string(), 6)),
-        ])
+        ];
+        Row::new(cells.into_iter().take(fitting.len()))
     });
-    let widths = [
-        Constraint::Fill(1),
-        Constraint::Length(7),
-        Constraint::Length(8),
-        Constraint::Length(6),
-        Constraint::Length(7),
-        Constraint::Length(7),
-        Constraint::Length(6),
-    ];
-    let sizes = [0, 7, 8, 6, 7, 7, 6];
-    let header = Row::new(heads.iter().zip(sizes).map(|(head, width)| right(head, width))).style(dim(model));
-    frame.render_widget(Table::new(rows, widths).header(header), table_at);
-    for (row, service) in (1..).zip(services) {
+    let sizes = fitting.iter().map(|width| usize::from(*width)).enumerate();
+    let header = heads.iter().zip(sizes).map(|(head, (n, width))| right(head, if n == 0 { 0 } else { width }));
+    let taken = fitting.iter().map(|width| width + 1).sum::<u16>().min(area.width);
+    let [table_at, bars] = Layout::horizontal([Constraint::Length(taken), Constraint::Max(BAR)]).areas(area);
+    let table = Table::new(rows, fitting.iter().copied().map(Constraint::Length));
+    frame.render_widget(table.header(Row::new(header).style(dim(model))), table_at);
+    for (row, service) in (1..bars.height).zip(services) {
         let line = Rect { y: bars.y + row, height: 1, ..bars };
-        if row >= bars.height {
-            break;
-        }
-        let rates = model.rates.get(&service.name).map(|rates| recent(rates, BAR.into())).unwrap_or_default();
+        let rates = model.rates.get(&service.name).map(|rates| recent(rates, bars.width.into())).unwrap_or_default();
         frame.render_widget(Sparkline::default().data(&rates).style(colour(model, Color::Cyan)), line);
     }
+}
+
+/// How wide a column of names is.
+fn name_width<'a>(names: impl Iterator<Item = &'a str>) -> u16 {
+    let longest = names.map(|name| name.chars().count()).max().unwrap_or(0);
+    u16::try_from(longest).unwrap_or(u16::MAX).clamp(NAMES.0, NAMES.1)
+}
+
+/// The columns that fit into a width whole, with a space between them: the first one does in any case.
+fn fitting(sizes: &[u16], width: u16) -> Vec<u16> {
+    let mut used = 0_u16;
+    let fits = |size: &&u16| {
+        used = used.saturating_add(**size + u16::from(used > 0));
+        used <= width
+    };
+    let fitting: Vec<u16> = sizes.iter().take_while(fits).copied().collect();
+    if fitting.is_empty() { vec![width] } else { fitting }
 }
 
 /// Three minutes in so many columns: each the highest rate of its share.
@@ -165,23 +188,23 @@ fn recent(rates: &std::collections::VecDeque<u64>, columns: usize) -> Vec<u64> {
 
 fn instances(frame: &mut Frame<'_>, area: Rect, model: &Model) {
     let heads = ["INSTANCE", "PID", "HEALTH", "PHASE", "CPU", "MEMORY", "FLIGHT", "RESTARTS"];
-    let sizes = [0, 8, 9, 8, 5, 8, 6, 8];
+    let left = ["INSTANCE", "HEALTH", "PHASE"];
     let all = model.instances();
-    let rows = all.iter().map(|instance| instance_row(instance, model));
-    let widths = sizes.map(|width| if width == 0 { Constraint::Fill(1) } else { Constraint::Length(width) });
-    let left = ["HEALTH", "PHASE"];
+    let name = name_width(all.iter().map(|instance| instance.name.as_str()));
+    let fitting = fitting(&[name, 8, 9, 8, 5, 8, 6, 8], area.width);
+    let rows = all.iter().map(|instance| Row::new(instance_row(instance, model).into_iter().take(fitting.len())));
     let header = heads
         .iter()
-        .zip(sizes)
-        .map(|(head, width)| if left.contains(head) { (*head).to_owned() } else { right(head, width.into()) });
-    let table = Table::new(rows, widths)
+        .zip(&fitting)
+        .map(|(head, width)| if left.contains(head) { (*head).to_owned() } else { right(head, (*width).into()) });
+    let table = Table::new(rows, fitting.iter().copied().map(Constraint::Length))
         .header(Row::new(header).style(dim(model)))
         .row_highlight_style(Style::new().add_modifier(Modifier::REVERSED));
     let mut state = TableState::default().with_selected((!all.is_empty()).then_some(model.selected));
     frame.render_stateful_widget(table, area, &mut state);
 }
 
-fn instance_row(instance: &InstanceStatus, model: &Model) -> Row<'static> {
+fn instance_row(instance: &InstanceStatus, model: &Model) -> Vec<Cell<'static>> {
     let taken = instance.pid.and_then(|pid| model.uses.get(&pid));
     let or_dash = |text: Option<String>| text.unwrap_or_else(|| "-".to_owned());
     let health = match instance.health {
@@ -190,7 +213,7 @@ fn instance_row(instance: &InstanceStatus, model: &Model) -> Row<'static> {
         Health::Unhealthy | Health::Silent | Health::Ejected => Color::Red,
     };
     let cpu = taken.and_then(|taken| taken.cpu_percent).map(|percent| format!("{percent:.0}%"));
-    Row::new(vec![
+    vec![
         Cell::new(harmless(&instance.name)),
         Cell::new(right(&or_dash(instance.pid.map(|pid| pid.to_string())), 8)),
         Cell::new(instance.health.as_str()).style(colour(model, health)),
@@ -199,13 +222,13 @@ fn instance_row(instance: &InstanceStatus, model: &Model) -> Row<'static> {
         Cell::new(right(&or_dash(taken.map(|taken| mib(taken.memory_bytes))), 8)),
         Cell::new(right(&instance.in_flight.to_string(), 6)),
         Cell::new(right(&count(instance.restarts), 8)),
-    ])
+    ]
 }
 
-fn events(frame: &mut Frame<'_>, area: Rect, model: &Model, lines: u16, scrolls: bool) {
+fn events(frame: &mut Frame<'_>, area: Rect, model: &Model, scrolls: bool) {
     let back = if scrolls { model.selected } else { 0 };
     let end = model.events.len().saturating_sub(back);
-    let start = end.saturating_sub(lines.into());
+    let start = end.saturating_sub(area.height.into());
     let shown: Vec<Line> = model.events[start..end].iter().map(|entry| event_line(entry, model)).collect();
     frame.render_widget(Paragraph::new(shown), area);
 }

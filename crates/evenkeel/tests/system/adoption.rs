@@ -212,13 +212,45 @@ fn everything_of_keel_is_killed_and_instances_do_not_notice() {
 fn an_end_without_keel_is_told_and_the_instance_started_again() {
     let (mut rig, before) = up(COUNTING);
     kill_all(&mut rig, &before);
+    let waits = |words: &str| {
+        let output = rig.keel(&["status"]);
+        assert_eq!(output.status.code(), Some(3));
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert!(said.contains(words) && said.contains("adopts them"), "{said}");
+    };
+    waits("2 instances go on");
     let victim = pids(&before)[1];
     rig::signal(victim, Signal::KILL);
+    let start = Instant::now();
+    while rig::alive(victim) {
+        assert!(start.elapsed() < PATIENCE, "it lives on");
+        thread::sleep(Duration::from_millis(5));
+    }
+    waits("1 instance goes on");
     let after = start_again(&mut rig);
     assert_eq!(pids(&after)[0], pids(&before)[0]);
     assert_ne!(pids(&after)[1], victim);
     let why = String::from_utf8(rig.keel(&["why", "app/2"]).stdout).unwrap();
     assert!(why.contains("SIGKILL"), "the status was kept for whoever came: {why}");
+}
+
+#[test]
+fn an_end_that_nobody_can_tell_of_is_said_as_well() {
+    let (mut rig, before) = up(COUNTING);
+    let victim = pids(&before)[1];
+    let line = fs::read_to_string(format!("/proc/{victim}/stat")).unwrap();
+    let stub = line.rsplit_once(')').unwrap().1.split_whitespace().nth(1).unwrap().parse().unwrap();
+    kill_all(&mut rig, &before);
+    rig::signal(stub, Signal::KILL);
+    let start = Instant::now();
+    while rig::alive(victim) {
+        assert!(start.elapsed() < PATIENCE, "it lives on without anybody to stop it");
+        thread::sleep(Duration::from_millis(5));
+    }
+    let after = start_again(&mut rig);
+    assert_eq!(pids(&after)[0], pids(&before)[0]);
+    let why = String::from_utf8(rig.keel(&["why", "app/2"]).stdout).unwrap();
+    assert!(why.contains("how is not known"), "{why}");
 }
 
 #[test]
@@ -359,7 +391,11 @@ fn a_killed_demo_leaves_nothing_behind() {
 
 /// Starts the stack as the unit says.
 fn by_systemd(unit: Unit, socket: bool) -> (Systemd, Rig, Status) {
-    let (folder, port) = prepare(COUNTING);
+    stack_by_systemd(COUNTING, unit, socket)
+}
+
+fn stack_by_systemd(stack: &str, unit: Unit, socket: bool) -> (Systemd, Rig, Status) {
+    let (folder, port) = prepare(stack);
     let socket = socket.then(|| Unit::shipped("keel@.socket"));
     let systemd = Systemd::new(unit, socket.as_ref(), folder.path(), &[port]);
     let main = systemd.start();
@@ -418,6 +454,19 @@ fn with_a_socket_unit_a_crash_refuses_nobody() {
 #[test]
 fn with_the_descriptor_store_a_crash_refuses_nobody() {
     survives_crashes(false);
+}
+
+#[test]
+fn secrets_in_the_environment_cost_no_socket() {
+    let stack = format!("{COUNTING}[secrets.planted]\nenv = \"PLANTED\"\n");
+    let unit = Unit::shipped("keel@.service").with("Service", "Environment", "PLANTED=in-clear");
+    let (systemd, mut rig, before) = stack_by_systemd(&stack, unit, true);
+    let environ = fs::read(format!("/proc/{}/environ", before.guard.pid)).unwrap();
+    assert!(!String::from_utf8_lossy(&environ).contains("in-clear"), "it became itself again without the variable");
+    let after = crash(&systemd, &mut rig, &before);
+    assert_eq!(pids(&before), pids(&after));
+    ask(rig.port).unwrap();
+    assert_eq!(systemd.told().store.len(), 0, "it listens at the unit's own socket");
 }
 
 #[test]
@@ -495,11 +544,8 @@ fn a_listener_that_is_gone_leaves_the_store() {
 
 #[test]
 fn systemd_accepts_the_units() {
-    let Ok(version) = Command::new("systemd-analyze").arg("--version").output() else {
-        eprintln!("systemd-analyze is not installed here");
-        return;
-    };
-    assert!(version.status.success());
+    let version = Command::new("systemd-analyze").arg("--version").output();
+    assert!(version.is_ok_and(|version| version.status.success()), "install systemd (Debian's package `systemd`)");
     let folder = tempfile::tempdir().unwrap();
     let binary = env!("CARGO_BIN_EXE_keel");
     for name in ["keel@.service", "keel@.socket"] {

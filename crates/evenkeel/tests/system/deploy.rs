@@ -50,6 +50,8 @@ class App(BaseHTTPRequestHandler):
             if mode == "500":
                 status, text = 500, "broken"
                 print("the cause: KeyError", flush=True)
+            if mode == "500-to-posts" and self.command == "POST":
+                status, text = 500, "broken"
             if mode == "die" and served > 5:
                 print("the cause: out of memory", flush=True)
                 os.kill(os.getpid(), signal.SIGKILL)
@@ -260,6 +262,67 @@ fn a_release_that_answers_500_costs_no_client_anything() {
 }
 
 #[test]
+fn a_release_that_fails_only_what_cannot_be_repeated_is_rolled_back_too() {
+    let app = App::up("");
+    let before = pids(&app.rig.status());
+    let posts = Load::asking(Method::POST, app.rig.port, "/", 4);
+    posts.wait_for(50);
+    let deployed = app.deploy("500-to-posts", &["--watch", "6s"]);
+    let said = text(&deployed);
+    assert_eq!(deployed.status.code(), Some(1), "{said}");
+    assert!(said.contains("answers worse than what it replaces"), "{said}");
+    assert!(said.contains("got an error"), "it says what that cost: {said}");
+    eprintln!("{said}\n{}", text(&app.rig.keel(&["events"])));
+    app.rig.wait_until("only the former instances are left", |status| pids(status) == before);
+    posts.finish();
+}
+
+#[test]
+fn who_only_observes_is_told_what_would_be_rolled_back() {
+    let app = App::up("");
+    let file = app.rig.folder.path().join("keel.toml");
+    let stack = fs::read_to_string(&file).unwrap();
+    fs::write(&file, stack.replace("name = \"test\"", "name = \"test\"\nmode = \"observe\"")).unwrap();
+    let applied = app.rig.keel(&["apply", "keel.toml"]);
+    assert!(applied.status.success(), "{}", text(&applied));
+    let before = pids(&app.rig.status());
+    let load = Load::start(app.rig.port, "/", 4);
+    let said = text(&app.deploy("500", &["--watch", "30s"]));
+    assert!(said.contains("goes no further") && said.contains("it would be rolled back"), "{said}");
+    assert!(said.contains("rollback app"), "and what to do: {said}");
+    assert!(app.why().contains("would be rolled back"), "{}", app.why());
+    let status = app.rig.status();
+    assert_eq!((status.services[0].release, pids(&status).len()), (Some(1), 3), "nothing was done");
+    let back = app.rig.keel(&["rollback", "app"]);
+    assert!(text(&back).contains("an operator asked for it"), "{}", text(&back));
+    app.rig.wait_until("only the former instances are left", |status| pids(status) == before);
+    load.finish().assert_clean();
+}
+
+#[test]
+fn a_former_release_that_does_not_come_back_keeps_no_better_one_out() {
+    let app = App::up("");
+    let deployed = app.deploy("well", &[]);
+    assert!(deployed.status.success(), "{}", text(&deployed));
+    let former = pids(&app.rig.status());
+    let begun = app.deploy("well", &["--no-wait", "--watch", "1h"]);
+    assert!(begun.status.success(), "{}", text(&begun));
+    app.rig.wait_until("one is on trial", |status| {
+        let deploy = status.services[0].deploy.as_ref();
+        deploy.is_some_and(|deploy| deploy.message.contains("is on trial"))
+    });
+    fs::remove_file(app.rig.folder.path().join("state/releases/app/1/app.py")).unwrap();
+    former.iter().flatten().for_each(|pid| signal(*pid, Signal::KILL));
+    app.rig.wait_until("the former ones do not come up again", |status| status.services[0].healthy == 1);
+    let back = app.rig.keel(&["rollback", "app", "--no-wait"]);
+    assert!(back.status.success(), "{}", text(&back));
+    app.rig.wait_until("the former release is in force", |status| status.services[0].release == Some(1));
+    let deployed = app.deploy("well", &[]);
+    assert!(deployed.status.success(), "{}", text(&deployed));
+    assert_eq!(body(app.rig.port), "3");
+}
+
+#[test]
 fn a_release_that_does_not_come_up_is_rolled_back_with_its_cause() {
     let app = App::with_start("6s", "");
     let before = pids(&app.rig.status());
@@ -325,6 +388,7 @@ fn a_second_deploy_is_refused_and_the_first_can_be_ended() {
     });
     let ended = app.rig.keel(&["rollback", "app"]);
     assert!(text(&ended).contains("an operator asked for it"), "{}", text(&ended));
+    assert!(ended.status.success(), "it was ended as ordered: {}", text(&ended));
     let status = app.rig.status();
     assert_eq!((status.services[0].release, app.ended()["phase"].as_str()), (None, Some("rolled-back")));
     let kept: Vec<_> = fs::read_dir(app.rig.folder.path().join("state/releases/app")).unwrap().collect();

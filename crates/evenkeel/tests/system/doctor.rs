@@ -119,6 +119,32 @@ struct TopOnATerminal {
     child: Child,
 }
 
+/// What stands on the screen after these bytes: text, moves of the cursor (`ESC [ row ; column H`), and other sequences
+/// that move nothing.
+fn drawn(bytes: &str) -> String {
+    let mut cells = vec![vec![' '; 80]; 24];
+    let (mut row, mut column) = (0, 0);
+    let mut rest = bytes.chars();
+    while let Some(letter) = rest.next() {
+        if letter != '\u{1b}' {
+            if let Some(cell) = cells.get_mut(row).and_then(|cells: &mut Vec<char>| cells.get_mut(column)) {
+                *cell = letter;
+            }
+            column += 1;
+            continue;
+        }
+        let mut numbers = String::new();
+        let last = rest.by_ref().skip(1).find(|one| {
+            numbers.extend(Some(*one).filter(|one| !one.is_ascii_alphabetic()));
+            one.is_ascii_alphabetic()
+        });
+        if let (Some('H'), Some((to_row, to_column))) = (last, numbers.split_once(';')) {
+            (row, column) = (to_row.parse::<usize>().unwrap() - 1, to_column.parse::<usize>().unwrap() - 1);
+        }
+    }
+    cells.into_iter().map(|cells| cells.into_iter().collect::<String>() + "\n").collect()
+}
+
 impl TopOnATerminal {
     fn start(rig: &Rig) -> Self {
         let control = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
@@ -157,8 +183,9 @@ impl TopOnATerminal {
 
     fn wait_for(&self, text: &str) {
         let start = Instant::now();
-        while !self.seen().contains(text) {
-            assert!(start.elapsed() < PATIENCE, "it never shows {text:?}: {}", self.seen());
+        // Only cells that change are drawn, so a word may come in pieces around a letter that was there before.
+        while !self.seen().contains(text) && !drawn(&self.seen()).contains(text) {
+            assert!(start.elapsed() < PATIENCE, "it never shows {text:?}:\n{}", drawn(&self.seen()));
             thread::sleep(Duration::from_millis(20));
         }
     }

@@ -77,6 +77,36 @@ fn another_tier_answers_while_every_instance_is_dead() {
 }
 
 #[test]
+fn each_fall_is_told_though_an_edge_died_between_them() {
+    let port = rig::free_port();
+    let (first, second) = (SlowApp::start("first", port), SlowApp::start("second", rig::free_port()));
+    let rig = Rig::up(&format!(
+        "[listeners.web]\nbind = \"{{listen}}\"\n[[routes]]\nservice = \"app\"\n\
+         [services.app]\ninstances = [\"{}\"]\nfallback = \"spare\"\n{CHECK}\
+         [services.spare]\ninstances = [\"{}\"]\n{CHECK}",
+        first.address(),
+        second.address()
+    ));
+    healthy(&rig, &first.address());
+    wait_for(&rig, "first");
+    drop(first);
+    wait_for(&rig, "second");
+    rig.wait_until("it is said", |status| status.services[0].away.is_some());
+    // Who fell back dies before it can say that this is over, and its successor never did.
+    let edge = rig.status().edge.unwrap().pid;
+    rig::signal(edge, rustix::process::Signal::STOP);
+    let first = SlowApp::start("first", port);
+    rig::signal(edge, rustix::process::Signal::KILL);
+    rig.wait_until("it is at home", |status| {
+        status.edge.as_ref().is_some_and(|now| now.pid != edge) && status.services[0].away.is_none()
+    });
+    drop(first);
+    rig.wait_until("it falls again", |status| status.services[0].away.is_some());
+    let events = String::from_utf8(rig.keel(&["events", "--subject", "app", "--json"]).stdout).unwrap();
+    assert_eq!(events.matches("\"fell-back\"").count(), 2, "{events}");
+}
+
+#[test]
 fn a_page_answers_when_nobody_else_can() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("sorry.html");
@@ -142,6 +172,8 @@ fn another_zone_answers_until_an_operator_says_that_it_is_over() {
     for _ in 0..20 {
         assert_eq!(get(&rig).2, "far", "nobody has said that it may return");
     }
+    let events = String::from_utf8(rig.keel(&["events", "--subject", "app", "--json"]).stdout).unwrap();
+    assert_eq!(events.matches("\"fell-back\"").count(), 1, "it fell back once: {events}");
     let resumed = rig.keel(&["resume", "app"]);
     assert!(resumed.status.success(), "{resumed:?}");
     wait_for(&rig, "near");

@@ -106,9 +106,9 @@ fn scaling_up_and_down_costs_nobody_anything() {
 
     let unknown = app.rig.keel(&["scale", "apo", "3"]);
     assert_eq!(unknown.status.code(), Some(4), "{unknown:?}");
-    assert!(error(&unknown).contains("Did you mean `app`?"), "{unknown:?}");
+    assert!(error(&unknown).contains("did you mean `app`?"), "{unknown:?}");
     let none = app.keel(&["scale", "app", "0", "--no-wait"]);
-    assert!(none.contains("held for 10000 ms, then answered 503"), "{none}");
+    assert!(none.contains("held for 10 s, then answered 503"), "{none}");
     app.rig.wait_until("none is left", |status| instances(status).is_empty());
 }
 
@@ -284,6 +284,15 @@ fn overrides_outlive_everything_but_a_file_that_changes_them() {
     assert!(dropped.contains("override dropped"), "{dropped}");
     let (status, _) = app.rig.wait_until("one is left", |status| instances(status).len() == 1 && all_healthy(status));
     assert!(status.overrides.is_empty());
+
+    // A start with another file says what it takes the place of, too.
+    app.keel(&["scale", "app", "3"]);
+    assert_eq!(app.rig.stop(), Some(0));
+    app.rewrite("replicas = 1", "replicas = 2");
+    app.rig.start_again();
+    app.rig.wait_until("two are there", |status| instances(status).len() == 2 && all_healthy(status));
+    assert!(app.keel(&["events", "--subject", "stack", "--json"]).contains("takes the place of: app: 3 instances"));
+    app.rewrite("replicas = 2", "replicas = 1");
 
     app.keel(&["scale", "app", "2"]);
     let reset = app.keel(&["apply", "keel.toml", "--reset"]);

@@ -7,6 +7,7 @@ use std::{
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     process::{Command, Output, Stdio},
+    sync::atomic::{AtomicU32, Ordering},
 };
 
 use evenkeel_core::status::{Health, Phase, Status};
@@ -14,17 +15,48 @@ use rustix::process::Signal;
 
 use crate::rig::{self, Rig, command, instances, prepare};
 
-const STORED: &str = "stored-6f1c9e/plus+and space";
-const ROTATED: &str = "rotated-81b2ff/plus+and space";
-const FILED: &str = "filed-0a7d3355bd";
-const FROM_ENV: &str = "env-99e1c0ffee42";
-const CREDENTIAL: &str = "credential-b7734120";
+/// A value that no other test has at the same time, on the whole machine: processes are looked through for it.
+fn of_this_test(value: &str) -> &'static str {
+    static NUMBER: AtomicU32 = AtomicU32::new(0);
+    thread_local! {
+        static MARK: String = format!("{}.{}", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed));
+    }
+    MARK.with(|mark| format!("{value}-{mark}").leak())
+}
+
+fn stored() -> &'static str {
+    of_this_test("stored-6f1c9e/plus+and space")
+}
+
+fn rotated() -> &'static str {
+    of_this_test("rotated-81b2ff/plus+and space")
+}
+
+fn filed() -> &'static str {
+    of_this_test("filed-0a7d3355bd")
+}
+
+fn from_env() -> &'static str {
+    of_this_test("env-99e1c0ffee42")
+}
+
+fn credential() -> &'static str {
+    of_this_test("credential-b7734120")
+}
+
 /// What the planted file says later.
-const CHANGED: &str = "changed-5512aa0b7e";
-const PLANTED: [&str; 5] = [STORED, ROTATED, FILED, FROM_ENV, CREDENTIAL];
+fn changed() -> &'static str {
+    of_this_test("changed-5512aa0b7e")
+}
+
+fn planted_values() -> [&'static str; 5] {
+    [stored(), rotated(), filed(), from_env(), credential()]
+}
 
 /// Stands in the stack file as it is: whoever looks for it must find it.
-const CONTROL: &str = "control-value-of-the-search";
+fn control() -> &'static str {
+    of_this_test("control-value-of-the-search")
+}
 
 /// One service that prints all it has, also in two pieces, and serves; one that prints it and fails.
 const STACK: &str = r#"
@@ -41,13 +73,13 @@ STORED = "secret:stored"
 FILED = "secret:filed"
 FROM_ENV = "secret:from-env"
 CREDENTIAL = "secret:from_credential"
-CONTROL = "control-value-of-the-search"
+CONTROL = "{control}"
 
 [services.broken]
 run = ["sh", "-c", "echo failing with $FROM_ENV $FILED $CONTROL >&2; exit 3"]
 replicas = 1
 restart = { attempts = 2, delay = "10ms" }
-env = { FROM_ENV = "secret:from-env", FILED = "secret:filed", CONTROL = "control-value-of-the-search" }
+env = { FROM_ENV = "secret:from-env", FILED = "secret:filed", CONTROL = "{control}" }
 
 [[routes]]
 service = "app"
@@ -60,16 +92,16 @@ env = "PLANTED_HERE"
 credential = "planted"
 "#;
 
-/// The stack with everything in its place, not running.
-fn planted() -> (tempfile::TempDir, u16) {
-    let stack = STACK.replace("{keel}", env!("CARGO_BIN_EXE_keel"));
+/// A stack with everything in its place, not running.
+fn planted(stack: &str) -> (tempfile::TempDir, u16) {
+    let stack = stack.replace("{keel}", env!("CARGO_BIN_EXE_keel")).replace("{control}", control());
     let (folder, port) = prepare(&stack);
     let file = folder.path().join("keel.toml");
     let text = fs::read_to_string(&file).unwrap().replace("{folder}", &folder.path().display().to_string());
     fs::write(&file, text).unwrap();
     fs::create_dir_all(folder.path().join("planted/credentials")).unwrap();
-    fs::write(folder.path().join("planted/filed"), format!("{FILED}\n")).unwrap();
-    fs::write(folder.path().join("planted/credentials/planted"), CREDENTIAL).unwrap();
+    fs::write(folder.path().join("planted/filed"), filed().to_owned() + "\n").unwrap();
+    fs::write(folder.path().join("planted/credentials/planted"), credential()).unwrap();
     (folder, port)
 }
 
@@ -79,7 +111,7 @@ fn keel(folder: &Path, arguments: &[&str]) -> Command {
     command
         .env("KEEL_SECRETS_KEY", folder.join("planted/key"))
         .env("CREDENTIALS_DIRECTORY", folder.join("planted/credentials"))
-        .env("PLANTED_HERE", FROM_ENV);
+        .env("PLANTED_HERE", from_env());
     command
 }
 
@@ -182,15 +214,15 @@ fn everything_said(rig: &Rig) -> String {
 fn nowhere_else(rig: &Rig, present: &[&str]) {
     let said = everything_said(rig);
     let (status, _) = rig.wait_until("the stack is settled", settled);
-    for value in PLANTED {
+    for value in planted_values() {
         assert!(!said.contains(value), "`{value}` was said in:\n{said}");
         assert_eq!(on_disk(rig, value), Vec::<PathBuf>::new(), "`{value}` is on disk");
         let expected = if present.contains(&value) { pids_of_app(&status) } else { BTreeSet::new() };
         assert_eq!(in_processes(value), expected, "`{value}` belongs to the instances alone: {status:#?}");
     }
-    assert!(said.contains(CONTROL), "what is no secret is said:\n{said}");
-    assert!(on_disk(rig, CONTROL).iter().any(|path| path.ends_with("logs/app-1.log")));
-    assert_eq!(in_processes(CONTROL), pids_of_app(&status));
+    assert!(said.contains(control()), "what is no secret is said:\n{said}");
+    assert!(on_disk(rig, control()).iter().any(|path| path.ends_with("logs/app-1.log")));
+    assert_eq!(in_processes(control()), pids_of_app(&status));
     for name in ["stored", "filed", "from-env", "from_credential"] {
         assert!(said.contains(&format!("[secret {name}]")), "{name} is masked:\n{said}");
     }
@@ -199,24 +231,24 @@ fn nowhere_else(rig: &Rig, present: &[&str]) {
 
 #[test]
 fn a_planted_secret_is_in_the_instances_environment_and_nowhere_else() {
-    let (folder, port) = planted();
-    let set = with_input(keel(folder.path(), &["secret", "set", "stored"]), &format!("{STORED}\n"));
+    let (folder, port) = planted(STACK);
+    let set = with_input(keel(folder.path(), &["secret", "set", "stored"]), &(stored().to_owned() + "\n"));
     assert!(set.status.success(), "{set:?}");
     let said = text(&set);
     assert!(said.contains("one newline at the end") && said.contains("back that file up"), "{said}");
-    assert!(!said.contains(STORED));
+    assert!(!said.contains(stored()));
     let key = fs::metadata(folder.path().join("planted/key")).unwrap();
     assert_eq!(key.permissions().mode() & 0o777, 0o600);
 
     let rig = up(folder, port);
     rig.wait_until("the stack is settled", settled);
-    nowhere_else(&rig, &[STORED, FILED, FROM_ENV, CREDENTIAL]);
+    nowhere_else(&rig, &[stored(), filed(), from_env(), credential()]);
 
-    let rotated = with_input(keel(rig.folder.path(), &["secret", "rotate", "stored"]), ROTATED);
-    assert!(rotated.status.success(), "{rotated:?}");
-    assert!(text(&rotated).contains("every instance that uses it"), "{rotated:?}");
+    let again = with_input(keel(rig.folder.path(), &["secret", "rotate", "stored"]), rotated());
+    assert!(again.status.success(), "{again:?}");
+    assert!(text(&again).contains("every instance that uses it"), "{again:?}");
     rig.wait_until("the stack is settled", settled);
-    nowhere_else(&rig, &[ROTATED, FILED, FROM_ENV, CREDENTIAL]);
+    nowhere_else(&rig, &[rotated(), filed(), from_env(), credential()]);
 
     // By a deploy, too.
     let refused = rig.keel(&["deploy", "app", "--env", "SECOND=secret:nobodys"]);
@@ -226,16 +258,16 @@ fn a_planted_secret_is_in_the_instances_environment_and_nowhere_else() {
     let (status, _) = rig.wait_until("the stack is settled", settled);
     for pid in pids_of_app(&status) {
         let environment = fs::read(format!("/proc/{pid}/environ")).unwrap();
-        assert!(holds(&environment, &format!("SECOND={FILED}")), "process {pid} has what was deployed");
+        assert!(holds(&environment, &format!("SECOND={}", filed())), "process {pid} has what was deployed");
     }
-    nowhere_else(&rig, &[ROTATED, FILED, FROM_ENV, CREDENTIAL]);
+    nowhere_else(&rig, &[rotated(), filed(), from_env(), credential()]);
 
     // A node process that is started again knows the same values and replaces nothing.
     let (before, _) = rig.wait_until("the stack is settled", settled);
     rig::signal(before.node.pid, Signal::KILL);
     let (after, _) = rig.wait_until("the node process is back", |s| s.node.pid != before.node.pid && settled(s));
     assert_eq!(pids_of_app(&before), pids_of_app(&after));
-    nowhere_else(&rig, &[ROTATED, FILED, FROM_ENV, CREDENTIAL]);
+    nowhere_else(&rig, &[rotated(), filed(), from_env(), credential()]);
 
     let key_before = fs::read(rig.folder.path().join("planted/key")).unwrap();
     let (before, _) = rig.wait_until("the stack is settled", settled);
@@ -250,13 +282,13 @@ fn a_planted_secret_is_in_the_instances_environment_and_nowhere_else() {
 
 #[test]
 fn a_secret_that_nobody_knows_is_refused_and_named() {
-    let (folder, port) = planted();
+    let (folder, port) = planted(STACK);
     let refused = keel(folder.path(), &["up", "keel.toml", "--quiet"]).output().unwrap();
     assert_eq!(refused.status.code(), Some(1), "{refused:?}");
     let said = text(&refused);
     assert!(said.contains("no secret `stored`") && said.contains("keel secret set stored"), "{said}");
 
-    assert!(with_input(keel(folder.path(), &["secret", "set", "stored"]), STORED).status.success());
+    assert!(with_input(keel(folder.path(), &["secret", "set", "stored"]), stored()).status.success());
     let rig = up(folder, port);
     rig.wait_until("the stack is settled", settled);
     let file = rig.folder.path().join("keel.toml");
@@ -264,18 +296,18 @@ fn a_secret_that_nobody_knows_is_refused_and_named() {
     fs::write(&file, former.replace("\"secret:stored\"", "\"secret:storde\"")).unwrap();
     let applied = rig.keel(&["apply", "keel.toml"]);
     assert_eq!(applied.status.code(), Some(1), "{applied:?}");
-    assert!(text(&applied).contains("Did you mean `stored`?"), "{applied:?}");
+    assert!(text(&applied).contains("id you mean `stored`?"), "{applied:?}");
     assert_eq!(rig.status().revision, 1);
     fs::write(&file, former).unwrap();
 
     // A source that changed is read again when the file is.
     let (before, _) = rig.wait_until("the stack is settled", settled);
-    fs::write(rig.folder.path().join("planted/filed"), CHANGED).unwrap();
+    fs::write(rig.folder.path().join("planted/filed"), changed()).unwrap();
     rig::signal(before.guard.pid, Signal::HUP);
     let (after, _) = rig.wait_until("all of its users are replaced", |status| {
         settled(status) && pids_of_app(status).is_disjoint(&pids_of_app(&before))
     });
-    assert!(in_processes(CHANGED).is_superset(&pids_of_app(&after)));
+    assert!(in_processes(changed()).is_superset(&pids_of_app(&after)));
     assert_eq!(after.revision, 1);
     let why = text(&rig.keel(&["why", "app"]));
     assert!(why.contains("the secret `filed` has another value"), "{why}");
@@ -286,6 +318,68 @@ fn a_secret_that_nobody_knows_is_refused_and_named() {
     let set = with_input(keel(rig.folder.path(), &["secret", "set", "other"]), "another value");
     assert_eq!(set.status.code(), Some(1), "{set:?}");
     assert!(text(&set).contains("put it back from its backup") && !key.exists(), "{set:?}");
+}
+
+/// One service that goes on printing its secret, and one that has none.
+const TALKER: &str = r#"
+[listeners.web]
+bind = "{listen}"
+[services.talker]
+run = ["sh", "-c", "while sleep 0.1; do echo it is $FILED; done & exec \"$0\" __shop", "{keel}"]
+replicas = 1
+check = { http = "/readyz", interval = "200ms" }
+env = { FILED = "secret:filed", SHOP_DATABASE = "{folder}/talker.db" }
+[services.app]
+run = ["{keel}", "__shop"]
+replicas = 1
+check = { http = "/readyz", interval = "200ms" }
+env = { SHOP_DATABASE = "{folder}/shop.db" }
+[[routes]]
+service = "app"
+[secrets.filed]
+file = "planted/filed"
+"#;
+
+#[test]
+fn a_source_that_went_away_shows_nothing_and_keeps_nobody_else_waiting() {
+    let (folder, port) = planted(TALKER);
+    let source = folder.path().join("planted/filed");
+    let rig = up(folder, port);
+    let healthy = |status: &Status| instances(status).iter().filter(|i| i.health == Health::Healthy).count() == 2;
+    let (before, _) = rig.wait_until("both run", healthy);
+    let limits = fs::read_to_string(format!("/proc/{}/limits", before.node.pid)).unwrap();
+    let cores = limits.lines().find_map(|line| line.strip_prefix("Max core file size")).unwrap();
+    assert!(cores.trim_start().starts_with('0'), "the node process leaves no core dump: {cores}");
+
+    fs::remove_file(&source).unwrap();
+    let deployed = rig.keel(&["deploy", "app", "--env", "MODE=plain-value-of-a-deploy", "--watch", "3s"]);
+    assert!(deployed.status.success(), "{deployed:?}");
+    for arguments in [&["status", "--json"][..], &["events", "--json"], &["rollback", "app", "--list", "--json"]] {
+        let said = text(&rig.keel(arguments));
+        assert!(!said.contains("plain-value-of-a-deploy"), "{arguments:?} shows values of a deploy: {said}");
+    }
+    let rolled_back = rig.keel(&["rollback", "app"]);
+    assert!(rolled_back.status.success(), "{rolled_back:?}");
+    let refused = rig.keel(&["deploy", "app", "--env", "MODE=secret:../a value"]);
+    assert!(!refused.status.success() && text(&refused).contains("value of `MODE`"), "{refused:?}");
+    assert!(!text(&refused).contains("../a value"), "{refused:?}");
+    let refused = rig.keel(&["deploy", "talker", "--env", "MODE=x"]);
+    assert!(!refused.status.success() && text(&refused).contains("`filed`"), "{refused:?}");
+
+    // A node process that starts without the source still knows what its instances may print.
+    let (before, _) = rig.wait_until("both run", healthy);
+    rig::signal(before.node.pid, Signal::KILL);
+    let (after, _) = rig.wait_until("the node process is back", |s| s.node.pid != before.node.pid && healthy(s));
+    assert!(after.problems.iter().any(|problem| problem.contains("`filed`")), "{:?}", after.problems);
+    let newest = || text(&rig.keel(&["logs", "talker", "--lines", "1", "--json"]));
+    let at_first = newest();
+    let until = std::time::Instant::now() + rig::PATIENCE;
+    while newest() == at_first {
+        assert!(std::time::Instant::now() < until, "it goes on printing");
+    }
+    let said = text(&rig.keel(&["logs", "talker"]));
+    assert!(said.contains("it is [secret filed]") && !said.contains(filed()), "{said}");
+    assert_eq!(on_disk(&rig, filed()), Vec::<PathBuf>::new());
 }
 
 /// `keel ARGUMENTS… --url CONSOLE` with this token.

@@ -1,8 +1,8 @@
 //! An actor who plays systemd: does with a process what a unit file says, as far as it matters for adoption.
 //!
 //! It reads the unit files that the project ships: `ExecStart`, `Type`, `KillMode`, `Restart`, `RestartSec`,
-//! `WatchdogSec`, `FileDescriptorStoreMax`, `RuntimeDirectoryPreserve`, and the socket unit's `ListenStream` and
-//! `FileDescriptorName`. It hands over sockets (`sd_listen_fds(3)`), takes notifications and stored descriptors
+//! `WatchdogSec`, `FileDescriptorStoreMax`, `RuntimeDirectoryPreserve`, `Environment`, and the socket unit's
+//! `ListenStream` and `FileDescriptorName`. It hands over sockets (`sd_listen_fds(3)`), takes notifications and stored descriptors
 //! (`sd_notify(3)`), and starts the main process again when it ends. It has no control groups of its own: the
 //! processes of the unit are those below the main process at the time when that ends.
 
@@ -171,6 +171,7 @@ impl Systemd {
         command
             .args(["-c", "export LISTEN_PID=$$ WATCHDOG_PID=$$; exec \"$@\"", "sh", env!("CARGO_BIN_EXE_keel")])
             .args(words.map(local))
+            .envs(self.unit.all("Service", "Environment").iter().filter_map(|setting| setting.split_once('=')))
             .env("LISTEN_FDS", handed.len().to_string())
             .env("LISTEN_FDNAMES", names.join(":"))
             .env("NOTIFY_SOCKET", self.folder.join("notify"))

@@ -107,6 +107,7 @@ impl World {
         let waits = if rate > 0.0 { in_flight / rate } else { 0.0 };
         Observation {
             ready,
+            drained: 0,
             failing: 0,
             busy: Some(asked),
             in_flight: Reading::Known(in_flight),

@@ -12,6 +12,7 @@ use crate::{
 fn seen(ready: u32, in_flight: f64) -> Observation {
     Observation {
         ready,
+        drained: 0,
         failing: 0,
         busy: Some(in_flight > 0.0),
         in_flight: Reading::Known(in_flight),
@@ -51,6 +52,25 @@ impl Bench {
 
 fn texts(decision: &Decision) -> String {
     decision.reasons.iter().map(|reason| reason.text.as_str()).collect::<Vec<_>>().join("\n")
+}
+
+#[test]
+fn a_drained_instance_bears_nothing_and_is_added_once() {
+    for target in ["concurrency = 10", "p99 = \"200ms\""] {
+        let drained = |ready, in_flight| Observation { drained: 1, ..seen(ready, in_flight) };
+        let settings = toml::from_str(&format!("min = 1\nmax = 8\ntarget = {{ {target} }}")).unwrap();
+        let mut bench = Bench::new(settings, 2);
+        // 15 in flight are for two, and one of the two that there are gets nothing.
+        let load = Observation { p99_ms: Reading::Known(300.0), p99_requests: 1000, ..drained(2, 15.0) };
+        let up = bench.same(&load, 60);
+        assert_eq!(up.first().map(|decision| decision.to), Some(3), "{target}: {up:?}");
+        assert!(texts(&up[0]).contains("beside 1 drained"), "{}", texts(&up[0]));
+        let enough = Observation { p99_ms: Reading::Known(150.0), p99_requests: 1000, ..drained(3, 15.0) };
+        assert_eq!(bench.same(&enough, 60).len(), 0, "{target}: it is added once, not at each look");
+    }
+    let mut bench = Bench::new(elastic(0, 8, 10), 1);
+    let idle = bench.same(&Observation { drained: 1, ..seen(1, 0.0) }, 1200);
+    assert_eq!(idle.last().map(|decision| decision.to), Some(0), "for its own sake nobody is kept");
 }
 
 #[test]

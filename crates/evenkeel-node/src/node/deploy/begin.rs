@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use evenkeel_core::{
-    deploy::{Control, Deploy, Kind, Phase, Settings},
+    deploy::{Control, Deploy, Kind, Output, Phase, Settings},
     journal::{Level, Reason},
     overrides::Release,
     stack::Service,
@@ -70,10 +70,13 @@ impl Node {
         let service = wanted.service.clone();
         let of = self.run_service(&service, "deployed")?;
         self.none_under_way(&service)?;
+        // No artefact that is being stored may get the same number meanwhile.
+        let numbers = self.dir.release_numbers();
         let stored = self.stored_for(wanted, &of)?;
         let (release, stored) = self.make_release(wanted, stored);
         self.check_release(&service, &release)?;
         self.dir.save_release(&service, &stored).map_err(|error| self.cannot_keep_release(&error))?;
+        drop(numbers);
         let mut settings = settings(&of);
         if let Some(share) = wanted.canary_percent {
             settings.canary = true;
@@ -94,7 +97,7 @@ impl Node {
             return Err(Refused::Stopping.into());
         }
         let of = self.run_service(service, "rolled back")?;
-        if let Some(control) = self.deploying.running.get(service) {
+        if let Some(control) = self.deploying.running.get(service).filter(|_| !self.gives_way(service)) {
             return self.abort_deploy(service, control.clone(), to, who);
         }
         let in_force = self.revision.overrides.release(service).map_or(0, |release| release.number);
@@ -125,6 +128,7 @@ impl Node {
         phase: Phase,
         who: &str,
     ) -> Result<(), NotOrdered> {
+        self.end_for_another(service, who)?;
         let number = self.deploying.kept.get(service).and_then(Deploys::last).map_or(0, |last| last.number) + 1;
         let deploy = Deploy {
             number,
@@ -168,7 +172,7 @@ impl Node {
         to: Option<u64>,
         who: &str,
     ) -> Result<(), NotOrdered> {
-        let (from, phase) = (control.deploy().from_number(), control.deploy().phase.clone());
+        let from = control.deploy().from_number();
         if to.is_some_and(|to| to != from) {
             let what = format!("{} of {service} is being deployed", named(control.deploy().to_number()));
             let fix = format!("`keel rollback {service}` ends it and puts {} in force again.", named(from));
@@ -185,20 +189,50 @@ impl Node {
             let why = self.problems.get(super::PROBLEM).cloned().unwrap_or_default();
             return Err(NotOrdered::no("the rollback cannot be kept on disk, so it was not begun", why));
         }
-        if matches!(phase, Phase::Before { .. }) {
-            self.kill_before(service);
-        }
         self.deploying.running.insert(service.to_owned(), control);
         self.ordered_of(service);
         self.do_outputs(service, outputs);
         Ok(())
     }
 
+    /// Whether the deploy under way only waits for instances of a former release that is in force again already.
+    fn gives_way(&self, service: &str) -> bool {
+        self.deploying.running.get(service).is_some_and(|control| {
+            let world = self.world_of(control.deploy());
+            !control.clone().give_way(&world, "", wall_now()).is_empty()
+        })
+    }
+
+    /// Ends the deploy under way that gives way.
+    fn end_for_another(&mut self, service: &str, who: &str) -> Result<(), NotOrdered> {
+        let Some(mut control) = self.deploying.running.get(service).cloned() else { return Ok(()) };
+        let world = self.world_of(control.deploy());
+        let outputs = control.give_way(&world, &format!("by {who}"), wall_now());
+        if !self.keep_deploy(control.deploy()) {
+            let why = self.problems.get(super::PROBLEM).cloned().unwrap_or_default();
+            return Err(NotOrdered::no("the deploy cannot be kept on disk, so it was not begun", why));
+        }
+        // Releases are pruned at the end of the next one, which may be about to put one of them in force.
+        self.deploying.running.remove(service);
+        for output in outputs {
+            if let Output::Note(note) = output {
+                self.note(note.level, &note.subject, note.kind, note.message, note.reasons);
+            }
+        }
+        Ok(())
+    }
+
     fn none_under_way(&self, service: &str) -> Result<(), NotOrdered> {
-        let Some(control) = self.deploying.running.get(service) else { return Ok(()) };
-        let what = format!("{} of {service} is being deployed", named(control.deploy().to_number()));
+        let Some(control) = self.deploying.running.get(service).filter(|_| !self.gives_way(service)) else {
+            return Ok(());
+        };
+        let release = named(control.deploy().to_number());
+        if control.deploy().phase == Phase::RollingBack {
+            let fix = "`keel status` shows how far that is; try again in a moment.";
+            return Err(NotOrdered::no(format!("{release} of {service} is being rolled back"), fix));
+        }
         let fix = format!("`keel status` shows how far it is; `keel rollback {service}` ends it.");
-        Err(NotOrdered::no(what, fix))
+        Err(NotOrdered::no(format!("{release} of {service} is being deployed"), fix))
     }
 
     /// The artefact that was stored for this deploy.
@@ -262,9 +296,10 @@ impl Node {
         let found = kept.iter().find(|stored| stored.number == number).and_then(|stored| stored.release.clone());
         found.ok_or_else(|| {
             let deployed = kept.iter().filter(|stored| stored.release.is_some());
-            let known: Vec<String> = deployed.map(|stored| stored.number.to_string()).collect();
-            let fix = format!("There are: 0 (what the stack file says) {}.", known.join(" "));
-            NotOrdered::no(format!("release {number} of {service} is not kept"), fix.replace(" .", "."))
+            let known = deployed.map(|stored| stored.number.to_string());
+            let known: Vec<String> = std::iter::once("0 (what the stack file says)".to_owned()).chain(known).collect();
+            let fix = format!("There are: {}.", known.join(", "));
+            NotOrdered::no(format!("release {number} of {service} is not kept"), fix)
         })
     }
 

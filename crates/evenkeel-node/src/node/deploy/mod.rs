@@ -29,7 +29,7 @@ pub(crate) use self::{
 use super::{Node, NotOrdered, Refused};
 use crate::{
     clock::wall_now,
-    state_dir::{Deploys, StateDir, number_of},
+    state_dir::{Deploys, StateDir, number_of, remove_all},
 };
 
 /// More steps than any one observation leads to; what is left then is done when the world settles next.
@@ -65,7 +65,8 @@ pub(super) struct Deploying {
 impl Deploying {
     /// What a former life left.
     pub(super) fn open(dir: &StateDir) -> Self {
-        dir.clear_incoming();
+        let left = dir.incoming();
+        std::thread::spawn(move || remove_all(left));
         let kept = dir.deploys();
         let under_way = kept.iter().filter_map(|(service, deploys)| {
             let last = deploys.last().filter(|last| !last.is_over())?;
@@ -87,6 +88,7 @@ impl Node {
                 let message = format!("the deploy of {service} goes on where it was");
                 let reasons = vec![Reason::seen("the node process was started again in the middle of it")];
                 self.note(Level::Info, &service, "deploying", message, reasons);
+                self.deploying.running.insert(service, control);
             } else if self.keep_deploy(control.deploy()) {
                 self.deploying.running.insert(service.clone(), control);
                 self.do_outputs(&service, outputs);
@@ -232,11 +234,13 @@ impl Node {
         self.prune_releases(service);
     }
 
-    /// Removes releases that nobody will need, on a thread of its own.
+    /// Removes releases that nobody will need: from here on nothing finds them, and a thread of its own frees their room.
     fn prune_releases(&self, service: &str) {
         let keep = self.revision.stack.services.get(service).map_or(u8::MAX, |of| of.deploy.keep);
-        let (dir, in_use, name) = (self.dir.clone(), self.releases_in_use(service), service.to_owned());
-        tokio::task::spawn_blocking(move || dir.prune_releases(&name, usize::from(keep), &in_use));
+        let numbers = self.dir.release_numbers();
+        let gone = self.dir.prune_releases(service, usize::from(keep), &self.releases_in_use(service));
+        drop(numbers);
+        tokio::task::spawn_blocking(move || remove_all(gone));
     }
 
     /// Releases whose folders somebody runs in, or will when this or that fails.

@@ -1,8 +1,10 @@
 //! What a deploy sees of the world, and what it means for those who decide about instances.
 
 use evenkeel_core::{
-    deploy::{Deploy, Phase, Seen, World, trial_weight},
+    deploy::{Control, Deploy, Phase, Seen, World, trial_weight},
+    pause::Stance,
     snapshot::Duty,
+    stack::Service,
     status,
 };
 
@@ -26,6 +28,8 @@ impl Node {
             before: self.before_of(deploy),
             printed: self.printed(deploy),
             paused,
+            observing: self.stance(service) == Stance::Observe,
+            gone: !self.revision.stack.services.get(service).is_some_and(Service::is_run),
         }
     }
 
@@ -41,9 +45,18 @@ impl Node {
 
     /// Whether an instance must still prove itself.
     pub(in crate::node) fn on_trial(&self, slot: &Slot) -> bool {
-        self.deploying.running.get(&slot.service).is_some_and(|control| {
-            slot.launch.release() == control.deploy().to_number() && control.on_trial(&slot.id())
-        })
+        self.proving(slot).is_some_and(|control| control.on_trial(&slot.id()))
+    }
+
+    /// Whether it gets only what can be sent elsewhere should it fail.
+    pub(in crate::node) fn is_sheltered(&self, slot: &Slot) -> bool {
+        self.proving(slot).is_some_and(|control| control.is_sheltered(&slot.id()))
+    }
+
+    /// The deploy that brings this instance.
+    fn proving(&self, slot: &Slot) -> Option<&Control> {
+        let control = self.deploying.running.get(&slot.service)?;
+        (slot.launch.release() == control.deploy().to_number()).then_some(control)
     }
 
     /// The weight of an instance beside the others of its service, so that one on trial gets its share and no more.

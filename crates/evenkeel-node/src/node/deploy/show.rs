@@ -37,7 +37,8 @@ impl Node {
     /// The deploy under way.
     pub(in crate::node) fn deploy_status(&self, service: &str) -> Option<DeployStatus> {
         let control = self.deploying.running.get(service)?;
-        Some(DeployStatus::of(control.deploy(), control.waiting()))
+        let held = control.held().map(str::to_owned);
+        Some(DeployStatus { held, ..DeployStatus::of(control.deploy(), control.waiting()) })
     }
 
     /// Whether a name is that of the step before the deploys of a service.

@@ -62,12 +62,15 @@ impl Node {
     /// A service as it is now.
     pub(super) fn observe_load(&mut self, name: &str, now: Moment) -> Observation {
         let mut ready = 0;
+        let mut drained = 0;
         let mut failing = 0;
         let mut pids = Vec::new();
         for slot in self.staying(name) {
-            // One that an operator drains holds its place as one that is ready does.
-            let is_ready = matches!(slot.observed().state, State::Ready | State::Drained);
+            // One that an operator drains holds its place as one that is ready does, and bears nothing.
+            let state = slot.observed().state;
+            let is_ready = matches!(state, State::Ready | State::Drained);
             ready += u32::from(is_ready);
+            drained += u32::from(state == State::Drained);
             failing += u32::from(!is_ready && has_failed(slot));
             pids.extend(slot.pid.map(|pid| (slot.key(), pid)));
         }
@@ -83,6 +86,7 @@ impl Node {
         let waits = matches!(backlog, Reading::Known(waiting) if waiting > 0.0);
         Observation {
             ready,
+            drained,
             failing,
             busy: (deaf.is_none() || waits).then_some(asked || waits),
             in_flight: heard(Reading::Known(in_flight)),

@@ -408,7 +408,7 @@ fn a_wrong_file_at_sighup_changes_nothing_and_tells_no_secrets() {
     }
     let (_, why) = world.get("/v1/why?subject=stack");
     let told = why.to_string();
-    assert!(told.contains("not valid") && told.contains("line "), "{told}");
+    assert!(told.contains("`services.app.env.PIN`: expected a string") && told.contains("line "), "{told}");
     assert!(!told.contains("sk_live") && !told.contains("8472"), "{told}");
     assert_eq!(world.wait_healthy(2).revision, 1);
     world.end(node);

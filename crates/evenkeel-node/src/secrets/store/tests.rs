@@ -1,7 +1,5 @@
 //! A key that is lost, wrong or replaced, damaged files, and what is no value.
 
-use std::os::unix::fs::PermissionsExt;
-
 use super::*;
 
 const VALUE: &str = "sk_live_0123456789";

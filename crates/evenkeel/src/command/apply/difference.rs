@@ -3,13 +3,15 @@
 //! It says more than a comparison of two files could: what is in force is the file and what commands changed since.
 //! Values of environments are named, never shown.
 
+use std::path::Path;
+
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::ask;
 use crate::{
-    api::Api,
-    context::Context,
+    api::{Api, as_fix},
+    context::{Context, shell_word},
     failure::{Exit, Failure},
     running::Running,
     style::harmless,
@@ -29,7 +31,12 @@ struct Difference {
 }
 
 /// Shows the difference. Ends with [`Exit::Failed`] where there is one.
-pub(super) async fn run(api: &Api, order: &Value, context: &Context, running: &Running) -> Result<Exit, Failure> {
+pub(super) async fn run(
+    (api, running): (&Api, &Running),
+    file: &Path,
+    order: &Value,
+    context: &Context,
+) -> Result<Exit, Failure> {
     let found: Difference = ask(api, "/v1/diff", order).await?;
     let exit = if found.differs { Exit::Failed } else { Exit::Done };
     if context.json {
@@ -53,10 +60,13 @@ pub(super) async fn run(api: &Api, order: &Value, context: &Context, running: &R
     overrides(&found.kept, &found.dropped, context)?;
     if let Some((what, fix)) = &found.refused {
         context.line(format!("{} this file: {}", context.paint.bad("refused"), harmless(what)))?;
-        context.line(format!("  {}", harmless(fix)))?;
-    } else if found.differs {
-        context.next(&context.command(&running.state_dir, "apply FILE"), "puts it in force")?;
+        context.line(format!("  {}", as_fix(&harmless(fix))))?;
     }
+    let (next, why) = match (&found.refused, found.differs) {
+        (None, true) => (format!("apply {}", shell_word(&file.display().to_string())), "puts it in force"),
+        (Some(_), _) | (None, false) => ("status".to_owned(), "shows what is in force"),
+    };
+    context.next(&context.command(&running.state_dir, &next), why)?;
     Ok(exit)
 }
 

@@ -17,12 +17,13 @@ use evenkeel_core::{deploy::DeployStatus, time::WallTime};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-pub(super) use self::watch::finish;
+pub(super) use self::watch::{Aim, finish};
 use crate::{
     api::{Api, encode, read},
     context::{Context, block_on},
     failure::Failure,
     http::Ask,
+    progress::Progress,
     style::harmless,
     words::duration,
 };
@@ -115,7 +116,7 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<ExitCode, Failure> {
             "watch_ms": args.watch.map(|watch| u64::try_from(watch.as_millis()).unwrap_or(u64::MAX)),
         });
         let begun: History = read(&api.succeed(Ask::post("/v1/deploy", wanted.to_string().into_bytes())).await?)?;
-        finish(&api, &running, begun, args.no_wait, context).await
+        finish((&api, &running), begun, Aim::Done, args.no_wait, context).await
     })
 }
 
@@ -126,7 +127,9 @@ pub(super) async fn history(api: &Api, service: &str) -> Result<History, Failure
 
 /// Sends the artefact and returns the number of the release that it became.
 async fn send(api: &Api, args: &Args, from: &Path, state_dir: &Path, context: &Context) -> Result<u64, Failure> {
-    let artefact = pack::open(from, state_dir)?;
+    let progress = (!context.json).then(Progress::new);
+    let artefact = pack::open(from, state_dir, progress.as_ref())?;
+    drop(progress);
     let target = format!("/v1/releases?service={}&sha256={}", encode(&args.service), artefact.digest);
     let stored: Stored = api.send(&target, artefact.body(context)).await?;
     if !context.json {

@@ -6,6 +6,7 @@
 use std::{
     fs::{self, File},
     io::{self, Read, Seek, SeekFrom, Write},
+    os::unix::fs::OpenOptionsExt,
     path::Path,
     pin::Pin,
     task::{Context as TaskContext, Poll},
@@ -15,9 +16,9 @@ use hyper::body::{Body, Bytes, Frame, SizeHint};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use sha2::{Digest, Sha256};
 
-use crate::{context::Context, failure::Failure};
+use crate::{context::Context, failure::Failure, progress::Progress};
 
-/// Folders that no instance needs.
+/// What no instance needs: folders, or in a working tree beside the first one a file.
 const LEFT_OUT: [&str; 2] = [".git", ".hg"];
 
 /// How much is read at once.
@@ -32,10 +33,16 @@ pub(super) struct Artefact {
 }
 
 /// Packs a folder, or opens an archive.
-pub(super) fn open(from: &Path, state_dir: &Path) -> Result<Artefact, Failure> {
+pub(super) fn open(from: &Path, state_dir: &Path, progress: Option<&Progress>) -> Result<Artefact, Failure> {
     let fail = |error: io::Error| Failure::usage("the artefact cannot be read").at_path(from).because(error);
     let metadata = fs::metadata(from).map_err(fail)?;
-    let mut file = if metadata.is_dir() { pack(from, state_dir)? } else { File::open(from).map_err(fail)? };
+    if !metadata.is_dir() && !metadata.is_file() {
+        return Err(Failure::usage("the artefact is neither a folder nor a file").at_path(from));
+    }
+    if let Some(progress) = progress {
+        progress.say("reading the artefact".to_owned());
+    }
+    let mut file = if metadata.is_dir() { pack(from, state_dir, progress)? } else { File::open(from).map_err(fail)? };
     let mut hash = Sha256::new();
     let size_bytes = io::copy(&mut file, &mut Hashed(&mut hash)).map_err(fail)?;
     file.seek(SeekFrom::Start(0)).map_err(fail)?;
@@ -56,7 +63,7 @@ impl Write for Hashed<'_> {
     }
 }
 
-fn pack(folder: &Path, state_dir: &Path) -> Result<File, Failure> {
+fn pack(folder: &Path, state_dir: &Path, progress: Option<&Progress>) -> Result<File, Failure> {
     let temporary = std::env::temp_dir();
     let spool = nameless(&temporary).map_err(|error| {
         Failure::new("the folder cannot be packed").at_path(&temporary).because(error).fix("TMPDIR names another place")
@@ -64,42 +71,74 @@ fn pack(folder: &Path, state_dir: &Path) -> Result<File, Failure> {
     let mut tar = tar::Builder::new(io::BufWriter::with_capacity(PIECE, spool));
     tar.mode(tar::HeaderMode::Deterministic);
     tar.follow_symlinks(false);
-    let packed = walk(&mut tar, folder, Path::new(""), state_dir);
-    let file = packed.and_then(|()| tar.into_inner()).and_then(|spool| spool.into_inner().map_err(Into::into));
-    let mut file = file.map_err(|error| Failure::new("the folder cannot be packed").at_path(folder).because(error))?;
-    file.seek(SeekFrom::Start(0)).map_err(|error| Failure::new("the folder cannot be packed").because(error))?;
-    Ok(file)
+    let mut packing = Packing { tar, state_dir, progress, files: 0 };
+    let packed = packing.walk(folder, Path::new(""));
+    let file = packed.and_then(|()| packing.tar.into_inner());
+    let file = file.and_then(|spool| spool.into_inner().map_err(Into::into));
+    let file = file.and_then(|mut file| file.seek(SeekFrom::Start(0)).map(|_| file));
+    file.map_err(|error| {
+        let no_room = error.kind() == io::ErrorKind::StorageFull;
+        let failure = Failure::new("the folder cannot be packed").at_path(folder).because(error);
+        if !no_room {
+            return failure;
+        }
+        failure.fix(format!("it is packed in {}; TMPDIR names another place with more room", temporary.display()))
+    })
 }
 
-/// In the order of the names, so that the archive does not depend on the order on the disk.
-fn walk(tar: &mut tar::Builder<impl Write>, folder: &Path, inside: &Path, state_dir: &Path) -> io::Result<()> {
-    let mut entries = fs::read_dir(folder)?.collect::<Result<Vec<_>, _>>()?;
-    entries.sort_by_key(fs::DirEntry::file_name);
-    for entry in entries {
-        let (path, name) = (entry.path(), inside.join(entry.file_name()));
-        let kind = entry.file_type()?;
-        if kind.is_dir() {
-            let left_out = LEFT_OUT.iter().any(|left_out| entry.file_name() == **left_out);
+struct Packing<'a, W: Write> {
+    tar: tar::Builder<W>,
+    state_dir: &'a Path,
+    progress: Option<&'a Progress>,
+    files: u64,
+}
+
+impl<W: Write> Packing<'_, W> {
+    /// In the order of the names, so that the archive does not depend on the order on the disk.
+    fn walk(&mut self, folder: &Path, inside: &Path) -> io::Result<()> {
+        let entries = fs::read_dir(folder).and_then(Iterator::collect::<io::Result<Vec<_>>>);
+        let mut entries = entries.map_err(|error| naming(folder, &error))?;
+        entries.sort_by_key(fs::DirEntry::file_name);
+        for entry in entries {
             // What was deployed before must not be a part of what is deployed next.
-            if left_out || fs::canonicalize(&path).is_ok_and(|path| path == state_dir) {
+            let path = entry.path();
+            let left_out = LEFT_OUT.iter().any(|left_out| entry.file_name() == **left_out);
+            if left_out || fs::canonicalize(&path).is_ok_and(|path| path == self.state_dir) {
                 continue;
             }
-            tar.append_dir(&name, &path)?;
-            walk(tar, &path, &name, state_dir)?;
-        } else if kind.is_file() || kind.is_symlink() {
-            tar.append_path_with_name(&path, &name)?;
-        } else {
-            let what = format!("{} is neither file, folder nor link", path.display());
-            return Err(io::Error::other(what));
+            self.entry(&entry, &inside.join(entry.file_name())).map_err(|error| naming(&path, &error))?;
+            if entry.file_type()?.is_dir() {
+                self.walk(&path, &inside.join(entry.file_name()))?;
+            }
         }
+        Ok(())
     }
-    Ok(())
+
+    fn entry(&mut self, entry: &fs::DirEntry, name: &Path) -> io::Result<()> {
+        let kind = entry.file_type()?;
+        if kind.is_dir() {
+            return self.tar.append_dir(name, entry.path());
+        }
+        if !kind.is_file() && !kind.is_symlink() {
+            return Err(io::Error::other("it is neither file, folder nor link"));
+        }
+        self.files += 1;
+        if let Some(progress) = self.progress {
+            progress.say(format!("packing: {} files", self.files));
+        }
+        self.tar.append_path_with_name(entry.path(), name)
+    }
+}
+
+/// The system's errors do not say whose they are.
+fn naming(path: &Path, error: &io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("{}: {error}", path.display()))
 }
 
 /// A file that is gone when it is closed, however we end.
 fn nameless(folder: &Path) -> io::Result<File> {
     let path = folder.join(format!("keel-deploy-{}", std::process::id()));
-    let file = File::options().read(true).write(true).create_new(true).open(&path)?;
+    let file = File::options().read(true).write(true).create_new(true).mode(0o600).open(&path)?;
     fs::remove_file(&path)?;
     Ok(file)
 }
@@ -178,7 +217,7 @@ mod tests {
             fs::create_dir_all(temp.path().join(".git/objects")).unwrap();
             fs::create_dir_all(temp.path().join("state/releases")).unwrap();
             let state = fs::canonicalize(temp.path().join("state")).unwrap();
-            let artefact = open(temp.path(), &state).unwrap();
+            let artefact = open(temp.path(), &state, None).unwrap();
             (artefact.digest.clone(), content(artefact.file))
         };
         let (first, entries) = digest(&["b/x", "a", "b/y"]);
@@ -189,14 +228,24 @@ mod tests {
     }
 
     #[test]
+    fn what_cannot_be_packed_is_named() {
+        let temp = tempfile::tempdir().unwrap();
+        fs::create_dir(temp.path().join("d")).unwrap();
+        let _socket = std::os::unix::net::UnixListener::bind(temp.path().join("d/socket")).unwrap();
+        let Err(failure) = open(temp.path(), Path::new("/nowhere"), None) else { panic!("a socket is no file") };
+        let said = format!("{failure:?}");
+        assert!(said.contains("d/socket: it is neither file, folder nor link"), "{said}");
+    }
+
+    #[test]
     fn an_archive_is_sent_as_it_is() {
         let temp = tempfile::tempdir().unwrap();
         let path = temp.path().join("app.tar.gz");
         fs::write(&path, b"abc").unwrap();
-        let artefact = open(&path, Path::new("/nowhere")).unwrap();
+        let artefact = open(&path, Path::new("/nowhere"), None).unwrap();
         // The test vector of FIPS 180-4 for this message.
         assert_eq!(artefact.digest, "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
         assert_eq!(artefact.size_bytes, 3);
-        assert!(open(&temp.path().join("missing"), Path::new("/")).is_err());
+        assert!(open(&temp.path().join("missing"), Path::new("/"), None).is_err());
     }
 }

@@ -28,11 +28,26 @@ const PATIENCE: Duration = Duration::from_mins(1);
 /// The exit code after Ctrl-C.
 const INTERRUPTED: u8 = 130;
 
-/// Says how the deploy that has just begun goes on, until its end.
+/// What was ordered, and so how a deploy ends well.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::command) enum Aim {
+    /// The release in force everywhere.
+    Done,
+    /// The end of a deploy that was under way: what was there before in force again.
+    RolledBack,
+}
+
+impl Aim {
+    fn is_met_by(self, deploy: &DeployStatus) -> bool {
+        deploy.phase == if self == Self::Done { "done" } else { "rolled-back" }
+    }
+}
+
+/// Says how the deploy that has just begun, or is to end, goes on until its end.
 pub(in crate::command) async fn finish(
-    api: &Api,
-    running: &Running,
+    (api, running): (&Api, &Running),
     begun: History,
+    aim: Aim,
     no_wait: bool,
     context: &Context,
 ) -> Result<ExitCode, Failure> {
@@ -64,16 +79,27 @@ pub(in crate::command) async fn finish(
     let took_s = start.elapsed().as_secs_f64();
     if context.json {
         context.json(&end)?;
-        return Ok(if end.phase == "done" { Exit::Done } else { Exit::Failed }.into());
+        return Ok(if aim.is_met_by(&end) { Exit::Done } else { Exit::Failed }.into());
     }
-    if end.phase != "done" {
+    if let Some(cause) = &end.held {
+        return Err(held(&begun.service, cause, &end, &command));
+    }
+    if !aim.is_met_by(&end) {
         return Err(not_done(&begun.service, &end, &command));
     }
-    context.line(format!("{} after {took_s:.1} s", sentence(&begun.service, &end)))?;
+    let how = match aim {
+        Aim::Done => sentence(&begun.service, &end),
+        Aim::RolledBack => format!("{}: {}", begun.service, harmless(&end.message)),
+    };
+    context.line(format!("{how} after {took_s:.1} s"))?;
     context.line(affected(&end))?;
     let next = match end.kind {
-        Kind::Deploy => (format!("rollback {}", begun.service), "puts the former release in force again"),
-        Kind::Rollback => (format!("rollback {} --list", begun.service), "shows the releases that are kept"),
+        Kind::Deploy if aim == Aim::Done => {
+            (format!("rollback {}", begun.service), "puts the former release in force again")
+        }
+        Kind::Deploy | Kind::Rollback => {
+            (format!("rollback {} --list", begun.service), "shows the releases that are kept")
+        }
     };
     context.next(&command(&next.0), next.1)?;
     Ok(Exit::Done.into())
@@ -85,7 +111,8 @@ async fn watch(api: &Api, service: &str, begun: DeployStatus, context: &Context)
     let (mut heard, mut last) = (start, String::new());
     let mut deploy = begun;
     loop {
-        if deploy.ended.is_some() {
+        // Nothing more happens to one that is left to an operator either.
+        if deploy.ended.is_some() || deploy.held.is_some() {
             return Ok(deploy);
         }
         if !context.json && deploy.message != last {
@@ -104,6 +131,14 @@ async fn watch(api: &Api, service: &str, begun: DeployStatus, context: &Context)
             Err(_) => {}
         }
     }
+}
+
+/// It would be rolled back.
+fn held(service: &str, cause: &str, deploy: &DeployStatus, command: &dyn Fn(&str) -> String) -> Failure {
+    let why = "`mode = \"observe\"`: it would be rolled back, but nothing is done without an order";
+    Failure::new(format!("{service}: the deploy of release {} goes no further", deploy.release))
+        .because(format!("{}\n{why}", harmless(cause)))
+        .fix(format!("{}   puts the former release in force again", command(&format!("rollback {service}"))))
 }
 
 /// It was rolled back or has failed.

@@ -8,7 +8,7 @@ use evenkeel_node::{SecretError, SecretStore, key_path};
 use super::{Listed, say_key, say_set, say_short, value};
 use crate::{
     command::validate,
-    context::Context,
+    context::{Context, shell_word},
     failure::{Exit, Failure},
     lock::{Holder, Lock},
 };
@@ -44,7 +44,7 @@ pub(super) fn set(name: &str, file: &Path, context: &Context) -> Result<Exit, Fa
     say_set(name, &stack.stack.name, stored.replaced, context)?;
     say_short(&value, context)?;
     say_key(stored.new_key.as_deref(), context)?;
-    context.next("keel up", "starts the stack with it")?;
+    context.next(&command("up", file, context), "starts the stack with it")?;
     Ok(Exit::Done)
 }
 
@@ -67,6 +67,13 @@ pub(super) fn list(file: &Path, context: &Context) -> Result<Vec<Listed>, Failur
         Listed { source: source.unwrap_or_else(store), set, services, problem, name }
     });
     Ok(listed.collect())
+}
+
+/// `keel ARGS FILE` for the stack of this file, which does not run.
+pub(super) fn command(args: &str, file: &Path, context: &Context) -> String {
+    let word = |path: &Path| shell_word(&path.display().to_string());
+    let state_dir = context.state_dir.as_deref().map(|dir| format!(" --state-dir {}", word(dir))).unwrap_or_default();
+    format!("keel {args} {}{state_dir}", word(file))
 }
 
 /// The stack of a file, and where its state lies or will lie.

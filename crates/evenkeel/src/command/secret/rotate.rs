@@ -10,17 +10,29 @@ use evenkeel_core::{
     stack::nearest,
     status::{ServiceStatus, Status},
 };
+use serde::Serialize;
 use serde_json::json;
 
 use super::{All, Changed, Rotate, may_send_value, order, say_replaced, value};
 use crate::{
     api::Api,
-    command::rollout::{self, Outcome, Wanted},
+    command::{
+        ordered::{Patience, not_ready},
+        rollout::{self, Outcome, Wanted},
+    },
     context::{Context, block_on},
     failure::{Exit, Failure},
     running::Running,
-    style::harmless,
 };
+
+/// The answer under `--json`.
+#[derive(Serialize)]
+struct Report<'a> {
+    #[serde(flatten)]
+    changed: &'a Changed,
+    #[serde(flatten)]
+    outcome: &'a Outcome,
+}
 
 /// Takes the value, or makes another key.
 pub(super) fn run(args: &Rotate, context: &Context) -> Result<Exit, Failure> {
@@ -47,12 +59,12 @@ pub(super) fn run(args: &Rotate, context: &Context) -> Result<Exit, Failure> {
         say_replaced(&changed, context)?;
     }
     let began = Instant::now();
-    let outcome = if args.no_wait || changed.services.is_empty() {
+    let outcome = if args.patience.no_wait || changed.services.is_empty() {
         Outcome::NotAwaited
     } else {
-        block_on(watch(&api, &changed, &before, args.wait))?
+        block_on(watch(&api, &changed, &before, args.patience.wait))?
     };
-    say(outcome, &changed, began.elapsed(), &running, context)
+    say(outcome, &changed, began.elapsed(), &args.patience, &running, context)
 }
 
 fn key(running: &Running, context: &Context) -> Result<Exit, Failure> {
@@ -101,15 +113,13 @@ fn say(
     outcome: Outcome,
     changed: &Changed,
     took: Duration,
+    patience: &Patience,
     running: &Running,
     context: &Context,
 ) -> Result<Exit, Failure> {
-    let done = matches!(outcome, Outcome::Done | Outcome::NotAwaited);
     if context.json {
-        let mut report = json!(changed);
-        report["outcome"] = json!(outcome)["outcome"].take();
-        context.json(&report)?;
-        return Ok(if done { Exit::Done } else { Exit::Failed });
+        context.json(&Report { changed, outcome: &outcome })?;
+        return Ok(if outcome.is_well() { Exit::Done } else { Exit::Failed });
     }
     let command = |arguments: &str| context.command(&running.state_dir, arguments);
     match outcome {
@@ -123,16 +133,6 @@ fn say(
             context.next(&command("secret list"), "shows all secrets")?;
             Ok(Exit::Done)
         }
-        Outcome::Stuck { instance, last_exit, .. } => {
-            let why = command(&format!("why {instance}"));
-            Err(Failure::new(format!("{instance} does not get ready with the new value"))
-                .because(harmless(&last_exit))
-                .fix(format!("instances with the former value go on serving; see: {why}")))
-        }
-        Outcome::Unfinished { progress } => Err(Failure::new("not every instance has the new value yet")
-            .because(progress)
-            .fix(format!("it goes on; see: {}", command("status --watch")))),
-        Outcome::Replaced { by } => Err(Failure::new(format!("revision {by} was put in force meanwhile"))
-            .fix(format!("see: {}", command("events --subject stack")))),
+        other => Err(not_ready(&other, &changed.services.join(", "), patience, None, command)),
     }
 }

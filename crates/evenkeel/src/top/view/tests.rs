@@ -100,6 +100,19 @@ fn the_overview_fits_80_by_24() {
 }
 
 #[test]
+fn with_little_room_the_last_columns_go_and_instances_stay() {
+    insta::assert_snapshot!(frame(&model(), 40, 12));
+}
+
+#[test]
+fn with_much_room_there_are_more_events_and_names_stay_beside_figures() {
+    let text = frame(&model(), 120, 40);
+    assert_eq!(text.matches("4003").count(), 2, "the instance and the newest event: {text}");
+    assert!(text.contains("created"), "the oldest event has room: {text}");
+    assert!(text.contains("shop           2/3"), "{text}");
+}
+
+#[test]
 fn the_events_alone() {
     let mut model = model();
     model.key(Key::Char('e'));
