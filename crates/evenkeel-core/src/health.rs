@@ -4,10 +4,21 @@
 //! with [`ejection`](crate::ejection), [`silence`](crate::silence) and the duty that the snapshot asks for into
 //! one [`Health`] with its reason. [`ejection_room`] is the minimum rule: what passive removal may never do.
 //!
+//! A changed check counts once somebody has passed it: until then its failures take out nobody who was healthy by
+//! the former one, since a check with a slip in it fails everywhere at once. Nobody there to answer is no matter of
+//! the check and counts as ever. This lives in memory: whoever starts anew knows of no former check, and then the
+//! present one decides alone, right or wrong.
+//!
 //! The state belongs to whoever probes, one [`ProbeHealth`] for each instance and check. Nothing here knows when
 //! to probe, and nothing here is remembered of an instance's former generation.
 
-use crate::{snapshot::Duty, status::Health};
+use crate::{
+    snapshot::Duty,
+    status::{Basis, Health},
+};
+
+/// How the reason of an instance begins that is kept healthy against a changed check that nobody has passed.
+pub const KEPT: &str = "kept healthy: nobody has passed the changed check yet";
 
 /// The verdict of one check about one instance, with hysteresis in both directions.
 ///
@@ -24,12 +35,27 @@ pub struct ProbeHealth {
     verdict: Option<bool>,
     last: bool,
     run: u32,
+    former: Former,
+    /// Failures in a row in which nobody was there.
+    gone: u32,
+}
+
+/// What a former check, which this instance passed, still says for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Former {
+    /// Nothing: the check in force was passed, or decided.
+    Over,
+    /// The check in force was passed by others, and has not decided here.
+    Proven,
+    /// Nobody has passed the check in force.
+    Unproven,
 }
 
 impl ProbeHealth {
     /// A new instance. A `rise` or `fall` of 0 counts as 1.
     pub fn new(rise: u16, fall: u16) -> Self {
-        Self { rise: u32::from(rise.max(1)), fall: u32::from(fall.max(1)), verdict: None, last: false, run: 0 }
+        let (rise, fall) = (u32::from(rise.max(1)), u32::from(fall.max(1)));
+        Self { rise, fall, verdict: None, last: false, run: 0, former: Former::Over, gone: 0 }
     }
 
     /// The same history under new numbers, which count from the next probe on.
@@ -38,8 +64,51 @@ impl ProbeHealth {
         self.fall = u32::from(fall.max(1));
     }
 
+    /// Another check decides from the next probe on. The verdict stays; one that is healthy holds until somebody has
+    /// passed the new check, see [`proven`](Self::proven).
+    pub fn changed(&mut self) {
+        self.verdict = self.verdict();
+        self.former = if self.verdict == Some(true) { Former::Unproven } else { Former::Over };
+        (self.run, self.gone) = (0, 0);
+    }
+
+    /// Another instance has passed the check in force. `Some` when that changes the verdict: what was held against the
+    /// failures here is held no longer.
+    pub fn proven(&mut self) -> Option<bool> {
+        let before = self.verdict();
+        if self.former == Former::Unproven {
+            self.former = if self.verdict == Some(true) { Former::Proven } else { Former::Over };
+        }
+        self.verdict().filter(|_| self.verdict() != before)
+    }
+
+    /// A probe found nobody there, which no check can be wrong about. `Some` when that changes the verdict.
+    pub fn on_gone(&mut self) -> Option<bool> {
+        let (before, gone) = (self.verdict(), self.gone + 1);
+        self.count(false);
+        self.gone = gone;
+        if self.gone >= self.fall {
+            self.former = Former::Over;
+        }
+        self.verdict().filter(|_| self.verdict() != before)
+    }
+
     /// A probe passed or failed. `Some` when that changes the verdict.
     pub fn on(&mut self, passed: bool) -> Option<bool> {
+        let before = self.verdict();
+        // An instance that was kept was never out, so a single pass is enough for it.
+        if passed && self.former == Former::Unproven {
+            self.verdict = Some(true);
+        }
+        self.count(passed);
+        if passed || self.verdict == Some(false) && self.former == Former::Proven {
+            self.former = Former::Over;
+        }
+        self.verdict().filter(|_| self.verdict() != before)
+    }
+
+    fn count(&mut self, passed: bool) {
+        self.gone = 0;
         self.run = if self.run > 0 && self.last == passed { self.run.saturating_add(1) } else { 1 };
         self.last = passed;
         let changes = match (self.verdict, passed) {
@@ -52,12 +121,20 @@ impl ProbeHealth {
         if changes {
             self.verdict = Some(passed);
         }
-        changes.then_some(passed)
     }
 
     /// The verdict; `None` until the first pass.
     pub fn verdict(&self) -> Option<bool> {
-        self.verdict
+        if self.basis() == Basis::Kept { Some(true) } else { self.verdict }
+    }
+
+    /// What the verdict rests on.
+    pub fn basis(&self) -> Basis {
+        match (self.former, self.verdict) {
+            (Former::Over, _) => Basis::Check,
+            (Former::Unproven, Some(false)) => Basis::Kept,
+            (Former::Proven | Former::Unproven, _) => Basis::Former,
+        }
     }
 
     /// How many probes in a row ended as the last one did.
@@ -155,6 +232,47 @@ mod tests {
     }
 
     #[test]
+    fn a_changed_check_takes_out_nobody_until_somebody_passed_it() {
+        let mut kept = ProbeHealth::new(2, 3);
+        kept.on(true);
+        kept.changed();
+        assert_eq!((kept.verdict(), kept.basis()), (Some(true), Basis::Former));
+        assert_eq!([false; 10].map(|passed| kept.on(passed)), [None; 10]);
+        assert_eq!((kept.verdict(), kept.basis(), kept.run()), (Some(true), Basis::Kept, 10));
+
+        let mut passing = kept.clone();
+        assert_eq!(passing.on(true), None, "it was never out, so it need not rise");
+        assert_eq!((passing.verdict(), passing.basis()), (Some(true), Basis::Check));
+        let mut corrected = kept.clone();
+        corrected.changed();
+        assert_eq!((corrected.on(false), corrected.basis()), (None, Basis::Former), "another check counts anew");
+
+        assert_eq!(kept.proven(), Some(false), "what it failed meanwhile counts at once");
+        assert_eq!((kept.proven(), kept.basis()), (None, Basis::Check));
+        assert_eq!((kept.on(true), kept.on(true)), (None, Some(true)));
+        kept.changed();
+        assert_eq!((kept.proven(), kept.basis()), (None, Basis::Former));
+        assert_eq!([false; 3].map(|passed| kept.on(passed)), [None, None, Some(false)], "a proven one decides as ever");
+        kept.changed();
+        assert_eq!((kept.verdict(), kept.basis()), (Some(false), Basis::Check), "nothing speaks for who was out");
+        let mut new = ProbeHealth::new(2, 3);
+        new.changed();
+        assert_eq!((new.on(false), new.verdict(), new.basis()), (None, None, Basis::Check));
+    }
+
+    #[test]
+    fn nobody_there_is_no_matter_of_the_check() {
+        let mut health = ProbeHealth::new(2, 3);
+        health.on(true);
+        health.changed();
+        assert_eq!((health.on_gone(), health.on_gone()), (None, None));
+        assert_eq!(health.on(false), None, "it answers again: kept, although three failed in a row");
+        assert_eq!((health.basis(), health.verdict()), (Basis::Kept, Some(true)));
+        assert_eq!([(); 3].map(|()| health.on_gone()), [None, None, Some(false)]);
+        assert_eq!((health.basis(), health.proven()), (Basis::Check, None));
+    }
+
+    #[test]
     fn the_strongest_reason_is_named() {
         let all = Known {
             duty: Duty::Drain,
@@ -203,6 +321,27 @@ mod tests {
                 prop_assert_eq!(health.on(passed).is_some(), before != expected);
                 prop_assert_eq!(health.verdict(), expected);
             }
+        }
+
+        /// Without a pass and with somebody there, a changed check says nothing against who was healthy; once proven,
+        /// the verdict is the one of an instance that never knew another check.
+        #[test]
+        fn a_proof_leaves_no_trace(fall in 1u16..5, before in 0usize..8, after in 0usize..8) {
+            let mut changed = ProbeHealth::new(1, fall);
+            changed.on(true);
+            let mut plain = changed.clone();
+            changed.changed();
+            for _ in 0..before {
+                prop_assert_eq!(changed.on(false), None);
+                plain.on(false);
+            }
+            prop_assert_eq!(changed.verdict(), Some(true));
+            changed.proven();
+            prop_assert_eq!(changed.verdict(), plain.verdict());
+            for _ in 0..after {
+                prop_assert_eq!(changed.on(false), plain.on(false));
+            }
+            prop_assert_eq!((changed.on(true), changed.verdict()), (plain.on(true), plain.verdict()));
         }
 
         /// Whatever the numbers, one healthy instance stays and the share is kept.

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     snapshot::Snapshot,
-    status::{Health, InstanceId},
+    status::{Basis, Health, InstanceId},
     time::WallTime,
 };
 
@@ -137,6 +137,17 @@ pub enum EventKind {
         /// Who had answered meanwhile.
         from: String,
     },
+    /// A changed check fails for instances that were healthy, and nobody has passed it: they are kept. Once for each
+    /// change of the check.
+    CheckUnproven {
+        /// What it saw, as "status 200 where 404 was wanted".
+        reason: String,
+    },
+    /// Somebody has passed the check that was unproven: it counts from now on.
+    CheckProven {
+        /// Who.
+        by: InstanceId,
+    },
     /// The retry budget is used up: failures reach clients until it recovers. At most one a second by service.
     BudgetExhausted,
     /// A client's request was refused as malformed or too large; a sample, at most one a second.
@@ -153,6 +164,12 @@ pub enum EventKind {
 pub struct Counters {
     /// The edge's process, so that a restart is seen.
     pub pid: u32,
+    /// The snapshot that the verdicts and `basis` take into account.
+    #[serde(default)]
+    pub snapshot: u64,
+    /// Instances whose verdict rests on something other than the check in force.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub basis: Vec<(InstanceId, Basis)>,
     /// Open client connections.
     pub connections: u64,
     /// Client connections accepted.

@@ -57,6 +57,9 @@ pub struct Release {
 pub struct Drained {
     /// What the operator said; may be empty.
     pub reason: String,
+    /// Who ordered it; empty where that was not kept.
+    #[serde(default)]
+    pub by: String,
     /// Since when.
     pub since: WallTime,
 }
@@ -83,7 +86,7 @@ impl Overrides {
         for (name, of) in &self.services {
             lines.extend(of.in_words(name, declared));
         }
-        for (instance, Drained { reason, since }) in &self.drained {
+        for (instance, Drained { reason, since, .. }) in &self.drained {
             let why = if reason.is_empty() { String::new() } else { format!(": {reason}") };
             lines.push(format!("{instance}: drained since {since}{why}"));
         }
@@ -302,7 +305,7 @@ mod tests {
         let mut overrides = Overrides::default();
         overrides.of("a").replicas = Some(5);
         overrides.of("a").release = Some(release(3));
-        let drained = Drained { reason: "memory".to_owned(), since: WallTime::from_millis(7) };
+        let drained = Drained { reason: "memory".to_owned(), by: String::new(), since: WallTime::from_millis(7) };
         overrides.drained.insert("a/2".to_owned(), drained);
 
         let same = overrides.carry_over(&former, &parse("run = [\"x\"]\nreplicas = 2\nstart_timeout = \"5s\""), false);
@@ -338,7 +341,7 @@ mod tests {
         let mut overrides = Overrides::default();
         overrides.of("a");
         overrides.of("gone").replicas = Some(2);
-        let drained = Drained { reason: String::new(), since: WallTime::default() };
+        let drained = Drained { reason: String::new(), by: String::new(), since: WallTime::default() };
         overrides.drained.insert("gone/1".to_owned(), drained.clone());
         overrides.drained.insert("a/1".to_owned(), drained);
         overrides.prune(&declared());
@@ -347,7 +350,7 @@ mod tests {
 
         let fixed = parse("instances = [\"10.0.0.5:80\", \"10.0.0.6:80\"]");
         for address in ["10.0.0.5:80", "10.0.0.7:80"] {
-            let drained = Drained { reason: String::new(), since: WallTime::default() };
+            let drained = Drained { reason: String::new(), by: String::new(), since: WallTime::default() };
             overrides.drained.insert(format!("a/{address}"), drained);
         }
         let carried = overrides.carry_over(&fixed, &fixed, false);

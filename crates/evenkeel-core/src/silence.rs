@@ -51,10 +51,10 @@ pub struct Seen<K> {
     pub key: K,
     /// It gets requests.
     pub healthy: bool,
-    /// Requests in flight now.
+    /// Requests in flight that wait for their answers now: not uploads, streams and tunnels under way.
     pub in_flight: u64,
-    /// Since when requests have been in flight with nothing received: the last byte, or the start of the wait if
-    /// that is later. `None` while nothing is in flight.
+    /// Since when those have waited with nothing received: the last byte, or the start of the wait if that is later.
+    /// `None` while there are none.
     pub quiet_since: Option<Moment>,
     /// When a byte was received from it last; `None`: never.
     pub last_received: Option<Moment>,

@@ -172,11 +172,13 @@ pub struct Instance {
     /// Its zone, for `prefer`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub zone: Option<String>,
-    /// Whether it must still prove itself: a deploy has just started it. It gets no request that could not be repeated
-    /// while another instance can take it; an answer of 5xx from it counts as a failure and is repeated elsewhere where
-    /// that is safe.
+    /// Whether it must still prove itself: a deploy has just started it. It gets no more than its weight's part of the
+    /// requests; an answer of 5xx from it counts as a failure and is repeated elsewhere where that is safe.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub trial: bool,
+    /// Of one on trial: it gets no request that could not be repeated while another instance can take it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub sheltered: bool,
 }
 
 /// What the edge should do with an instance.

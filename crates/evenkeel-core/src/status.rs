@@ -64,6 +64,27 @@ impl fmt::Display for Health {
     }
 }
 
+/// What the edge's verdict about an instance rests on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Basis {
+    /// The check in force.
+    #[default]
+    Check,
+    /// A former check: the one in force has not been passed here yet, nor failed often enough to decide.
+    Former,
+    /// A former check, although the one in force fails here: nobody of the service has passed that one, so it is not
+    /// believed.
+    Kept,
+}
+
+impl Basis {
+    /// Whether it is the check in force.
+    pub fn is_check(&self) -> bool {
+        *self == Self::Check
+    }
+}
+
 /// How a process ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -139,6 +160,9 @@ pub struct Status {
     pub edge: Option<EdgeStatus>,
     /// Bound addresses.
     pub listeners: Vec<ListenerStatus>,
+    /// Where the console is served, with metrics and the API; `None` while it is not, as where its address is taken.
+    #[serde(default)]
+    pub console: Option<String>,
     /// Services in the order of the file.
     pub services: Vec<ServiceStatus>,
     /// What needs attention, in words; empty when all is well.
@@ -168,6 +192,9 @@ pub struct EdgeStatus {
     pub snapshot: u64,
     /// Version of the snapshot every thread serves.
     pub applied: u64,
+    /// Version of the snapshot that the newest report about instances takes into account.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reported: Option<u64>,
     /// Open client connections.
     pub connections: u64,
 }
@@ -202,8 +229,17 @@ pub struct ServiceStatus {
     pub p99_ms: Option<f64>,
     /// Tries after the first.
     pub retries: u64,
-    /// Requests that were held.
+    /// Requests that were held, since the edge first served it, over restarts.
     pub held: u64,
+    /// Requests that are held now.
+    #[serde(default)]
+    pub holding: u64,
+    /// Whether it is a page, which the edge answers by itself.
+    #[serde(default)]
+    pub page: bool,
+    /// Its fallback, while that one can answer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fallback: Option<String>,
     /// What the replacement of its instances waits for; `None` once all of them are of the revision in force.
     #[serde(default)]
     pub rollout: Option<String>,
@@ -270,6 +306,9 @@ pub struct InstanceStatus {
     pub health: Health,
     /// Why the verdict is what it is.
     pub reason: String,
+    /// What the verdict rests on; absent where it is the check in force.
+    #[serde(default, skip_serializing_if = "Basis::is_check")]
+    pub basis: Basis,
     /// Where its process stands; `None` for fixed instances.
     pub phase: Option<Phase>,
     /// When it last started.
@@ -292,6 +331,9 @@ pub struct InstanceStatus {
 pub struct DrainStatus {
     /// What the operator said; may be empty.
     pub reason: String,
+    /// Who ordered it; empty where that was not kept.
+    #[serde(default)]
+    pub by: String,
     /// Since when.
     pub since: WallTime,
     /// Whether nothing is in flight any more.

@@ -5,8 +5,9 @@
 //! not said.
 
 use crate::{
+    health::KEPT,
     journal::{Entry, Level, Role},
-    status::{Health, InstanceStatus, Phase, ServiceStatus, Status},
+    status::{Basis, Health, InstanceStatus, Phase, ServiceStatus, Status},
     time::WallTime,
 };
 
@@ -25,16 +26,27 @@ pub fn instance(instance: &InstanceStatus) -> String {
             Some(Phase::Draining) => format!("{name} is draining: it finishes {}", requests(instance.in_flight)),
             Some(Phase::Stopping) => format!("{name} was told to stop"),
             Some(Phase::Waiting) => format!("{name} waits to be started"),
-            _ if instance.drained.is_some() => {
-                format!("{name} runs and gets no new requests, since an operator drains it")
-            }
+            _ if instance.drained.is_some() => drained(instance),
+            _ if instance.basis == Basis::Kept => format!("{name} gets requests: {}", instance.reason),
             _ => format!("{name} is healthy and gets requests{}", before.unwrap_or_default()),
         }
     })
 }
 
-/// What keeps an instance from serving; `None` where nothing does, or where it is about to leave.
+/// Who drains an instance, and why.
+fn drained(instance: &InstanceStatus) -> String {
+    let (by, reason) = instance.drained.as_ref().map_or(("", ""), |drain| (&drain.by, &drain.reason));
+    let by = if by.is_empty() { "an operator" } else { by };
+    let why = if reason.is_empty() { String::new() } else { format!(": {reason}") };
+    format!("{} runs and gets no new requests, since {by} drains it{why}", instance.name)
+}
+
+/// What keeps an instance from serving; `None` where nothing does, or where it is about to leave or drained by an
+/// operator.
 pub fn trouble(instance: &InstanceStatus) -> Option<String> {
+    if instance.drained.is_some() && matches!(instance.phase, None | Some(Phase::Starting | Phase::Running)) {
+        return None;
+    }
     let InstanceStatus { name, health, reason, generation, restarts, .. } = instance;
     let because = if reason.is_empty() { String::new() } else { format!(": {reason}") };
     let end = instance.last_exit.as_deref().map(ending);
@@ -76,10 +88,27 @@ pub fn service(service: &ServiceStatus) -> String {
     let rollout = deploy.or(rollout).unwrap_or_default();
     let cause = service.instances.iter().filter_map(|instance| Some((weight(instance), trouble(instance)?)));
     let cause = cause.max_by_key(|(weight, _)| *weight).map(|(_, trouble)| format!(": {trouble}")).unwrap_or_default();
-    match healthy {
-        0 if *replicas > 0 => format!("{name} has no healthy instance, so requests are held{cause}{rollout}"),
-        _ => format!("{name} has {healthy} healthy of {replicas} wanted instances{cause}{rollout}"),
+    match (healthy, &service.fallback) {
+        _ if service.page => {
+            format!("{name} is a page, which the edge answers by itself: {} so far", requests(service.requests))
+        }
+        (0, Some(other)) if *replicas > 0 => {
+            format!("{name} has no healthy instance, and {other} answers instead{cause}{rollout}")
+        }
+        (0, None) if *replicas > 0 => format!("{name} has no healthy instance, so requests are held{cause}{rollout}"),
+        _ => {
+            let head = unproven(service).map(|unproven| format!("{unproven}; ")).unwrap_or_default();
+            format!("{head}{name} has {healthy} healthy of {replicas} wanted instances{cause}{rollout}")
+        }
     }
+}
+
+/// That nobody passes a service's changed check, where instances are kept healthy against it, and what it sees.
+pub fn unproven(service: &ServiceStatus) -> Option<String> {
+    let kept = service.instances.iter().find(|instance| instance.basis == Basis::Kept)?;
+    let saw = kept.reason.strip_prefix(KEPT).unwrap_or_default();
+    let name = &service.name;
+    Some(format!("nobody has passed the changed check of {name} yet{saw}, so who was healthy before is kept so"))
 }
 
 /// How a stack is: its first problem, or else that there is none.
@@ -253,8 +282,21 @@ mod tests {
              has passed yet: connect: refused"
         );
         let mut drained = shop(Phase::Running, Health::Draining);
-        drained.drained = Some(DrainStatus { reason: String::new(), since: WallTime::from_millis(1), finished: true });
-        assert_eq!(instance(&drained), "shop/1 runs and gets no new requests, since an operator drains it");
+        drained.drained = Some(DrainStatus {
+            reason: "a look at its memory".to_owned(),
+            by: "root (uid 0)".to_owned(),
+            since: WallTime::from_millis(1),
+            finished: true,
+        });
+        let sentence = "shop/1 runs and gets no new requests, since root (uid 0) drains it: a look at its memory";
+        assert_eq!(instance(&drained), sentence);
+        for (phase, health) in [(Phase::Starting, Health::Unknown), (Phase::Running, Health::Healthy)] {
+            // No probe reaches it, and what the edge knew of it before is no news.
+            (drained.phase, drained.health) = (Some(phase), health);
+            assert_eq!((instance(&drained), trouble(&drained)), (sentence.to_owned(), None));
+        }
+        drained.phase = Some(Phase::GaveUp);
+        assert!(instance(&drained).starts_with("shop/1 gave up after 4 starts"));
         let mut killed = shop(Phase::Running, Health::Healthy);
         killed.last_exit = Some("SIGKILL".to_owned());
         assert_eq!(
@@ -280,6 +322,11 @@ mod tests {
             "shop has no healthy instance, so requests are held: shop/1 gave up after 4 starts: its process ended with \
              exit code 1"
         );
+        status.fallback = Some("sorry".to_owned());
+        let said = service(&status);
+        assert!(said.starts_with("shop has no healthy instance, and sorry answers instead: shop/1 gave up"), "{said}");
+        let page = ServiceStatus { name: "sorry".to_owned(), page: true, requests: 104, ..ServiceStatus::default() };
+        assert_eq!(service(&page), "sorry is a page, which the edge answers by itself: 104 requests so far");
         status.healthy = 2;
         status.instances.clear();
         assert_eq!(service(&status), "shop has 2 healthy of 2 wanted instances");

@@ -25,6 +25,7 @@ use crate::{
     local::{InstanceLocal, ServiceLocal, Turns},
     shared::InstanceShared,
     thread::Thread,
+    view::InstanceView,
 };
 
 /// Why nobody can take a request.
@@ -173,8 +174,8 @@ fn choose_among(turns: &mut Turns, service: &ServiceLocal, zone: Zone, asks: Ask
     choose(service.config().balance, turns, asks.client)
 }
 
-/// Instances on trial get no more than their share, and nothing that could not be sent elsewhere, unless there is
-/// nobody else.
+/// Instances on trial get no more than their share, and those that are sheltered nothing that could not be sent elsewhere,
+/// unless there is nobody else.
 fn choose_with_trials(turns: &mut Turns, service: &ServiceLocal, asks: Asks<'_>) -> Option<usize> {
     let (balance, instances) = (service.config().balance, &service.view().instances);
     let mut scales = Scales::default();
@@ -190,17 +191,19 @@ fn choose_with_trials(turns: &mut Turns, service: &ServiceLocal, asks: Asks<'_>)
     if scales.trial_weight == 0 || scales.trial_weight == scales.weight {
         return choose(balance, turns, asks.client);
     }
-    let close = |turns: &mut Turns, trial: bool| {
-        let those = turns.candidates.iter_mut().zip(instances).filter(|(_, instance)| instance.trial == trial);
+    let takes = |instance: &InstanceView| instance.trial && (asks.movable || !instance.sheltered);
+    let close = |turns: &mut Turns, closes: &dyn Fn(&InstanceView) -> bool| {
+        let those = turns.candidates.iter_mut().zip(instances).filter(|(_, instance)| closes(instance));
         those.for_each(|(candidate, _)| candidate.open = false);
     };
-    if asks.movable && turns.trial.earns(scales) {
+    let might = turns.candidates.iter().zip(instances).any(|(candidate, instance)| candidate.open && takes(instance));
+    if might && turns.trial.earns(scales) {
         let chosen = if balance == Balance::IpHash {
             // Only clients that it would have anyway: the others stay where they are.
-            choose(balance, turns, asks.client).filter(|&place| instances[place].trial)
+            choose(balance, turns, asks.client).filter(|&place| takes(&instances[place]))
         } else {
             // The turns of the others are not disturbed: theirs go on with the next request.
-            close(turns, false);
+            close(turns, &|instance| !takes(instance));
             least_connections(&turns.candidates, turns.next)
         };
         if chosen.is_some() {
@@ -208,7 +211,7 @@ fn choose_with_trials(turns: &mut Turns, service: &ServiceLocal, asks: Asks<'_>)
             return chosen;
         }
     }
-    close(turns, true);
+    close(turns, &|instance| instance.trial);
     choose(balance, turns, asks.client)
 }
 

@@ -62,6 +62,8 @@ pub struct InstanceView {
     pub duty: Duty,
     /// It must still prove itself.
     pub trial: bool,
+    /// And gets only what could be repeated.
+    pub sheltered: bool,
     /// It is in the preferred zone; everybody is where none is preferred.
     pub preferred: bool,
     /// Where it is.
@@ -162,8 +164,15 @@ impl Registry {
                 Arc::new(InstanceShared::new(id.clone(), address.clone(), threads))
             });
             let preferred = service.prefer.is_none() || instance.zone == service.prefer;
-            let (weight, duty, trial) = (instance.weight.max(1), instance.duty, instance.trial);
-            InstanceView { shared: Arc::clone(shared), weight, duty, trial, preferred, zone: instance.zone.clone() }
+            InstanceView {
+                shared: Arc::clone(shared),
+                weight: instance.weight.max(1),
+                duty: instance.duty,
+                trial: instance.trial,
+                sheltered: instance.sheltered,
+                preferred,
+                zone: instance.zone.clone(),
+            }
         });
         let instances: Vec<_> = instances.collect();
         let trials = instances.iter().any(|instance| instance.trial);

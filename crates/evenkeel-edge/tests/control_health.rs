@@ -10,9 +10,9 @@ use std::{
 
 use control_support::{Edge, Node, check, instance::Server, load::Load, member, service};
 use evenkeel_core::{
-    link::EventKind,
+    link::{Event, EventKind, ToNode},
     snapshot::{Check, Duty, Ejection, Probe, Service},
-    status::Health,
+    status::{Basis, Health},
 };
 
 /// A check that is done within a test's time.
@@ -213,4 +213,84 @@ fn names_are_resolved() {
     assert_eq!(edge.get("/"), (200, "one".to_owned()));
     let reason = node.health("shop/2", Health::Unknown);
     assert!(reason.contains("does not resolve"), "{reason}");
+}
+
+/// The check that wants this of `/healthz`, or of another path in the time of a test.
+fn wants(path: &str, status: u16) -> Check {
+    let probe = Probe::Http { path: path.to_owned(), host: None, status: (status, status) };
+    Check { probe, timeout_ms: 500, ..quick() }
+}
+
+fn unproven(node: &mut Node) -> String {
+    let find = |event: &Event| match &event.what {
+        EventKind::CheckUnproven { reason } => Some(reason.clone()),
+        _ => None,
+    };
+    while !node.past.iter().any(|event| find(event).is_some()) {
+        node.next();
+    }
+    node.past.iter().find_map(find).unwrap()
+}
+
+fn basis(node: &mut Node, version: u64, wanted: &[(&str, Basis)]) {
+    node.until("who is kept", |message| match message {
+        ToNode::Counters(counters) if counters.snapshot == version => {
+            let mut basis: Vec<_> = counters.basis.iter().map(|(id, basis)| (id.name.as_str(), *basis)).collect();
+            basis.sort_unstable_by_key(|(name, _)| name.to_owned());
+            (basis == wanted).then_some(())
+        }
+        _ => None,
+    });
+}
+
+#[test]
+fn a_changed_check_that_nobody_passes_takes_out_nobody() {
+    let (edge, mut node) = Edge::linked(1);
+    let (one, two) = (Server::start("one"), Server::start("two"));
+    let instances = vec![member("shop/1", one.address), member("shop/2", two.address)];
+    let with = |check| Service { check: Some(check), ..service(instances.clone()) };
+    node.send(edge.snapshot(1, vec![with(wants("/healthz", 200))]));
+    node.all_healthy(&["shop/1", "shop/2"]);
+    let load = Load::start(edge.address, 2);
+
+    // One that is slower than it may be, then one that wants another answer: nobody passes either.
+    for (version, check, saw) in [
+        (2, wants("/slow", 200), "timed out after 500 ms"),
+        (3, wants("/healthz", 404), "status 200 where 404 was wanted"),
+    ] {
+        node.forget();
+        node.send(edge.snapshot(version, vec![with(check)]));
+        basis(&mut node, version, &[("shop/1", Basis::Kept), ("shop/2", Basis::Kept)]);
+        assert_eq!(unproven(&mut node), saw);
+        let said = node.health("shop/1", Health::Healthy);
+        assert_eq!(said, format!("kept healthy: nobody has passed the changed check yet: {saw}"));
+    }
+
+    // Whoever is gone is out, and whoever passes proves it for all.
+    two.kill();
+    assert!(node.health("shop/2", Health::Unhealthy).contains("connect: refused"));
+    one.set_check_status(404);
+    let proven = |event: &Event| matches!(&event.what, EventKind::CheckProven { by } if by.name == "shop/1");
+    while !node.past.iter().any(proven) {
+        node.next();
+    }
+    basis(&mut node, 3, &[]);
+    load.end();
+    one.set_check_status(200);
+    assert_eq!(node.health("shop/1", Health::Unhealthy), "3 probes in a row failed: status 200");
+}
+
+#[test]
+fn a_changed_check_that_one_instance_passes_takes_out_the_other() {
+    let (edge, mut node) = Edge::linked(1);
+    let (one, two) = (Server::start("one"), Server::start("two"));
+    let instances = vec![member("shop/1", one.address), member("shop/2", two.address)];
+    let with = |check| Service { check: Some(check), ..service(instances.clone()) };
+    node.send(edge.snapshot(1, vec![with(quick())]));
+    node.all_healthy(&["shop/1", "shop/2"]);
+    two.set_check_status(204);
+    node.send(edge.snapshot(2, vec![with(wants("/healthz", 200))]));
+    assert!(node.health("shop/2", Health::Unhealthy).contains("probes in a row failed: status 204"));
+    basis(&mut node, 2, &[]);
+    assert_eq!(edge.get("/"), (200, "one".to_owned()));
 }

@@ -39,6 +39,7 @@ fn on_trial(instances: &[std::net::SocketAddr]) -> Snapshot {
     }
     snapshot.services[0].instances[0].weight = 10;
     snapshot.services[0].instances[0].trial = true;
+    snapshot.services[0].instances[0].sheltered = true;
     snapshot
 }
 
@@ -91,6 +92,19 @@ fn what_could_not_be_repeated_goes_to_those_that_have_proven_themselves() {
     let answer = edge.ask("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n");
     assert_eq!((answer.status(), answer.text().as_str()), (500, "bad"), "nobody else is left");
     assert_eq!(edge.get("/").status(), 500);
+}
+
+#[test]
+fn one_that_is_open_gets_its_share_of_every_kind_of_request() {
+    let (new, good) = (Server::named("new"), Server::named("good"));
+    let mut snapshot = on_trial(&[new.address, good.address]);
+    snapshot.services[0].instances[0].sheltered = false;
+    let edge = Edge::start(snapshot);
+    for _ in 0..100 {
+        assert_eq!(edge.ask("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nhi").status(), 200);
+    }
+    let tries = edge.instance(0).sum(|cell| &cell.tries);
+    assert!((9..=11).contains(&tries), "{tries} of 100 went to a tenth");
 }
 
 #[test]
@@ -157,7 +171,7 @@ fn a_deploy_of_something_that_answers_500_costs_nothing() {
     let (good, bad) = (Known::start("good"), answering(500));
     let proven = member("shop/1", good.address);
     let mut trial = member("shop/2", bad.address);
-    trial.trial = true;
+    (trial.trial, trial.sheltered) = (true, true);
     node.send(edge.snapshot(1, vec![service(vec![proven.clone()])]));
     node.all_healthy(&["shop/1"]);
     let load = Load::start(edge.address, 16);

@@ -33,5 +33,5 @@ mod os;
 mod stub;
 
 pub use activation::{ACTIVATION_VARIABLES, Activation};
-pub use guard::{GuardConfig, run};
+pub use guard::{End, GuardConfig, Stop, run};
 pub use stub::stub;

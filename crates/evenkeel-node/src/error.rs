@@ -80,6 +80,14 @@ pub enum NodeError {
         /// What to do.
         fix: String,
     },
+    /// The console cannot be bound to the address that is asked for.
+    #[error("the console cannot be bound to {address}: {why}\nGive `[console] bind` another address; nothing was changed.")]
+    Console {
+        /// The address.
+        address: SocketAddr,
+        /// What is in the way.
+        why: String,
+    },
     /// A service wants a user that it cannot have.
     #[error("service `{service}` cannot run as user `{user}`: {why}\n{fix}")]
     User {

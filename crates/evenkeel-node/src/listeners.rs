@@ -85,6 +85,11 @@ pub fn port_holder(address: SocketAddr) -> Option<String> {
     holder::of(address).map(|holder| holder.to_string())
 }
 
+/// The ports on which a process or its descendants listen, as far as they can be looked into.
+pub(crate) fn ports_of(pid: u32) -> std::collections::BTreeSet<u16> {
+    holder::ports_of(pid)
+}
+
 fn open(address: SocketAddr, shared: bool) -> io::Result<OwnedFd> {
     let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
@@ -135,6 +140,17 @@ mod tests {
         // A second stack is refused although SO_REUSEPORT would let it in; ourselves we do not refuse.
         assert!(bind_all("web", bound, 1, &BTreeMap::new()).is_err());
         assert!(bind_all("web", bound, 1, &BTreeMap::from([("web".to_owned(), bound)])).is_ok());
+    }
+
+    #[test]
+    fn the_ports_of_a_process_are_found() {
+        let held = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = held.local_addr().unwrap().port();
+        let mut idle = std::process::Command::new("sleep").arg("60").spawn().unwrap();
+        assert!(ports_of(std::process::id()).contains(&port));
+        assert!(ports_of(idle.id()).is_empty(), "a child does not listen");
+        idle.kill().unwrap();
+        idle.wait().unwrap();
     }
 
     #[test]

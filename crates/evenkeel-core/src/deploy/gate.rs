@@ -338,10 +338,12 @@ fn errors_evidence(new: &Tally, old: &Tally) -> f64 {
 /// unlikely so many of all hits would be with it by chance (Hoeffding 1963, theorem 1, on the hits given their sum).
 /// 0 where they do not.
 fn evidence(new: (u64, u64), old: (u64, u64)) -> f64 {
+    if new.0 == 0 || new.1 == 0 {
+        return 0.0;
+    }
     let hits = number(new.0 + old.0);
     let (its, fair) = (number(new.0) / hits, number(new.1) / number(new.1 + old.1));
-    // Not a number where there are no hits.
-    if !(its > fair) || fair <= 0.0 {
+    if its <= fair {
         return 0.0;
     }
     hits * divergence(its, fair)

@@ -15,7 +15,7 @@ use crate::{
     time::Moment,
 };
 
-/// SplitMix64 (Steele, Lea, Flood 2014).
+/// The generator `SplitMix64` (Steele, Lea, Flood 2014).
 struct Random(u64);
 
 impl Random {

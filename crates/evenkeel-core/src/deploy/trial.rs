@@ -41,6 +41,17 @@ pub(super) struct Trial {
     part: (Moment, Tally, Tally),
 }
 
+impl Trial {
+    /// When this part of it is over by time alone.
+    fn part_ends(&self, limits: &Limits) -> Moment {
+        if self.open {
+            (self.part.0 + limits.watch / 3).max(self.since + limits.watch)
+        } else {
+            self.since + limits.watch * 2 / 3
+        }
+    }
+}
+
 impl Control {
     /// Why a new instance fails the deploy by what became of its process, if it does.
     pub(super) fn condemn(&mut self, seen: &Seen, now: Moment) -> Option<Vec<Reason>> {
@@ -159,10 +170,7 @@ impl Control {
             break;
         }
         if !passed {
-            let end = match trial.open {
-                true => (trial.part.0 + limits.watch / 3).max(trial.since + limits.watch),
-                false => trial.since + limits.watch * 2 / 3,
-            };
+            let end = trial.part_ends(&limits);
             self.wake_at(if end > now { end } else { now + gate::LEAST });
         }
         self.trials.insert(seen.id.clone(), trial);

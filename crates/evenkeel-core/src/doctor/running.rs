@@ -188,7 +188,8 @@ fn slower_than_its_bound(service: &ServiceStatus, stack: Option<&Stack>) -> Opti
 
 fn erroneous(service: &ServiceStatus) -> Option<Finding> {
     let ServiceStatus { name, requests, errors, .. } = service;
-    (*requests >= 100 && errors.saturating_mul(100) >= *requests).then(|| {
+    // A page answers with its own status, which mostly is a 503, as it should.
+    (!service.page && *requests >= 100 && errors.saturating_mul(100) >= *requests).then(|| {
         let what =
             format!("{name} answers with errors: {errors} of {requests} requests since the edge first served it");
         Finding::new(Warning, "errors", name.clone(), what)

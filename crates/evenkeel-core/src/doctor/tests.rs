@@ -42,7 +42,7 @@ fn status() -> Status {
         since: WallTime::from_millis(0),
         guard: ProcessStatus { pid: 1, restarts: 0 },
         node: ProcessStatus { pid: 2, restarts: 0 },
-        edge: Some(EdgeStatus { pid: 3, restarts: 0, snapshot: 1, applied: 1, connections: 0 }),
+        edge: Some(EdgeStatus { pid: 3, restarts: 0, snapshot: 1, applied: 1, reported: None, connections: 0 }),
         listeners: Vec::new(),
         services: vec![ServiceStatus {
             name: "shop".to_owned(),
@@ -56,6 +56,7 @@ fn status() -> Status {
         }],
         problems: Vec::new(),
         overrides: Vec::new(),
+        console: None,
     }
 }
 
@@ -122,6 +123,19 @@ fn after(change: impl FnOnce(&mut Observed)) -> Vec<&'static str> {
         assert!(!finding.evidence.is_empty() && !finding.fix.is_empty(), "{finding:?}");
     }
     kinds(&observed)
+}
+
+#[test]
+fn a_page_answers_with_its_status_and_that_is_no_error() {
+    let with = |page: bool| {
+        let mut status = status();
+        let service = &mut status.services[0];
+        (service.page, service.requests, service.errors) = (page, 104, 104);
+        let mut observed = well();
+        observed.running.as_mut().unwrap().status = Some(status);
+        examine(&observed).iter().any(|finding| finding.kind == "errors")
+    };
+    assert!(with(false) && !with(true));
 }
 
 #[test]

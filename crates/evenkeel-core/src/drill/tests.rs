@@ -67,7 +67,7 @@ fn the_status() -> Status {
         since: WallTime::from_millis(1),
         guard: ProcessStatus { pid: 1, restarts: 0 },
         node: ProcessStatus { pid: 2, restarts: 0 },
-        edge: Some(EdgeStatus { pid: 3, restarts: 0, snapshot: 1, applied: 1, connections: 0 }),
+        edge: Some(EdgeStatus { pid: 3, restarts: 0, snapshot: 1, applied: 1, reported: None, connections: 0 }),
         listeners: vec![ListenerStatus { name: "web".to_owned(), address: "0.0.0.0:8080".to_owned() }],
         services: vec![
             service("api", vec![instance("api", 1, 0)]),
@@ -76,6 +76,7 @@ fn the_status() -> Status {
         ],
         problems: Vec::new(),
         overrides: Vec::new(),
+        console: None,
     }
 }
 

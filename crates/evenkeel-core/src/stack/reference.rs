@@ -91,8 +91,16 @@ fn kind(root: &Value, field: &Value) -> String {
     if let Some(names) = field.get("enum").and_then(Value::as_array) {
         return names.iter().filter_map(Value::as_str).map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
     }
+    // The same where each word has a description of its own.
+    let words = field.get("oneOf").and_then(Value::as_array).into_iter().flatten();
+    let words: Vec<String> = words.filter_map(|word| Some(format!("`{}`", word.get("const")?.as_str()?))).collect();
+    if !words.is_empty() {
+        return words.join(", ");
+    }
     if let Some(pattern) = field.get("pattern").and_then(Value::as_str) {
-        return if pattern.contains("KiB") { "size" } else { "duration" }.to_owned();
+        let kinds = [("KiB", "size"), ("(ms|", "duration")];
+        let known = kinds.into_iter().find(|(sign, _)| pattern.contains(sign));
+        return known.map_or("string", |(_, kind)| kind).to_owned();
     }
     match type_name(field) {
         Some("array") => field.get("items").map_or_else(

@@ -89,7 +89,8 @@ pub struct Service {
     /// Passive removal by what traffic shows.
     #[serde(default)]
     pub eject: Eject,
-    /// Service that answers while no instance of this one is healthy: another tier, another site, a page.
+    /// Service that answers while no instance of this one is healthy: another tier, another site, a page. While it
+    /// can, no request is held, at an ordinary start of this service neither.
     #[serde(default)]
     pub fallback: Option<String>,
     /// Zone whose instances get every request while one of them is healthy; the others answer while none is.
@@ -182,9 +183,10 @@ pub struct Limits {
     pub head: Size,
     /// A complete answer up to this size is relayed only when whole, so that a death in its middle can be retried.
     pub whole: Size,
-    /// After so long with requests in flight and nothing received while other instances answer, an instance is
-    /// probed at once, and silent if it fails two probes in a row. Each of them may take half of this time, or four
-    /// times as long as its check usually takes where that is longer. `0ms` switches the rule off.
+    /// After so long with requests that wait for their answers and nothing received while other instances answer, an
+    /// instance is probed at once, and silent if it fails two probes in a row. Each of them may take half of this time,
+    /// or four times as long as its check usually takes where that is longer. Uploads, streams and tunnels under way do
+    /// not count. `0ms` switches the rule off.
     pub silent_after: Duration,
     /// Idle connections kept by edge thread and instance.
     pub idle_connections: u16,

@@ -4,14 +4,18 @@
 //! being able to serve them. After that probes keep to the interval, each instance at an offset of its own, so
 //! that they never come all at once. A failure in traffic brings the next one forward.
 //!
+//! A check that changed counts once somebody has passed it (`health`); a probe of the former one that ends only then
+//! says nothing. A check that was never passed by anybody since the edge started has nothing to stand against it.
+//!
 //! Without a configured check connecting decides, and only where something asks for it: until the first connection,
 //! after failures in traffic, and while unhealthy. Nothing here probes; the state belongs to the control thread.
 
 use std::time::Duration;
 
 use evenkeel_core::{
-    health::ProbeHealth,
+    health::{KEPT, ProbeHealth},
     snapshot::{Check, Probe},
+    status::Basis,
     time::Moment,
 };
 
@@ -35,6 +39,10 @@ pub(super) struct Checking {
     cause: String,
     probes: u32,
     running: bool,
+    /// The probe under way is one of the former check.
+    outdated: bool,
+    /// The last that was passed.
+    passed: Option<Probe>,
     started: Moment,
     due: Option<Moment>,
     /// Tells this instance's offset.
@@ -54,6 +62,8 @@ impl Checking {
             cause: String::new(),
             probes: 0,
             running: false,
+            outdated: false,
+            passed: None,
             started: now,
             due: Some(now),
             seed,
@@ -67,6 +77,11 @@ impl Checking {
             return;
         }
         self.health.retune(new.rise, new.fall);
+        if decides_otherwise(&self.check, new) {
+            self.health.changed();
+            self.cause.clear();
+            self.outdated = self.running;
+        }
         self.check = new.clone();
         self.passive = check.is_none();
         self.due = Some(now);
@@ -89,11 +104,21 @@ impl Checking {
     }
 
     /// A probe ended. `Some` when that changes the verdict.
-    pub(super) fn ended(&mut self, result: Result<(), String>, now: Moment) -> Option<bool> {
+    pub(super) fn ended(&mut self, result: Result<(), Failed>, now: Moment) -> Option<bool> {
         self.running = false;
+        if std::mem::take(&mut self.outdated) {
+            self.due = Some(now);
+            return None;
+        }
         self.probes = self.probes.saturating_add(1);
-        let change = self.health.on(result.is_ok());
-        self.cause = result.err().unwrap_or_default();
+        let change = match &result {
+            Err(Failed { gone: true, .. }) => self.health.on_gone(),
+            result => self.health.on(result.is_ok()),
+        };
+        if result.is_ok() && self.passed.as_ref() != Some(&self.check.probe) {
+            self.passed = Some(self.check.probe.clone());
+        }
+        self.cause = result.err().map(|failed| failed.cause).unwrap_or_default();
         let next = self.delay(change).map(|delay| (self.started + delay).max(now));
         // Something may have asked for one while this one ran.
         self.due = [self.due, next].into_iter().flatten().min();
@@ -116,6 +141,37 @@ impl Checking {
         self.health.verdict()
     }
 
+    /// What the verdict rests on.
+    pub(super) fn basis(&self) -> Basis {
+        self.health.basis()
+    }
+
+    /// Somebody else has passed this check.
+    pub(super) fn proven(&mut self) {
+        self.health.proven();
+    }
+
+    /// The probe under way is one of a former check, so its end says nothing about this one.
+    pub(super) fn is_outdated(&self) -> bool {
+        self.outdated
+    }
+
+    /// What this instance is known to answer: the probe that it passed last, or else the one of its check.
+    pub(super) fn answered(&self) -> &Probe {
+        self.passed.as_ref().unwrap_or(&self.check.probe)
+    }
+
+    /// How the last probe failed, with what would have passed; empty if it passed.
+    pub(super) fn saw(&self) -> String {
+        match self.check.probe {
+            Probe::Http { status: (low, high), .. } if self.cause.starts_with("status ") => {
+                let wanted = if low == high { low.to_string() } else { format!("{low} to {high}") };
+                format!("{} where {wanted} was wanted", self.cause)
+            }
+            _ => self.cause.clone(),
+        }
+    }
+
     /// How the last probe failed; empty if it passed.
     pub(super) fn cause(&self) -> &str {
         &self.cause
@@ -124,9 +180,12 @@ impl Checking {
     /// What led to the verdict, in words.
     pub(super) fn reason(&self) -> String {
         let run = self.health.run();
+        if self.basis() == Basis::Kept {
+            return format!("{KEPT}: {}", self.saw());
+        }
         match (self.verdict(), run) {
             (None, _) => self.cause.clone(),
-            (Some(true), _) if self.probes == 0 => "it passed its check before".to_owned(),
+            (Some(true), 0) => "it passed its check before".to_owned(),
             (Some(true), _) if !self.cause.is_empty() => "its check has not failed often enough yet".to_owned(),
             (Some(true), 1) => "a probe passed".to_owned(),
             (Some(true), _) => format!("{run} probes in a row passed"),
@@ -155,9 +214,27 @@ impl Checking {
     }
 }
 
+/// Why a probe failed.
+#[derive(Clone, Debug)]
+pub(super) struct Failed {
+    /// In words.
+    pub(super) cause: String,
+    /// Nobody was there to answer, which no check can be wrong about.
+    pub(super) gone: bool,
+}
+
+/// Whether what passes one of these checks may fail the other.
+fn decides_otherwise(one: &Check, other: &Check) -> bool {
+    one.probe != other.probe || one.timeout_ms != other.timeout_ms
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn failed(cause: &str) -> Failed {
+        Failed { cause: cause.to_owned(), gone: false }
+    }
 
     fn ms(at: u64) -> Moment {
         Moment::from_millis(at)
@@ -168,7 +245,7 @@ mod tests {
     }
 
     /// Runs probes of no duration every millisecond in which one is due; returns when they started.
-    fn run(checking: &mut Checking, from: u64, to: u64, result: &Result<(), String>) -> Vec<u64> {
+    fn run(checking: &mut Checking, from: u64, to: u64, result: &Result<(), Failed>) -> Vec<u64> {
         let started = (from..to).filter(|&at| {
             let starts = checking.starts(ms(at));
             if starts {
@@ -181,7 +258,7 @@ mod tests {
 
     #[test]
     fn quick_until_it_passes_and_then_at_its_own_offset() {
-        let refused = Err("connect: refused".to_owned());
+        let refused = Err(failed("connect: refused"));
         let mut checking = Checking::new(Some(&check()), 1_234, ms(0));
         let started = run(&mut checking, 0, 2_000, &refused);
         assert_eq!(started[..4], [0, 20, 40, 60]);
@@ -200,7 +277,7 @@ mod tests {
 
     #[test]
     fn without_a_check_only_what_asks_for_it() {
-        let refused = Err("connect: refused".to_owned());
+        let refused = Err(failed("connect: refused"));
         let mut checking = Checking::new(None, 7, ms(0));
         assert_eq!(run(&mut checking, 0, 10_000, &Ok(())), [0]);
         checking.hurry(ms(10_000));
@@ -239,6 +316,24 @@ mod tests {
         checking.retune(Some(&Check { fall: 1, ..check() }), ms(100));
         assert_eq!(checking.verdict(), Some(true));
         assert!(checking.starts(ms(100)));
-        assert_eq!(checking.ended(Err("status 500".to_owned()), ms(110)), Some(false));
+        assert_eq!(checking.ended(Err(failed("status 500")), ms(110)), Some(false));
+    }
+
+    #[test]
+    fn a_changed_check_counts_once_somebody_has_passed_it() {
+        let http = |status| Probe::Http { path: "/healthz".to_owned(), host: None, status };
+        let mut checking = Checking::new(Some(&Check { probe: http((200, 299)), ..check() }), 0, ms(0));
+        run(&mut checking, 0, 100, &Ok(()));
+        assert!(checking.starts(ms(5_000)));
+        checking.retune(Some(&Check { probe: http((404, 404)), ..check() }), ms(5_000));
+        assert!(checking.is_outdated());
+        assert_eq!((checking.ended(Ok(()), ms(5_001)), checking.basis()), (None, Basis::Former), "the former's pass");
+        run(&mut checking, 5_001, 9_000, &Err(failed("status 200")));
+        assert_eq!((checking.verdict(), checking.basis()), (Some(true), Basis::Kept));
+        let reason = "kept healthy: nobody has passed the changed check yet: status 200 where 404 was wanted";
+        assert_eq!(checking.reason(), reason);
+        assert_eq!(*checking.answered(), http((200, 299)), "what it is known to answer");
+        checking.proven();
+        assert_eq!(checking.verdict(), Some(false));
     }
 }

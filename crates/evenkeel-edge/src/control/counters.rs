@@ -2,15 +2,19 @@
 
 use std::sync::atomic::Ordering::Relaxed;
 
-use evenkeel_core::link::{Counters, InstanceCounters, ServiceCounters};
+use evenkeel_core::{
+    link::{Counters, InstanceCounters, ServiceCounters},
+    status::{Basis, InstanceId},
+};
 
 use crate::{
     shared::{EdgeShared, InstanceShared, REJECTED_STATUSES},
     view::{ServiceView, View},
 };
 
-/// All counters now. `view` says which services and instances there are.
-pub(super) fn collect(edge: &EdgeShared, view: &View) -> Counters {
+/// All counters now. `view` says which services and instances there are, `basis` whose verdict does not rest on the
+/// check in force.
+pub(super) fn collect(edge: &EdgeShared, view: &View, basis: Vec<(InstanceId, Basis)>) -> Counters {
     let threads = || edge.threads.iter().map(|cell| &cell.0);
     let rejected = REJECTED_STATUSES
         .iter()
@@ -18,6 +22,8 @@ pub(super) fn collect(edge: &EdgeShared, view: &View) -> Counters {
         .map(|(index, &status)| (status, threads().map(|cell| cell.rejected[index].get()).sum::<u64>()));
     Counters {
         pid: std::process::id(),
+        snapshot: view.version,
+        basis,
         connections: threads().map(|cell| cell.connections.get()).sum(),
         accepted: threads().map(|cell| cell.accepted.get()).sum(),
         rejected: rejected.filter(|(_, count)| *count > 0).collect(),

@@ -11,7 +11,10 @@ use std::{
     time::Duration,
 };
 
-use evenkeel_core::time::Moment;
+use evenkeel_core::{
+    status::{Basis, InstanceId},
+    time::Moment,
+};
 
 use super::{
     aside,
@@ -40,6 +43,11 @@ impl Fleet {
     /// How many instances there are.
     pub(super) fn len(&self) -> usize {
         self.homes.len()
+    }
+
+    /// Whose verdict rests on something other than the check in force.
+    pub(super) fn basis(&self) -> Vec<(InstanceId, Basis)> {
+        self.groups.values().flat_map(Group::basis).collect()
     }
 
     /// Takes over a view, the `number`th: who stays keeps everything known of it, who is new starts with nothing.

@@ -12,15 +12,17 @@ use std::{
 
 use evenkeel_core::{
     ejection::{self, Ejector},
+    health::KEPT,
     link::{Event, EventKind},
     silence::{self, Seen, Silence},
-    snapshot::{Duty, Service},
-    status::Health,
+    snapshot::{Check, Duty, Service},
+    status::{Basis, Health, InstanceId},
     time::Moment,
 };
 
 use super::{
     aside::{self, Aside},
+    checking::Failed,
     hands::{Done, Hands, Which},
     member::{Drain, Key, Member},
     resolve::Resolved,
@@ -28,6 +30,7 @@ use super::{
 use crate::{
     clock,
     messages::{Failure, ToThread},
+    probe::Failure as ProbeFailure,
     shared::InstanceShared,
     view::InstanceView,
 };
@@ -48,6 +51,10 @@ pub(super) struct Group {
     /// Who answered for the service when that was asked last, and what was said of it.
     pub(super) aside: Aside,
     said_of_aside: Option<EventKind>,
+    /// The check in force changed, and nobody has passed it yet.
+    unproven: bool,
+    /// The check of which that was said.
+    said_unproven: Option<Check>,
     /// When the ejection rules were asked last.
     decided: Moment,
 }
@@ -61,11 +68,14 @@ impl Group {
             members: BTreeMap::new(),
             aside: Aside::default(),
             said_of_aside: None,
+            unproven: false,
+            said_unproven: None,
             decided: Moment::ORIGIN,
         }
     }
 
     pub(super) fn retune(&mut self, config: &Service) {
+        self.unproven |= self.config.check != config.check;
         self.config = config.clone();
         self.ejector.retune(config.ejection.clone());
         self.silence.retune(config.limits.silent_after_ms);
@@ -93,6 +103,14 @@ impl Group {
     /// As in the view.
     pub(super) fn config(&self) -> &Service {
         &self.config
+    }
+
+    /// Whose verdict rests on something other than the check in force.
+    pub(super) fn basis(&self) -> impl Iterator<Item = (InstanceId, Basis)> {
+        let serving = self.members.values().filter(|member| member.duty == Duty::Serve);
+        let others =
+            serving.map(|member| (&member.shared.id, member.check.basis())).filter(|(_, basis)| !basis.is_check());
+        others.map(|(id, basis)| (id.clone(), basis))
     }
 
     /// Whether it can take a request now.
@@ -400,11 +418,12 @@ impl Group {
         let first = !member.shared.was_probed();
         let answers = done.result.is_ok() && member.check.shows_answers();
         let is_mute = done.result.as_ref().is_err_and(|failure| !failure.is_answer());
+        let (passed, before) = (done.result.is_ok() && !member.check.is_outdated(), member.check.basis());
         if !is_mute && member.silent.is_none() {
             // It answers, well or not: what takes long there is left alone again.
             member.abandoned = None;
         }
-        let change = member.check.ended(done.result.map_err(|failure| failure.to_string()), now);
+        let change = member.check.ended(done.result.map_err(|failure| failed(&failure)), now);
         let gives_up = change == Some(false) && is_mute && is_quiet(&member.shared, &self.config, now);
         if let Some(event) = member.still_unknown(clock::wall(), now) {
             hands.report(&self.config.name, event, now);
@@ -412,6 +431,10 @@ impl Group {
         let reason = member.check.reason();
         let shared = Arc::clone(&member.shared);
         self.judge(done.key, Some(&reason), hands, now);
+        self.basis_changed(done.key, before, hands, now);
+        if passed && self.unproven {
+            self.proven(&shared.id, hands, now);
+        }
         if first {
             // Whoever waited to know more may fall back now.
             shared.set_probed();
@@ -427,17 +450,65 @@ impl Group {
         }
     }
 
+    /// Says so when an instance begins or ceases to be kept against the check in force.
+    fn basis_changed(&mut self, key: Key, before: Basis, hands: &mut Hands, now: Moment) {
+        let Some(member) = self.members.get_mut(&key).filter(|member| member.duty == Duty::Serve) else { return };
+        let basis = member.check.basis();
+        let news = match basis {
+            Basis::Kept => before != Basis::Kept,
+            Basis::Check => member.told.reason.starts_with(KEPT),
+            Basis::Former => false,
+        };
+        if !news {
+            return;
+        }
+        let (health, reason) = member.verdict();
+        if health == member.told.health && reason != member.told.reason {
+            let event = member.remark(reason, clock::wall(), now);
+            hands.report(&self.config.name, event, now);
+        }
+        if basis == Basis::Kept && self.said_unproven.as_ref() != Some(member.check.check()) {
+            self.said_unproven = Some(member.check.check().clone());
+            let what = EventKind::CheckUnproven { reason: member.check.saw() };
+            tracing::warn!(service = self.config.name, "{what:?}");
+            hands.events.of_service(&self.config.name, what, clock::wall(), now);
+        }
+    }
+
+    /// This one has passed the check in force: it counts for everybody from now on.
+    fn proven(&mut self, by: &InstanceId, hands: &mut Hands, now: Moment) {
+        self.unproven = false;
+        if self.said_unproven.take().is_some() {
+            let what = EventKind::CheckProven { by: by.clone() };
+            tracing::info!(service = self.config.name, "{what:?}");
+            hands.events.of_service(&self.config.name, what, clock::wall(), now);
+        }
+        let unproven: Vec<Key> =
+            self.members.iter().filter(|(_, member)| !member.check.basis().is_check()).map(|(key, _)| *key).collect();
+        for key in unproven {
+            self.members.entry(key).and_modify(|member| member.check.proven());
+            self.judge(key, None, hands, now);
+        }
+    }
+
     fn liveness_checked(&mut self, done: Done, hands: &mut Hands, now: Moment) {
         let Some(member) = self.members.get_mut(&done.key) else {
             return;
         };
         let Some(liveness) = &mut member.liveness else { return };
-        if let Some(passing) = liveness.ended(done.result.map_err(|failure| failure.to_string()), now) {
+        if let Some(passing) = liveness.ended(done.result.map_err(|failure| failed(&failure)), now) {
             let what = EventKind::Liveness { passing, reason: liveness.reason() };
             let event = member.event(clock::wall(), what);
             hands.report(&self.config.name, event, now);
         }
     }
+}
+
+/// What a failed probe says to the rules. A name that does not resolve says nothing about who is there, but nobody can
+/// be reached by it.
+fn failed(failure: &ProbeFailure) -> Failed {
+    let gone = matches!(failure, ProbeFailure::NotResolved | ProbeFailure::Connect(_));
+    Failed { cause: failure.to_string(), gone }
 }
 
 /// Whether requests wait there for so long that whoever fails its check as well will hardly answer them.

@@ -100,7 +100,11 @@ impl Member {
     pub(super) fn retune(&mut self, service: &Service, duty: Duty, view: u64, now: Moment) {
         self.check.retune(service.check.as_ref(), now);
         match (&mut self.liveness, &service.liveness) {
-            (Some(checking), Some(check)) => checking.retune(Some(&every_change(check)), now),
+            (Some(checking), Some(check)) => {
+                checking.retune(Some(&every_change(check)), now);
+                // Its failures take nobody out here, so they are reported as they are.
+                checking.proven();
+            }
             (slot, None) => *slot = None,
             (slot, Some(check)) => *slot = Some(Checking::new(Some(&every_change(check)), self.seed, now)),
         }
@@ -182,7 +186,7 @@ impl Member {
     /// A probe that any answer passes. Connecting would not do, since the kernel of a frozen process does that.
     pub(super) fn tight_target(&self, timeout: Duration) -> Target {
         let status = (100, 999);
-        let probe = match &self.check.check().probe {
+        let probe = match self.check.answered() {
             Probe::Http { path, host, .. } => Probe::Http { path: path.clone(), host: host.clone(), status },
             Probe::Tcp => Probe::Http { path: "/".to_owned(), host: None, status },
         };

@@ -344,7 +344,7 @@ impl Control {
         if let (Some(link), Some(threads), Some(view)) = (&self.link, &self.threads, self.applying.view())
             && link.is_idle()
         {
-            let _ = link.send(ToNode::Counters(counters::collect(&threads.shared, view)));
+            let _ = link.send(ToNode::Counters(counters::collect(&threads.shared, view, self.fleet.basis())));
         }
     }
 

@@ -185,8 +185,8 @@ impl<'a> Duplex<'a> {
         self.client.slot.poll_signal(Signal::Expired as u8, cx).map(|_| stop)
     }
 
-    /// Whether the client of a stream of events went away. While its instance has nothing to say only that tells, and it
-    /// may have nothing to say for long.
+    /// Whether the client of a stream of events went away: nothing else shows it while the instance has nothing to say.
+    /// One that has only ended its own half is taken for gone too, since nobody who waits for events does that.
     fn poll_gone(&self, cx: &mut Context<'_>) -> bool {
         if !self.is_stream_of_events() {
             return false;

@@ -68,6 +68,7 @@ pub fn service(name: &str, instances: &[SocketAddr]) -> Service {
         duty: Duty::Serve,
         zone: None,
         trial: false,
+        sheltered: false,
     });
     Service {
         name: name.into(),

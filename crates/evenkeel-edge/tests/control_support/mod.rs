@@ -161,6 +161,12 @@ impl Node {
         self.stream.write_all(&body).unwrap();
     }
 
+    /// What was said so far is not looked at any more.
+    pub(crate) fn forget(&mut self) {
+        self.past.clear();
+        self.looked.clear();
+    }
+
     pub(crate) fn send_raw(&mut self, bytes: &[u8]) {
         self.stream.write_all(bytes).unwrap();
     }
@@ -312,7 +318,15 @@ pub(crate) fn check() -> Check {
 
 pub(crate) fn member(name: &str, address: impl Display) -> Instance {
     let id = InstanceId { name: name.to_owned(), generation: 1 };
-    Instance { id, address: address.to_string(), weight: 1, duty: Duty::Serve, zone: None, trial: false }
+    Instance {
+        id,
+        address: address.to_string(),
+        weight: 1,
+        duty: Duty::Serve,
+        zone: None,
+        trial: false,
+        sheltered: false,
+    }
 }
 
 /// A service with the defaults that the tests want.

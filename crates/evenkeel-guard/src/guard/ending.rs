@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use evenkeel_core::{guard::Notice, time::Moment};
 
-use super::{Guard, process::Process};
+use super::{Guard, Stop, process::Process};
 use crate::os::log;
 
 /// How long the node process may take to end itself once it said `Finish` and the edge is gone.
@@ -82,6 +82,8 @@ impl Guard {
     pub(super) fn terminate(&mut self, now: Moment) {
         match self.ending {
             Ending::No => {
+                let stop = Stop { took: Duration::ZERO, instances: self.running(), killed: 0 };
+                self.stop = Some((now, stop));
                 self.ending = Ending::Terminating { by: now + self.config.finish_within };
                 self.manager.stopping(self.config.finish_within + DEATH);
                 self.end_edge();
@@ -146,9 +148,18 @@ impl Guard {
         (over || by <= now).then_some(code)
     }
 
+    /// Instances whose process lives.
+    fn running(&self) -> usize {
+        self.processes.values().filter(|process| process.is_live()).count()
+    }
+
     fn kill_everything(&mut self, code: u8, now: Moment) {
         self.end_edge();
         self.manager.stopping(DEATH);
+        let running = self.running();
+        if let Some((_, stop)) = &mut self.stop {
+            stop.killed = stop.killed.max(running);
+        }
         for child in self.node.child.iter().chain(&self.edge.child) {
             child.kill();
         }

@@ -99,15 +99,35 @@ impl GuardConfig {
 ///
 /// Must be called in the main thread of a process that has no other: it blocks signals, marks every open descriptor
 /// above 2 close-on-exec, and reaps every child.
-pub fn run(config: GuardConfig) -> u8 {
+pub fn run(config: GuardConfig) -> End {
     let guard = Guard::new(config);
     match guard.and_then(Guard::serve) {
-        Ok(code) => code,
+        Ok(end) => end,
         Err(error) => {
             log::line(format_args!("the guard cannot go on: {}", words::of(&error)));
-            1
+            End { code: 1, stop: None }
         }
     }
+}
+
+/// How a guard ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct End {
+    /// The exit code.
+    pub code: u8,
+    /// What the stop took, where it was told to end by a signal.
+    pub stop: Option<Stop>,
+}
+
+/// A stop that somebody ordered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stop {
+    /// From the signal to the end of the last process.
+    pub took: Duration,
+    /// Processes of instances that ran when it came.
+    pub instances: usize,
+    /// Those of them that had to be killed since they or the node process did not end in time.
+    pub killed: usize,
 }
 
 /// A child with a channel, or a stub that was adopted.
@@ -152,6 +172,8 @@ struct Guard {
     /// Stubs that have said their last word and are about to end.
     retired: HashSet<Pid>,
     ending: Ending,
+    /// When it was told to end and what ran then; `killed` grows.
+    stop: Option<(Moment, Stop)>,
     /// The system's service manager.
     manager: Manager,
     /// When to look for what dead processes left behind.
@@ -190,18 +212,20 @@ impl Guard {
             processes,
             retired: HashSet::new(),
             ending: Ending::No,
+            stop: None,
             manager,
             sweep_at: None,
         })
     }
 
-    fn serve(mut self) -> io::Result<u8> {
+    fn serve(mut self) -> io::Result<End> {
         loop {
             let now = clock::now();
             self.do_what_is_due(now);
             // After what is due: a sweep that finds nothing may be all that the end was waiting for.
             if let Some(code) = self.advance_ending(now) {
-                return Ok(code);
+                let stop = self.stop.map(|(at, stop)| Stop { took: now.since(at), ..stop });
+                return Ok(End { code, stop });
             }
             self.tell_manager(now);
             self.wait_and_handle()?;

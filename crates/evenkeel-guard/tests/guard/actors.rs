@@ -53,7 +53,7 @@ fn guard(arguments: &[String]) -> ExitCode {
     config.edge_user = Some((65534, 65534));
     config.edge_grace = Duration::from_secs(5);
     config.finish_within = Duration::from_millis(finish_within.parse().expect("a number"));
-    ExitCode::from(run(config))
+    ExitCode::from(run(config).code)
 }
 
 /// Hands the channel over; ends with the code that it is told, or when the test lets go.

@@ -224,7 +224,9 @@ mod tests {
     fn what_ends_in_the_middle_is_not_taken_for_the_whole() {
         let read = |pieces: Vec<io::Result<Bytes>>| {
             let (send, waiting) = mpsc::channel(PIECES);
-            pieces.into_iter().for_each(|piece| send.try_send(piece).unwrap());
+            for piece in pieces {
+                send.try_send(piece).unwrap();
+            }
             drop(send);
             let mut all = String::new();
             Pieces::new(waiting).read_to_string(&mut all).map(|_| all)

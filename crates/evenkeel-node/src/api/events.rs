@@ -18,7 +18,11 @@ use evenkeel_core::{
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
-use super::{Api, error::ApiError};
+use super::{
+    Api,
+    error::ApiError,
+    why::{LOOKED_THROUGH, is_about, is_kind_of_work},
+};
 use crate::journal;
 
 /// The longest wait.
@@ -54,28 +58,46 @@ pub(super) async fn list(
 ) -> Result<Json<Page>, ApiError> {
     let Query(wanted) = wanted?;
     let mut newest = api.journal.newest();
+    let subject = wanted.subject.filter(|subject| !subject.is_empty());
+    // What was done over time stands under the things that it was done to.
+    let work = subject.clone().filter(|subject| is_kind_of_work(subject));
+    let limit = wanted.limit.unwrap_or(100).min(MAX_ENTRIES);
     let mut query = journal::Query {
         after: wanted.after,
         since: wanted.since_ms.map(WallTime::from_millis),
         until: wanted.until_ms.map(WallTime::from_millis),
-        limit: wanted.limit.unwrap_or(100).min(MAX_ENTRIES),
-        subject: wanted.subject.filter(|subject| !subject.is_empty()),
+        limit: if work.is_some() { limit.max(LOOKED_THROUGH) } else { limit },
+        subject: subject.filter(|_| work.is_none()),
     };
     let until = Instant::now() + Duration::from_millis(wanted.wait_ms.min(MAX_WAIT_MS));
     loop {
         let seen = *newest.borrow_and_update();
-        let entries = api.journal.read(query.clone()).await;
+        let mut entries = api.journal.read(query.clone()).await;
+        let read = entries.last().map(|entry| entry.id);
         if entries.is_empty() && query.after.is_some_and(|after| after > *newest.borrow()) {
             // A journal that was begun anew counts from the start; whoever waits for more has seen none of it.
             query.after = Some(0);
             continue;
         }
+        if let Some(work) = &work {
+            entries.retain(|entry| is_about(entry, work));
+            let most = usize::try_from(limit).unwrap_or(usize::MAX);
+            match query.after {
+                Some(_) => entries.truncate(most),
+                None => drop(entries.drain(..entries.len().saturating_sub(most))),
+            }
+        }
         let over = tokio::time::Instant::now() >= until;
         if !entries.is_empty() || over {
-            let last = entries.last().map(|entry| entry.id);
+            let last = entries.last().map(|entry| entry.id).or(read);
             // Without a match, what was looked through need not be looked through again.
             let next = last.unwrap_or_else(|| query.after.unwrap_or(0).max(seen));
             return Ok(Json(Page { entries, next }));
+        }
+        if read.is_some() {
+            // More may have been written than is read at once.
+            query.after = read;
+            continue;
         }
         // Either more was written, or the time is over; both are found out above.
         let _ = tokio::time::timeout_at(until, newest.changed()).await;

@@ -18,7 +18,7 @@ mod tokens;
 mod who;
 mod why;
 
-use std::{io, net::SocketAddr, os::unix::fs::PermissionsExt, path::Path, time::Duration};
+use std::{convert::Infallible, io, net::SocketAddr, os::unix::fs::PermissionsExt, path::Path, time::Duration};
 
 use axum::{
     Json, Router,
@@ -30,7 +30,10 @@ use axum::{
 };
 use evenkeel_core::status::Status;
 use serde::Serialize;
-use tokio::net::{TcpListener, UnixListener};
+use tokio::{
+    net::{TcpListener, UnixListener},
+    sync::oneshot,
+};
 
 pub(crate) use self::tokens::in_clear;
 use self::{
@@ -58,19 +61,16 @@ pub(crate) struct Api {
     journal: Journal,
     logs: Logs,
     tokens: Tokens,
-    /// The console's address where others than this machine reach it.
-    exposed: Option<SocketAddr>,
 }
 
 impl Api {
-    pub(crate) fn new(
-        commands: Commands,
-        journal: Journal,
-        logs: Logs,
-        tokens: Tokens,
-        exposed: Option<SocketAddr>,
-    ) -> Self {
-        Self { commands, journal, logs, tokens, exposed }
+    pub(crate) fn new(commands: Commands, journal: Journal, logs: Logs, tokens: Tokens) -> Self {
+        Self { commands, journal, logs, tokens }
+    }
+
+    /// Whether anybody has a token.
+    pub(crate) fn has_tokens(&self) -> bool {
+        self.tokens.list().is_ok_and(|tokens| !tokens.is_empty())
     }
 }
 
@@ -95,18 +95,36 @@ pub(crate) fn serve_control(path: &Path, api: Api) -> io::Result<()> {
     Ok(())
 }
 
+/// A console that is served until this is dropped; then it takes no more connections and finishes its answers.
+#[derive(Debug)]
+pub(crate) struct Served {
+    address: SocketAddr,
+    _until: oneshot::Sender<Infallible>,
+}
+
+impl Served {
+    /// As bound.
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
+}
+
 /// Serves the same API on a TCP address, for those who show a token; metrics, and a page that says so, for everybody.
-pub(crate) async fn serve_console(address: SocketAddr, api: Api) -> io::Result<()> {
-    let listener = Bounded::new(TcpListener::bind(address).await?, METRICS);
+pub(crate) fn serve_console(bound: std::net::TcpListener, api: Api) -> io::Result<Served> {
+    bound.set_nonblocking(true)?;
+    let address = bound.local_addr()?;
+    let listener = Bounded::new(TcpListener::from_std(bound)?, METRICS);
+    let (until, ended) = oneshot::channel::<Infallible>();
     let by_token = middleware::from_fn_with_state(api.tokens.clone(), auth::by_token);
     let routes = routes().route("/", get(page)).layer(by_token).with_state(api);
     let service = routes.into_make_service_with_connect_info::<auth::Caller>();
     tokio::spawn(async move {
-        if let Err(error) = axum::serve(listener, service).await {
+        let served = axum::serve(listener, service).with_graceful_shutdown(async { drop(ended.await) });
+        if let Err(error) = served.await {
             tracing::error!(%error, "metrics are not served any more");
         }
     });
-    Ok(())
+    Ok(Served { address, _until: until })
 }
 
 fn routes() -> Router<Api> {

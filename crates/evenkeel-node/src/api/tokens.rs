@@ -1,5 +1,7 @@
 //! `/v1/tokens`: making, listing and revoking tokens. A token's text is in one answer only, the one that makes it.
 
+use std::net::SocketAddr;
+
 use axum::{
     Json,
     extract::{Path, State, rejection::JsonRejection},
@@ -58,7 +60,9 @@ pub(super) async fn create(
     let (token, text) = api.tokens.create(&name, role, now, expires_s.map(end))?;
     let until = token.expires.map_or_else(|| "without an end".to_owned(), |end| format!("until {end}"));
     let mut reasons = vec![who.reason(), Reason::seen(until)];
-    let warning = api.exposed.map(|address| in_clear(&address));
+    let status = api.commands.ask(crate::node::Command::Status).await.ok_or_else(ApiError::ending)?;
+    let console = status.console.and_then(|address| address.parse::<SocketAddr>().ok());
+    let warning = console.filter(|address| !address.ip().is_loopback()).map(|address| in_clear(&address));
     reasons.extend(warning.iter().map(Reason::rule));
     let level = if warning.is_some() { Level::Warning } else { Level::Info };
     api.journal.note(level, "tokens", "token", format!("token `{name}` was made, with the role {role}"), reasons);
@@ -82,7 +86,7 @@ pub(super) async fn revoke(
 }
 
 /// That tokens travel in clear text to this address.
-pub(crate) fn in_clear(address: &std::net::SocketAddr) -> String {
+pub(crate) fn in_clear(address: &SocketAddr) -> String {
     format!(
         "the console at {address} has no TLS: over a network, whoever listens there reads tokens; use a tunnel, or bind \
          it to 127.0.0.1"

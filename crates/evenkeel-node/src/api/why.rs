@@ -18,7 +18,7 @@ use crate::{clock::wall_now, journal, node::Command};
 const SHOWN: u32 = 20;
 
 /// Entries that are looked through for a subject that is a kind of work rather than a thing.
-const LOOKED_THROUGH: u32 = 2000;
+pub(super) const LOOKED_THROUGH: u32 = 2000;
 
 #[derive(Debug, Deserialize)]
 pub(super) struct Wanted {
@@ -86,11 +86,12 @@ async fn entries(api: &Api, subject: &str, at: Option<WallTime>) -> Vec<Entry> {
 }
 
 /// Whether a subject is not a thing with a state but what was done over time.
-fn is_kind_of_work(subject: &str) -> bool {
+pub(super) fn is_kind_of_work(subject: &str) -> bool {
     matches!(subject, "deploy" | "secrets" | "tokens")
 }
 
-fn is_about(entry: &Entry, work: &str) -> bool {
+/// Whether an entry belongs to a kind of work.
+pub(super) fn is_about(entry: &Entry, work: &str) -> bool {
     let singular = work.trim_end_matches('s');
     let kinds: &[&str] = match work {
         "deploy" => &["deploy", "rollback", "rolled-back", "rolling-back", "release", "before", "trial", "canary"],

@@ -2,7 +2,7 @@
 //!
 //! Best effort: without root only our own user's processes can be looked into.
 
-use std::{fmt, fs, net::SocketAddr};
+use std::{collections::BTreeSet, fmt, fs, net::SocketAddr};
 
 /// A process that listens on a port; shown as its command and number.
 #[derive(Debug)]
@@ -31,24 +31,61 @@ pub(super) fn of(address: SocketAddr) -> Option<Holder> {
         .map(|pid| Holder { pid, command: command(pid) })
 }
 
+/// The most processes of a tree that are looked into, and the most descriptors of each.
+const PROCESSES: usize = 64;
+const DESCRIPTORS: usize = 4096;
+
+/// The ports on which a process or its descendants listen, of the TCP sockets in its own network.
+pub(super) fn ports_of(pid: u32) -> BTreeSet<u16> {
+    let tables =
+        ["tcp", "tcp6"].map(|table| fs::read_to_string(format!("/proc/{pid}/net/{table}")).unwrap_or_default());
+    let sockets: Vec<(u16, String)> = tables.iter().flat_map(|table| all_listening(table)).collect();
+    let tree = tree(pid);
+    let held: BTreeSet<String> = tree.iter().flat_map(|pid| descriptors(*pid).take(DESCRIPTORS)).collect();
+    sockets.into_iter().filter(|(_, inode)| held.contains(inode)).map(|(port, _)| port).collect()
+}
+
+/// A process and its descendants (proc(5): `PID/task/TID/children`).
+fn tree(pid: u32) -> Vec<u32> {
+    let mut found = vec![pid];
+    let mut next = 0;
+    while let Some(pid) = found.get(next).filter(|_| found.len() < PROCESSES) {
+        next += 1;
+        let tasks = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().filter_map(Result::ok);
+        let lists = tasks.filter_map(|task| fs::read_to_string(task.path().join("children")).ok());
+        let children: Vec<u32> = lists
+            .flat_map(|list| list.split_whitespace().filter_map(|pid| pid.parse().ok()).collect::<Vec<_>>())
+            .collect();
+        found.extend(children);
+    }
+    found.truncate(PROCESSES);
+    found
+}
+
 /// Inodes of sockets in state `LISTEN` on `port`.
 fn listening(table: &str, port: u16) -> Vec<String> {
+    all_listening(table).filter(|(of, _)| *of == port).map(|(_, inode)| inode).collect()
+}
+
+/// Port and inode of each socket in state `LISTEN`.
+fn all_listening(table: &str) -> impl Iterator<Item = (u16, String)> {
     const LISTEN: &str = "0A";
-    let suffix = format!(":{port:04X}");
-    let lines = table.lines().skip(1).map(|line| line.split_whitespace().collect::<Vec<_>>());
-    lines
-        .filter(|fields| fields.len() > 9 && fields[1].ends_with(&suffix) && fields[3] == LISTEN)
-        .map(|fields| format!("socket:[{}]", fields[9]))
-        .collect()
+    table.lines().skip(1).filter_map(|line| {
+        let fields: Vec<&str> = line.split_whitespace().collect();
+        let (_, port) = fields.get(1)?.rsplit_once(':')?;
+        let inode = fields.get(9).filter(|_| fields[3] == LISTEN)?;
+        Some((u16::from_str_radix(port, 16).ok()?, format!("socket:[{inode}]")))
+    })
 }
 
 fn holds(pid: u32, inodes: &[String]) -> bool {
-    let Ok(fds) = fs::read_dir(format!("/proc/{pid}/fd")) else {
-        return false;
-    };
-    fds.filter_map(Result::ok)
-        .filter_map(|fd| fs::read_link(fd.path()).ok())
-        .any(|target| inodes.iter().any(|inode| target.to_str() == Some(inode)))
+    descriptors(pid).any(|target| inodes.contains(&target))
+}
+
+/// What the descriptors of a process lead to; nothing where it cannot be looked into.
+fn descriptors(pid: u32) -> impl Iterator<Item = String> {
+    let fds = fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().filter_map(Result::ok);
+    fds.filter_map(|fd| fs::read_link(fd.path()).ok()?.into_os_string().into_string().ok())
 }
 
 fn command(pid: u32) -> String {

@@ -109,11 +109,13 @@ impl Node {
         self.check_secrets(&revision.stack, &revision.dir).map_err(Refused::Machine)?;
         let pages = pages::read_all(&revision.stack, &revision.dir).map_err(Refused::Machine)?;
         let bound = self.bind_missing(&revision.stack).map_err(Refused::Machine)?;
+        let console = self.bind_console(&revision.stack).map_err(Refused::Machine)?;
         let number = revision.number;
         self.dir.save_revision(&revision, wall_now().as_millis()).map_err(|source| cannot_keep(&self.dir, source))?;
         let more = dropped.iter().map(|line| Reason::rule(format!("the file takes the place of: {line}"))).collect();
         self.take_pages(pages);
         let applied = self.put_in_force(revision, bound, why, more);
+        self.move_console(console);
         self.problems.remove("release");
         for service in self.revision.stack.services.keys().cloned().collect::<Vec<_>>() {
             self.ordered_of(&service);

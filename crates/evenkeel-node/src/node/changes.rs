@@ -33,7 +33,6 @@ pub(super) fn between(former: &Revision, next: &Revision) -> Vec<String> {
     overrides(former, next, &mut changes);
     for (differs, what) in [
         (a.edge != b.edge, "edge: takes effect when `keel up` is started again"),
-        (a.console != b.console, "console: takes effect when the node process is started again"),
         (a.logs != b.logs, "logs: bounds of log files"),
         (a.journal != b.journal, "journal: how much of it is kept"),
         (a.drills != b.drills, "drills: what they send and check"),
@@ -41,6 +40,9 @@ pub(super) fn between(former: &Revision, next: &Revision) -> Vec<String> {
         if differs {
             changes.push(what.to_owned());
         }
+    }
+    if a.console != b.console {
+        changes.push(format!("console: {} → {}", a.console.bind, b.console.bind));
     }
     if changes.is_empty() {
         changes.push("only comments, spelling or the file's place".to_owned());

@@ -15,6 +15,9 @@ use crate::{
     state_dir::Revision,
 };
 
+/// Names that a refusal lists.
+pub(super) const MOST_NAMES: usize = 20;
+
 /// What the API asks. Each carries the way for its answer.
 #[derive(Debug)]
 pub(crate) enum Command {
@@ -148,12 +151,24 @@ impl Node {
     }
 
     fn unknown(&self, subject: &str) -> UnknownSubject {
+        if let Some(of_service) = not_among(subject, &self.instance_names()) {
+            return of_service;
+        }
         let mut known: Vec<String> = ["stack", "node", "edge"].map(str::to_owned).to_vec();
         known.extend(self.revision.stack.services.keys().cloned());
         known.extend(self.slots.values().map(super::slot::Slot::name));
         known.extend(self.listeners.keys().map(|name| format!("listeners.{name}")));
         let near = nearest(subject, known.iter().map(String::as_str)).map(str::to_owned);
-        known.truncate(20);
+        known.truncate(MOST_NAMES);
         UnknownSubject { subject: subject.to_owned(), nearest: near, known }
     }
+}
+
+/// The instances that there are, where a name is meant to be one of them: after a rollout they have other numbers, and
+/// the nearest is as good a guess as any.
+pub(super) fn not_among(subject: &str, instances: &[String]) -> Option<UnknownSubject> {
+    let (service, _) = subject.split_once('/')?;
+    let of_service = |name: &&String| name.split_once('/').is_some_and(|(of, _)| of == service);
+    let known: Vec<String> = instances.iter().filter(of_service).take(MOST_NAMES).cloned().collect();
+    (!known.is_empty()).then(|| UnknownSubject { subject: subject.to_owned(), nearest: None, known })
 }

@@ -70,7 +70,7 @@ impl Node {
         if last {
             because.push(Reason::ruled_out("refusing it, as it is the last healthy instance: it was forced"));
         }
-        let drained = Drained { reason: reason.to_owned(), since: wall_now() };
+        let drained = Drained { reason: reason.to_owned(), by: who.to_owned(), since: wall_now() };
         let what = format!("{instance} is drained by hand");
         let applied = self.override_with(&what, because.clone(), |overrides| {
             overrides.drained.entry(instance.to_owned()).or_insert(drained);
@@ -108,7 +108,7 @@ impl Node {
         Ok(ordered(applied, Vec::new()))
     }
 
-    fn healthy_instances(&self, service: &str) -> Vec<String> {
+    pub(super) fn healthy_instances(&self, service: &str) -> Vec<String> {
         let fixed = self.revision.stack.services.get(service).map_or(&[][..], Service::fixed).iter().map(|fixed| {
             let name = fixed_id(service, &fixed.address).name;
             let health = self.edge.fixed.get(&name).map(|verdict| verdict.health);
@@ -156,9 +156,9 @@ impl Node {
 
     /// The drain of an instance, for `status`.
     pub(super) fn drain_status(&self, instance: &str) -> Option<DrainStatus> {
-        let Drained { reason, since } = self.revision.overrides.drained.get(instance)?.clone();
+        let Drained { reason, by, since } = self.revision.overrides.drained.get(instance)?.clone();
         let finished = self.draining.get(instance).is_some_and(|draining| draining.empty);
-        Some(DrainStatus { reason, since, finished })
+        Some(DrainStatus { reason, by, since, finished })
     }
 
     /// A service has the instances that it should have: a drain of any other is over, and must not await whoever gets

@@ -8,6 +8,7 @@ use std::{
 };
 
 use evenkeel_core::{
+    health::KEPT,
     journal::{Level, Reason},
     link::{self, Counters, EventKind, ToNode},
     snapshot::Duty,
@@ -171,10 +172,12 @@ impl Node {
     fn verdict(&mut self, id: &InstanceId, health: Health, reason: String) {
         let phase = |node: &Self| node.place_of_id(id).map(|place| node.slots[&place].supervisor.phase());
         let (before, expected) = (phase(self), self.is_expected(id, health));
+        // Nothing changed for an instance that is kept: of its service that is said once.
+        let kept = health == Health::Healthy && reason.starts_with(KEPT);
         let known = self.know_verdict(id, health, Some(&reason));
         // That an instance got ready, or still is after a restart of ours, is said elsewhere.
         let got_ready = health == Health::Healthy && before != phase(self);
-        if !known || expected || got_ready {
+        if !known || expected || got_ready || kept {
             return;
         }
         let (level, message) = match health {
@@ -283,6 +286,15 @@ impl Node {
             }
             EventKind::Returned { from } => {
                 (Level::Info, "returned", format!("what is preferred answers again instead of {from}"), Vec::new())
+            }
+            EventKind::CheckUnproven { reason } => {
+                let message = "its changed check fails everywhere so far: who was healthy is kept so".to_owned();
+                let rule = Reason::rule("a changed check counts once somebody has passed it");
+                (Level::Warning, "check-unproven", message, vec![Reason::seen(reason), rule])
+            }
+            EventKind::CheckProven { by } => {
+                let message = "its changed check counts from now on".to_owned();
+                (Level::Info, "check-proven", message, vec![Reason::seen(format!("{by} passed it"))])
             }
             EventKind::Health { .. } | EventKind::Liveness { .. } | EventKind::Drained | EventKind::Rejected { .. } => {
                 return;

@@ -31,6 +31,8 @@ impl Node {
             .chain(self.deploys_deadline())
             .chain(self.scale_deadline())
             .chain(self.pauses_deadline())
+            .chain(self.console_deadline())
+            .chain(self.ports_deadline())
             .fold(self.vital_deadline(), Moment::min)
     }
 

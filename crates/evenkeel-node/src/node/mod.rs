@@ -9,6 +9,7 @@ mod apply;
 mod away;
 mod changes;
 mod commands;
+mod console;
 mod deploy;
 mod diff;
 mod draining;
@@ -16,6 +17,7 @@ mod edge;
 mod guard;
 mod instances;
 mod inventory;
+mod listening;
 mod memory;
 mod operate;
 mod overrides;
@@ -117,6 +119,10 @@ struct Node {
     threads: u16,
     /// Bound addresses by listener.
     listeners: BTreeMap<String, SocketAddr>,
+    /// The API and the metrics on a TCP address.
+    console: console::Console,
+    /// Where processes listen that are in doubt.
+    listening: listening::Listening,
     /// Sockets that were handed to `keel` at its start.
     activated: Activated,
     /// Instances of services that are run.
@@ -200,6 +206,8 @@ impl Node {
     /// Brings the world to rest: what is due is done, what is missing is started, what changed is published.
     fn settle(&mut self) -> Option<u8> {
         self.vital_signs();
+        self.look_after_console();
+        self.look_for_ports();
         self.expire_pauses();
         self.mark_drained();
         self.tick();

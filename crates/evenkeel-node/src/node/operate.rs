@@ -13,7 +13,11 @@ use evenkeel_core::{
     time::in_words,
 };
 
-use super::{Applied, Node, Refused, UnknownSubject, publish::fixed_id};
+use super::{
+    Applied, Node, Refused, UnknownSubject,
+    commands::{MOST_NAMES, not_among},
+    publish::fixed_id,
+};
 
 /// An order.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -196,7 +200,8 @@ impl Node {
         } else if let Some(drained) = self.drain_status(subject) {
             let rest = if drained.finished { "has finished its requests" } else { "still finishes its requests" };
             let why = if drained.reason.is_empty() { String::new() } else { format!(" ({})", drained.reason) };
-            vec![format!("drained by an operator since {}{why}; it {rest}", drained.since)]
+            let by = if drained.by.is_empty() { "an operator" } else { &drained.by };
+            vec![format!("drained by {by} since {}{why}; it {rest}", drained.since)]
         } else {
             overrides.of_service(subject).in_words(declared)
         };
@@ -255,8 +260,11 @@ fn meaning(name: &str, service: &Service, wanted: u32) -> Vec<String> {
 
 /// Nobody has that name; these are those who could have been meant.
 pub(super) fn no_such(subject: &str, mut known: Vec<String>) -> NotOrdered {
+    if let Some(of_service) = not_among(subject, &known) {
+        return NotOrdered::Unknown(of_service);
+    }
     let near = nearest(subject, known.iter().map(String::as_str)).map(str::to_owned);
-    known.truncate(20);
+    known.truncate(MOST_NAMES);
     NotOrdered::Unknown(UnknownSubject { subject: subject.to_owned(), nearest: near, known })
 }
 

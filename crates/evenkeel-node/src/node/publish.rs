@@ -79,12 +79,20 @@ impl Node {
             duty: self.fixed_duty(&fixed_id(name, &fixed.address).name),
             zone: fixed.zone.clone(),
             trial: false,
+            sheltered: false,
         });
         let slots = self.slots.range((name.to_owned(), 0)..=(name.to_owned(), u32::MAX));
         let run = slots.filter_map(|(_, slot)| {
             let address = format!("127.0.0.1:{}", slot.port);
-            let (weight, trial) = (self.weight_of(slot), self.is_sheltered(slot));
-            slot.duty().map(|duty| Instance { id: slot.id(), address, weight, duty, zone: None, trial })
+            slot.duty().map(|duty| Instance {
+                id: slot.id(),
+                address,
+                weight: self.weight_of(slot),
+                duty,
+                zone: None,
+                trial: self.on_trial(slot),
+                sheltered: self.is_sheltered(slot),
+            })
         });
         fixed.chain(run).collect()
     }

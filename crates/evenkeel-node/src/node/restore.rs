@@ -273,10 +273,11 @@ impl Node {
     /// Takes the event of an end, from the guard or found at the start.
     pub(super) fn ended(&mut self, place: &(String, u32), status: evenkeel_core::status::ExitStatus, leftovers: u32) {
         let lack = self.for_lack_of_memory(place, status);
+        let check_saw = self.slots.get(place).map(|slot| self.with_elsewhere(slot, &slot.check_saw));
         if let Some(slot) = self.slots.get_mut(place) {
             slot.pid = None;
             // Without the reason a kill of ours looks like one of the system's.
-            let seen = match slot.check_saw.as_str() {
+            let seen = match check_saw.as_deref().unwrap_or_default() {
                 saw if !slot.supervisor.memory().ready && !saw.is_empty() => format!("; its check saw: {saw}"),
                 _ => String::new(),
             };

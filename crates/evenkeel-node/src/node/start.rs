@@ -92,7 +92,7 @@ pub(super) async fn run_on(
         Ok(started) => started,
         Err(error) => return Err(fail(error, &orders, at_failure).await),
     };
-    if let Err(error) = node.open_api(super::Commands::new(commands_in)).await {
+    if let Err(error) = node.open_api(super::Commands::new(commands_in)) {
         return Err(fail(error, &orders, at_failure).await);
     }
     let mut inputs = Inputs { notices, edge, commands };
@@ -142,8 +142,19 @@ async fn finish(orders: &Orders, last: Order) {
 }
 
 fn complain(error: &NodeError) {
-    let indented = error.to_string().trim_end().replace('\n', "\n  ");
-    eprintln!("error: {}", indented.strip_prefix("error: ").unwrap_or(&indented));
+    eprintln!("{}", complaint(error));
+}
+
+/// An error in the form that commands give theirs. Faults of a stack file are shown in place and stand alone.
+fn complaint(error: &NodeError) -> String {
+    if matches!(error, NodeError::Stack(_)) {
+        let indented = error.to_string().trim_end().replace('\n', "\n  ");
+        return format!("error: {}", indented.strip_prefix("error: ").unwrap_or(&indented));
+    }
+    match error.split() {
+        (what, fix) if fix.trim().is_empty() => format!("error: {what}"),
+        (what, fix) => format!("error: {what}\n    fix: {}", fix.trim_end().replace('\n', "\n         ")),
+    }
 }
 
 fn guard_channel() -> std::io::Result<OwnedFd> {
@@ -195,6 +206,8 @@ impl Node {
             snapshot_file,
             threads,
             listeners: BTreeMap::new(),
+            console: super::console::Console::default(),
+            listening: super::listening::Listening::new(),
             activated: Activated::default(),
             slots: BTreeMap::new(),
             strays: std::collections::BTreeSet::new(),
@@ -277,40 +290,25 @@ impl Node {
         }
     }
 
-    /// Opens the API's socket and, if its address is free, the address of `/metrics`.
-    async fn open_api(&mut self, commands: super::Commands) -> Result<(), NodeError> {
-        let address = self.config.metrics_bind.unwrap_or(self.revision.stack.console.bind);
-        let exposed = (!address.ip().is_loopback()).then_some(address);
+    /// Opens the API's socket and, if its address is free, the console.
+    fn open_api(&mut self, commands: super::Commands) -> Result<(), NodeError> {
         let tokens = Tokens::open(&self.dir.path("tokens.json"));
-        self.say_tokens(&tokens, exposed);
-        let state = api::Api::new(commands, self.journal.clone(), self.logs.clone(), tokens, exposed);
+        let state = api::Api::new(commands, self.journal.clone(), self.logs.clone(), tokens.clone());
         let path = self.config.runtime_dir.join(crate::CONTROL_SOCKET);
         api::serve_control(&path, state.clone()).map_err(|source| NodeError::Control { path, source })?;
-        if let Err(error) = api::serve_console(address, state).await {
-            let why = match error.kind() {
-                std::io::ErrorKind::AddrInUse => "another process listens there; set `console.bind`".to_owned(),
-                _ => error.to_string(),
-            };
-            self.problems.insert("metrics", format!("metrics are not served at {address}: {why}"));
-            self.note(Level::Warning, "node", "metrics", format!("metrics are not served at {address}: {why}"), vec![]);
-        }
+        self.say_damaged(&tokens);
+        self.open_console(state);
         Ok(())
     }
 }
 
 impl Node {
-    /// Says what is wrong with tokens, and where they travel in clear text.
-    fn say_tokens(&mut self, tokens: &Tokens, exposed: Option<std::net::SocketAddr>) {
-        match (tokens.list(), exposed) {
-            (Err(error), _) => {
-                let problem = format!("{error}: remove the file, and make the tokens anew");
-                self.problems.insert("tokens", problem.clone());
-                self.note(Level::Error, "node", "token", problem, Vec::new());
-            }
-            (Ok(tokens), Some(address)) if !tokens.is_empty() => {
-                self.note(Level::Warning, "node", "token", api::in_clear(&address), Vec::new());
-            }
-            _ => {}
+    /// Says that tokens cannot be read.
+    fn say_damaged(&mut self, tokens: &Tokens) {
+        if let Err(error) = tokens.list() {
+            let problem = format!("{error}: remove the file, and make the tokens anew");
+            self.problems.insert("tokens", problem.clone());
+            self.note(Level::Error, "node", "token", problem, Vec::new());
         }
     }
 }
@@ -390,5 +388,22 @@ fn placeholder(revision: &Revision, threads: u16, version: u64) -> Snapshot {
         listeners: Vec::new(),
         routes: Vec::new(),
         services: Vec::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_complaint_has_the_form_of_a_commands_error() {
+        let taken = NodeError::Listener {
+            name: "web".to_owned(),
+            address: "127.0.0.1:80".parse().unwrap(),
+            why: "`nginx` listens there already".to_owned(),
+            fix: "Stop it.".to_owned(),
+        };
+        let said = "error: listener `web` cannot be bound to 127.0.0.1:80: `nginx` listens there already\n    fix: Stop it.";
+        assert_eq!(complaint(&taken), said);
     }
 }

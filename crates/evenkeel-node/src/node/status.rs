@@ -4,8 +4,10 @@ use evenkeel_core::{
     link::InstanceCounters,
     stack::{Service, Stack},
     status::{
-        EdgeStatus, Health, InstanceId, InstanceStatus, ListenerStatus, Phase, ProcessStatus, ServiceStatus, Status,
+        Basis, EdgeStatus, Health, InstanceId, InstanceStatus, ListenerStatus, Phase, ProcessStatus, ServiceStatus,
+        Status,
     },
+    why,
 };
 
 use super::{Node, publish::fixed_id, slot::Slot};
@@ -40,6 +42,7 @@ impl Node {
                 restarts: self.edge.starts,
                 snapshot: self.snapshot.version,
                 applied: self.edge.applied,
+                reported: Some(self.traffic.newest()).filter(|newest| newest.pid == pid).map(|newest| newest.snapshot),
                 connections: self.traffic.newest().connections,
             }),
             listeners: self
@@ -47,6 +50,7 @@ impl Node {
                 .iter()
                 .map(|(name, address)| ListenerStatus { name: name.clone(), address: address.to_string() })
                 .collect(),
+            console: self.console.address().map(|address| address.to_string()),
             problems: self.problems_of(stack, &services),
             overrides: self.revision.overrides.in_words(&self.revision.declared),
             services,
@@ -72,6 +76,9 @@ impl Node {
             p99_ms: rates.p99_ms,
             retries: sums.retries,
             held: sums.held,
+            holding: self.holding(name),
+            page: service.page.is_some(),
+            fallback: service.fallback.clone().filter(|fallback| self.can_answer(fallback)),
             rollout: self.rollouts.get(name).cloned(),
             hands_off: self.hands_off(name),
             release: self.revision.overrides.release(name).map(|release| release.number),
@@ -80,6 +87,29 @@ impl Node {
             away: self.away_status(name),
             instances,
         }
+    }
+
+    /// Requests that the edge holds now.
+    fn holding(&self, service: &str) -> u64 {
+        let counted = &self.traffic.newest().services;
+        counted.iter().find(|counted| counted.name == service).map_or(0, |counted| counted.holding)
+    }
+
+    /// Whether a service has somebody to answer for it, be it its own fallback.
+    fn can_answer(&self, name: &str) -> bool {
+        let mut next = Some(name);
+        // As many steps as there are services end every chain, also one that a file could not have.
+        for _ in 0..self.revision.stack.services.len() {
+            let Some((name, service)) = next.and_then(|name| Some((name, self.revision.stack.services.get(name)?)))
+            else {
+                return false;
+            };
+            if service.page.is_some() || !self.healthy_instances(name).is_empty() {
+                return true;
+            }
+            next = service.fallback.as_deref();
+        }
+        false
     }
 
     pub(super) fn slots_of(&self, service: &str) -> impl Iterator<Item = &Slot> {
@@ -97,7 +127,8 @@ impl Node {
             pid: slot.pid,
             address: format!("127.0.0.1:{}", slot.port),
             health: health_of(slot),
-            reason: slot.verdict.reason.clone(),
+            reason: self.with_elsewhere(slot, &slot.verdict.reason),
+            basis: self.basis_of(&slot.id()),
             phase: Some(phase),
             since: slot.started,
             restarts: memory.restarts,
@@ -118,6 +149,7 @@ impl Node {
             address: address.to_owned(),
             health: verdict.health,
             reason: verdict.reason,
+            basis: self.basis_of(id),
             phase: None,
             since: None,
             restarts: 0,
@@ -126,6 +158,12 @@ impl Node {
             in_flight: verdict.in_flight,
             drained: self.drain_status(&id.name),
         }
+    }
+
+    /// What the edge's verdict about this instance rests on.
+    fn basis_of(&self, id: &InstanceId) -> Basis {
+        let others = &self.traffic.newest().basis;
+        others.iter().find(|(one, _)| one == id).map(|(_, basis)| *basis).unwrap_or_default()
     }
 
     fn problems_of(&self, stack: &Stack, services: &[ServiceStatus]) -> Vec<String> {
@@ -163,6 +201,9 @@ impl Node {
             let how = instance.last_exit.as_deref().unwrap_or("it never started");
             problems.push(format!("{} gave up ({how}): `keel why {}`", instance.name, instance.name));
         }
+        problems.extend(why::unproven(service).map(|unproven| {
+            format!("{unproven}. Correct its `check` and apply the file again, or apply the former one")
+        }));
         problems.extend(service.instances.iter().filter_map(|instance| self.left_frozen(&service.name, instance)));
         // A first start takes its time; one after a failure does not hide that nobody answers.
         let first_start =
@@ -175,7 +216,11 @@ impl Node {
             let exited =
                 |instance: &InstanceStatus| Some(format!(" ({}: {})", instance.name, instance.last_exit.as_ref()?));
             let cause = service.instances.iter().find_map(exited).unwrap_or_default();
-            problems.push(format!("{}: no instance is healthy, so requests are held{cause}", service.name));
+            let then = match &service.fallback {
+                Some(fallback) => format!("and {fallback} answers instead"),
+                None => "so requests are held".to_owned(),
+            };
+            problems.push(format!("{}: no instance is healthy, {then}{cause}", service.name));
         }
         problems
     }

@@ -273,9 +273,9 @@ mod tests {
     /// Of the length that a key file has, and of the greatest there is; nothing of either is shown, however it arrives.
     #[test]
     fn long_values_are_masked_piece_by_piece() {
-        let lines =
-            |n: u32| (0..n).map(|n| format!("{:08x}\t\"{:08x}\"/ü\n", n.wrapping_mul(0x9e37_79b9), n)).collect();
-        let (file, largest): (String, String) = (lines(100), lines(2_700));
+        let line = |n: u32| format!("{:08x}\t\"{n:08x}\"/ü\n", n.wrapping_mul(0x9e37_79b9));
+        let lines = |n: u32| (0..n).map(line).collect::<Vec<_>>().concat();
+        let (file, largest) = (lines(100), lines(2_700));
         let mask = mask(&[("file", &file), ("largest", &largest), ("run", &"a".repeat(64 * 1024))]);
         for value in [&file, &largest] {
             let json = serde_json::to_string(value).unwrap();

@@ -34,7 +34,7 @@ use std::{
 pub(crate) use self::{
     deploys::Deploys,
     records::Record,
-    releases::{StoreError, Stored, number_of, remove_all},
+    releases::{StoreError, Stored, number_of, release_numbers, remove_all},
     revisions::Revision,
     writer::Writer,
 };

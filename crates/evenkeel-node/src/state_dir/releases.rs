@@ -98,11 +98,6 @@ impl StateDir {
         releases
     }
 
-    /// To be held from when a number is chosen until what has it is kept.
-    pub(crate) fn release_numbers(&self) -> MutexGuard<'static, ()> {
-        NUMBERS.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Keeps what is known of a release, also through a loss of power: deploys go by it.
     pub(crate) fn save_release(&self, service: &str, stored: &Stored) -> io::Result<()> {
         let folder = self.make_releases(service)?;
@@ -141,7 +136,7 @@ impl StateDir {
         unpacked: Unpacked,
         digest: String,
     ) -> io::Result<Stored> {
-        let _numbers = self.release_numbers();
+        let _numbers = release_numbers();
         let highest = self.releases(service).last().map_or(0, |stored| stored.number).max(at_least);
         let number = highest + 1;
         let dir = self.release_dir(service, number);
@@ -224,6 +219,11 @@ impl StateDir {
         }
         Ok(())
     }
+}
+
+/// To be held from when a number is chosen until what has it is kept.
+pub(crate) fn release_numbers() -> MutexGuard<'static, ()> {
+    NUMBERS.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// A name in a folder of releases that nobody has had.

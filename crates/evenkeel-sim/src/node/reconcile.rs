@@ -90,6 +90,7 @@ impl Node {
             duty,
             zone: None,
             trial: false,
+            sheltered: false,
         };
         let service = Service { instances: duties.into_iter().map(instance).collect(), ..self.service.clone() };
         let snapshot = Snapshot {

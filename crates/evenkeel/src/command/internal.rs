@@ -1,7 +1,6 @@
 //! Hidden commands: the processes that `keel` starts from its own binary. Nobody types these.
 
 use std::{
-    net::SocketAddr,
     path::{Path, PathBuf},
     process::ExitCode,
 };
@@ -56,8 +55,6 @@ pub(crate) struct Node {
 #[derive(Debug, clap::Args)]
 pub(crate) struct Announce {
     #[arg(long)]
-    console: SocketAddr,
-    #[arg(long)]
     parent: u32,
 }
 
@@ -110,6 +107,6 @@ fn announce(args: &Announce, context: &Context) -> Result<ExitCode, Failure> {
     let Some(running) = Running::in_dir(state_dir(context)?) else {
         return Ok(Exit::Failed.into());
     };
-    block_on(announce::run(&running, args.console, context))?;
+    block_on(announce::run(&running, context))?;
     Ok(Exit::Done.into())
 }

@@ -5,7 +5,7 @@
 
 use std::time::{Duration, Instant};
 
-use evenkeel_core::status::Status;
+use evenkeel_core::status::{InstanceStatus, Phase, ServiceStatus, Status};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -120,13 +120,17 @@ pub(super) async fn finish(
     Ok(Exit::Done)
 }
 
-/// Instances of a service beyond those that are wanted, in words.
+/// Instances of a service that are about to go, in words.
 fn surplus(status: &Status, service: &str) -> String {
     let service = status.services.iter().find(|one| one.name == service);
-    match service.map_or(0, |one| one.instances.len().saturating_sub(one.replicas as usize)) {
+    let leaves = |one: &&InstanceStatus| matches!(one.phase, Some(Phase::Draining | Phase::Stopping));
+    let leaving = |one: &ServiceStatus| {
+        one.instances.iter().filter(leaves).count().max(one.instances.len().saturating_sub(one.replicas as usize))
+    };
+    match service.map_or(0, leaving) {
         0 => String::new(),
-        1 => "; 1 instance more than wanted finishes its requests first".to_owned(),
-        n => format!("; {n} instances more than wanted finish their requests first"),
+        1 => "; 1 instance still finishes its requests and is stopped then".to_owned(),
+        n => format!("; {n} instances still finish their requests and are stopped then"),
     }
 }
 
@@ -146,6 +150,16 @@ pub(super) fn not_ready(
             Failure::new(format!("{what} does not get ready: {instance} keeps ending"))
                 .at(instance)
                 .because(lines.collect::<Vec<_>>().join("\n"))
+                .fix([usual].into_iter().chain(advice).collect::<Vec<_>>().join("\n"))
+        }
+        Outcome::Unbelieved { service, saw } => {
+            let why = command(&format!("why {service}"));
+            let usual = format!(
+                "the check of {service} is not believed until somebody has passed it.\n{why}   gives the reasons"
+            );
+            Failure::new(format!("{what} does not pass: no instance of {service} passes its changed check"))
+                .at(format!("services.{service}.check"))
+                .because(harmless(saw))
                 .fix([usual].into_iter().chain(advice).collect::<Vec<_>>().join("\n"))
         }
         Outcome::Replaced { by } => Failure::new(format!("revision {by} came before {what} was ready"))

@@ -6,7 +6,10 @@
 
 use std::time::{Duration, Instant};
 
-use evenkeel_core::status::{Health, InstanceStatus, Phase, ServiceStatus, Status};
+use evenkeel_core::{
+    status::{Basis, Health, InstanceStatus, Phase, ServiceStatus, Status},
+    why,
+};
 use serde::Serialize;
 
 use crate::{api::Api, failure::Failure, progress::Progress, style::harmless};
@@ -28,6 +31,13 @@ pub(super) enum Outcome {
         last_exit: String,
         /// What it said last.
         last_output: Vec<String>,
+    },
+    /// A changed check fails everywhere, so it is not believed; what served before goes on.
+    Unbelieved {
+        /// Whose check.
+        service: String,
+        /// What it saw, in words.
+        saw: String,
     },
     /// The time is over, and it still goes on.
     Unfinished {
@@ -100,7 +110,10 @@ pub(super) async fn watch(api: &Api, wanted: &Wanted, wait: Duration) -> Result<
             return Err(end);
         }
         if Instant::now() >= deadline {
-            let late = |status: Status| Outcome::Unfinished { progress: progress(&status, wanted) };
+            let late = |status: Status| {
+                let unbelieved = status.services.iter().filter(|one| wanted.concerns(one)).find_map(unbelieved);
+                unbelieved.unwrap_or_else(|| Outcome::Unfinished { progress: progress(&status, wanted) })
+            };
             return asked.map(late).map_err(|error| api.unreachable(&error));
         }
         tokio::time::sleep(ASK_EVERY).await;
@@ -123,15 +136,31 @@ fn judge(status: &Status, wanted: &Wanted) -> Option<Outcome> {
             last_output: instance.last_output.clone(),
         });
     }
-    let served = status.edge.as_ref().is_some_and(|edge| edge.applied >= edge.snapshot);
+    let served = status.edge.as_ref().is_some_and(|edge| {
+        edge.applied >= edge.snapshot && edge.reported.is_none_or(|version| version >= edge.snapshot)
+    });
+    // While one has yet to fail often enough, or a new one may still come, somebody may pass the check.
+    let decided = |service: &&ServiceStatus| {
+        service.rollout.is_none() && service.instances.iter().all(|instance| instance.basis != Basis::Former)
+    };
+    if let Some(outcome) = services().filter(|_| served).filter(decided).find_map(unbelieved) {
+        return Some(outcome);
+    }
     let whole = |service: &ServiceStatus| {
         // What an operator drains holds its place, and more than are wanted are still being stopped.
         let drained = service.instances.iter().filter(|instance| instance.drained.is_some()).count();
         let ready = service.healthy + u32::try_from(drained).unwrap_or(u32::MAX);
         let former = service.instances.iter().any(|instance| wanted.replaced.contains(&key(instance)));
-        service.rollout.is_none() && ready >= service.replicas && !former
+        let checked = service.instances.iter().all(|instance| instance.basis.is_check());
+        service.rollout.is_none() && ready >= service.replicas && checked && !former
     };
     (served && services().all(whole)).then_some(Outcome::Done)
+}
+
+/// That instances of this service are kept healthy against a check that nobody has passed.
+fn unbelieved(service: &ServiceStatus) -> Option<Outcome> {
+    let saw = why::unproven(service)?;
+    Some(Outcome::Unbelieved { service: service.name.clone(), saw })
 }
 
 /// Whether an instance stands in the way. One of a former revision does so only where it is to stay.
@@ -150,7 +179,9 @@ fn progress(status: &Status, wanted: &Wanted) -> String {
     let each = status.services.iter().filter(|service| wanted.concerns(service)).map(|service| {
         let rollout = service.rollout.as_ref().map(|waiting| format!(" ({})", harmless(waiting)));
         let ServiceStatus { name, healthy, replicas, .. } = service;
-        format!("{name} {healthy} of {replicas} healthy{}", rollout.unwrap_or_default())
+        let unchecked = service.instances.iter().filter(|instance| !instance.basis.is_check()).count();
+        let unchecked = (unchecked > 0).then(|| format!(" ({unchecked} have not passed the changed check yet)"));
+        format!("{name} {healthy} of {replicas} healthy{}", rollout.or(unchecked).unwrap_or_default())
     });
     each.collect::<Vec<_>>().join(", ")
 }
@@ -158,6 +189,7 @@ fn progress(status: &Status, wanted: &Wanted) -> String {
 #[cfg(test)]
 mod tests {
     use evenkeel_core::{
+        health::KEPT,
         status::{EdgeStatus, ProcessStatus},
         time::WallTime,
     };
@@ -188,7 +220,7 @@ mod tests {
             since: WallTime::from_millis(1),
             guard: ProcessStatus { pid: 1, restarts: 0 },
             node: ProcessStatus { pid: 2, restarts: 0 },
-            edge: Some(EdgeStatus { pid: 3, restarts: 0, snapshot: 5, applied: 5, connections: 0 }),
+            edge: Some(EdgeStatus { pid: 3, restarts: 0, snapshot: 5, applied: 5, reported: None, connections: 0 }),
             listeners: Vec::new(),
             services: vec![ServiceStatus {
                 name: "app".to_owned(),
@@ -200,6 +232,7 @@ mod tests {
             }],
             problems: Vec::new(),
             overrides: Vec::new(),
+            console: None,
         }
     }
 
@@ -217,6 +250,31 @@ mod tests {
         assert_eq!(judge(&unserved, WANTED), None, "the edge serves the former snapshot");
         unserved.revision = 3;
         assert_eq!(judge(&unserved, WANTED), Some(Outcome::Replaced { by: 3 }));
+    }
+
+    #[test]
+    fn a_changed_check_must_be_passed_by_everybody() {
+        let with = |bases: [Basis; 2]| {
+            let instances = bases.into_iter().zip(1..).map(|(basis, number)| {
+                let reason = if basis == Basis::Kept { format!("{KEPT}: status 200") } else { String::new() };
+                InstanceStatus { basis, reason, ..instance(number, 1, Health::Healthy) }
+            });
+            status(None, instances.collect())
+        };
+        let unchecked = with([Basis::Check, Basis::Former]);
+        assert_eq!(judge(&unchecked, WANTED), None);
+        assert_eq!(progress(&unchecked, WANTED), "app 2 of 2 healthy (1 have not passed the changed check yet)");
+        assert_eq!(judge(&with([Basis::Kept, Basis::Former]), WANTED), None, "one may pass it still");
+        let mut failed = with([Basis::Kept, Basis::Kept]);
+        let Some(Outcome::Unbelieved { service, saw }) = judge(&failed, WANTED) else { panic!("{failed:?}") };
+        assert!(service == "app" && saw.contains("status 200"), "{saw}");
+        failed.services[0].rollout = Some("old instance 2 is replaced next".to_owned());
+        assert_eq!(judge(&failed, WANTED), None, "a new one may pass it");
+        let mut passed = with([Basis::Check, Basis::Check]);
+        passed.edge.as_mut().unwrap().reported = Some(4);
+        assert_eq!(judge(&passed, WANTED), None, "that was under the former check");
+        passed.edge.as_mut().unwrap().reported = Some(5);
+        assert_eq!(judge(&passed, WANTED), Some(Outcome::Done));
     }
 
     #[test]
@@ -275,6 +333,7 @@ mod tests {
         let mut drained = instance(1, 2, Health::Draining);
         drained.drained = Some(evenkeel_core::status::DrainStatus {
             reason: String::new(),
+            by: String::new(),
             since: WallTime::from_millis(1),
             finished: true,
         });

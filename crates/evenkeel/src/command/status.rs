@@ -59,7 +59,8 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
 fn hint(status: &Status) -> (String, &'static str) {
     let mut instances = status.services.iter().flat_map(|service| &service.instances);
     let unwell = instances.find(|instance| instance.health != evenkeel_core::status::Health::Healthy);
-    match (unwell, status.services.first()) {
+    // There is nothing to explain about a page.
+    match (unwell, status.services.iter().find(|service| !service.page)) {
         (Some(instance), _) if instance.drained.is_some() => (instance.name.clone(), "explains how it came to be so"),
         (Some(instance), _) => (instance.name.clone(), "explains what is wrong"),
         (None, Some(service)) => (service.name.clone(), "explains how it came to be so"),
@@ -107,18 +108,22 @@ fn render(status: &Status, now: WallTime, paint: Paint) -> String {
 }
 
 fn services(services: &[ServiceStatus], paint: Paint) -> String {
-    let heads = ["SERVICE", ">HEALTHY", ">REQ/S", ">P50", ">P99", ">REQUESTS", ">ERRORS", ">RETRIES", ">HELD"];
+    let heads = ["SERVICE", ">HEALTHY", ">REQ/S", ">P50", ">P99", ">REQUESTS", ">ERRORS", ">RETRIES", ">WAITING"];
     let mut table = Table::new(&heads);
     let ms = |value: Option<f64>| value.map_or_else(|| "-".to_owned(), latency);
     for service in services {
         let wanted = service.replicas.max(u32::try_from(service.instances.len()).unwrap_or(u32::MAX));
         let healthy = service.healthy;
-        let all = Cell::painted(format!("{healthy}/{wanted}"), move |paint, text| match healthy {
+        let page = service.page;
+        let ratio = if page { "page".to_owned() } else { format!("{healthy}/{wanted}") };
+        let all = Cell::painted(ratio, move |paint, text| match healthy {
+            _ if page => text.to_owned(),
             n if n >= wanted => paint.good(text),
             0 => paint.bad(text),
             _ => paint.warn(text),
         });
-        let errors = service.errors;
+        // A page answers with its status, as it should.
+        let errors = if page { 0 } else { service.errors };
         let paint_errors = move |paint: Paint, text: &str| if errors == 0 { text.to_owned() } else { paint.bad(text) };
         table.row(vec![
             service.name.as_str().into(),
@@ -129,7 +134,7 @@ fn services(services: &[ServiceStatus], paint: Paint) -> String {
             count(service.requests).into(),
             Cell::painted(count(service.errors), paint_errors),
             count(service.retries).into(),
-            count(service.held).into(),
+            count(service.holding).into(),
         ]);
     }
     table.render(paint)
@@ -241,7 +246,7 @@ mod tests {
             since: WallTime::from_millis(8_000),
             guard: ProcessStatus { pid: 100, restarts: 0 },
             node: ProcessStatus { pid: 101, restarts: 1 },
-            edge: Some(EdgeStatus { pid: 102, restarts: 0, snapshot: 9, applied: 9, connections: 12 }),
+            edge: Some(EdgeStatus { pid: 102, restarts: 0, snapshot: 9, applied: 9, reported: None, connections: 12 }),
             listeners: vec![ListenerStatus { name: "web".to_owned(), address: "0.0.0.0:8080".to_owned() }],
             services: vec![ServiceStatus {
                 name: "shop".to_owned(),
@@ -256,6 +261,7 @@ mod tests {
             }],
             problems,
             overrides: Vec::new(),
+            console: None,
         }
     }
 
@@ -264,6 +270,22 @@ mod tests {
         let instances = (1..=3).map(|n| instance(n, Health::Healthy, Phase::Running)).collect();
         let status = status(instances, 3, Vec::new());
         insta::assert_snapshot!(render(&status, WallTime::from_millis(202_000), Paint::plain()));
+        assert_eq!(hint(&status).0, "shop");
+    }
+
+    #[test]
+    fn a_page_has_no_instances_and_what_waits_now_is_shown() {
+        let instances = (1..=3).map(|n| instance(n, Health::Healthy, Phase::Running)).collect();
+        let mut status = status(instances, 3, Vec::new());
+        (status.services[0].held, status.services[0].holding) = (77, 5);
+        let page = ServiceStatus { name: "sorry".to_owned(), page: true, requests: 4, ..ServiceStatus::default() };
+        status.services.insert(0, page);
+        let text = services(&status.services, Paint::plain());
+        let row = |name: &str| -> Vec<&str> {
+            text.lines().find(|line| line.starts_with(name)).unwrap().split_whitespace().collect()
+        };
+        assert_eq!(row("SERVICE").last(), Some(&"WAITING"));
+        assert_eq!((row("sorry")[1], row("shop").last()), ("page", Some(&"5")));
         assert_eq!(hint(&status).0, "shop");
     }
 

@@ -15,6 +15,7 @@ use crate::{
     context::{Context, block_on},
     failure::{Exit, Failure},
     http::Ask,
+    start::announce::url,
     style::harmless,
     table::Table,
     words::{self, duration, since, span},
@@ -93,7 +94,12 @@ fn create(args: &Create, context: &Context) -> Result<Exit, Failure> {
         "expires_s": args.expires.map(|expires| expires.as_secs().max(1)),
     });
     let body = order.to_string().into_bytes();
-    let made: Token = block_on(async { read(&Api::of(&running).succeed(Ask::post("/v1/tokens", body)).await?) })?;
+    let api = Api::of(&running);
+    let (made, status): (Token, _) = block_on(async {
+        let made = read(&api.succeed(Ask::post("/v1/tokens", body)).await?)?;
+        // Where it may be shown; without an answer, nowhere is named.
+        Ok::<_, Failure>((made, api.status_now().await.ok()))
+    })?;
     if context.json {
         context.json(&made)?;
         return Ok(Exit::Done);
@@ -105,8 +111,20 @@ fn create(args: &Create, context: &Context) -> Result<Exit, Failure> {
     if let Some(warning) = &made.warning {
         context.line(format!("  {} {}", context.paint.warn("warning:"), harmless(warning)))?;
     }
-    context
-        .next("KEEL_TOKEN=… keel status --url http://127.0.0.1:9400", "asks with it, at the address of the console")?;
+    // Any other address may be somebody else's, who would then have the token.
+    match status.and_then(|status| status.console) {
+        Some(console) => {
+            let command = format!("KEEL_TOKEN=… keel status --url {}", url(&console));
+            context.next(&command, "asks with it, at the address of the console")?;
+        }
+        None => {
+            context.line(format!(
+                "  {} the console is not served now, so show it to nobody",
+                context.paint.warn("warning:")
+            ))?;
+            context.next(&context.command(&running.state_dir, "status"), "says why the console is not served")?;
+        }
+    }
     Ok(Exit::Done)
 }
 

@@ -141,21 +141,27 @@ fn writable(folder: &Path) -> bool {
     access(folder, Access::WRITE_OK).is_ok()
 }
 
-/// Zombies that process 1 has not cleared away. One that has just ended is no finding: they are counted twice.
+/// How long a process 1 that reaps from time to time is given, in looks of a tenth of a second.
+const LOOKS: u32 = 10;
+
+/// Zombies that process 1 does not clear away. One that has just ended is no finding: they are looked at again.
 fn unreaped() -> Option<(u32, String)> {
     let zombies = || -> Vec<u32> {
         let pids = fs::read_dir("/proc").into_iter().flatten().flatten();
         let pids = pids.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
         pids.filter(|pid| process::stat(*pid) == Some(('Z', 1))).collect()
     };
-    let first = zombies();
+    let mut left = zombies();
     let name = fs::read_to_string("/proc/1/comm").ok()?.trim().to_owned();
-    if first.is_empty() {
-        return Some((0, name));
+    for _ in 0..LOOKS {
+        if left.is_empty() {
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(100));
+        let still = zombies();
+        left.retain(|pid| still.contains(pid));
     }
-    std::thread::sleep(Duration::from_millis(200));
-    let still = zombies().iter().filter(|pid| first.contains(pid)).count();
-    Some((u32::try_from(still).unwrap_or(u32::MAX), name))
+    Some((u32::try_from(left.len()).unwrap_or(u32::MAX), name))
 }
 
 #[cfg(test)]

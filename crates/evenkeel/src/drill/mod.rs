@@ -113,6 +113,6 @@ fn find(name: &str) -> Result<&'static dyn drill::Drill, Failure> {
 /// a longer one gives no further insight.
 fn duration(text: &str) -> Result<Duration, String> {
     let duration = words::duration(text)?;
-    let sensible = Duration::from_secs(1)..=Duration::from_secs(60);
+    let sensible = Duration::from_secs(1)..=Duration::from_mins(1);
     if sensible.contains(&duration) { Ok(duration) } else { Err("from 1s to 60s".to_owned()) }
 }

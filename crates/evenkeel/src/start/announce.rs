@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use evenkeel_core::status::{Phase, ServiceStatus, Status};
+use evenkeel_core::status::{Health, InstanceStatus, Phase, ServiceStatus, Status};
 use serde_json::json;
 
 use crate::{api::Api, context::Context, failure::Failure, progress::Progress, running::Running, style::harmless};
@@ -21,7 +21,7 @@ const ASK_EVERY: Duration = Duration::from_millis(50);
 const SAY_EVERY: Duration = Duration::from_secs(10);
 
 /// Waits until the stack in `state_dir` is up and says so.
-pub(crate) async fn run(running: &Running, console: SocketAddr, context: &Context) -> Result<(), Failure> {
+pub(crate) async fn run(running: &Running, context: &Context) -> Result<(), Failure> {
     let begun = Instant::now();
     let status = await_healthy(&Api::of(running), context.json).await;
     let took = begun.elapsed();
@@ -33,7 +33,7 @@ pub(crate) async fn run(running: &Running, console: SocketAddr, context: &Contex
             "up": true,
             "adopted": adopted,
             "addresses": addresses,
-            "metrics": format!("http://{console}/metrics"),
+            "metrics": status.console.as_deref().map(metrics),
             "state_dir": running.state_dir,
             "pid": running.holder.pid,
             "took_ms": u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
@@ -49,9 +49,15 @@ pub(crate) async fn run(running: &Running, console: SocketAddr, context: &Contex
         addresses.join("  "),
         took.as_secs_f64()
     ))?;
-    context.line(format!("metrics: http://{console}/metrics   state: {}", running.state_dir.display()))?;
+    let metrics = status.console.as_deref().map_or_else(|| "not served, see keel status".to_owned(), metrics);
+    context.line(format!("metrics: {metrics}   state: {}", running.state_dir.display()))?;
     context.line("stop it with Ctrl-C")?;
     context.next(&context.command(&running.state_dir, "status --watch"), "in another terminal")
+}
+
+/// Where metrics are, at the console's address.
+pub(crate) fn metrics(console: &str) -> String {
+    format!("{}/metrics", url(console))
 }
 
 /// How many instances run since before this guard.
@@ -82,7 +88,12 @@ pub(crate) fn is_up(status: &Status) -> bool {
 
 fn has_all(service: &ServiceStatus) -> bool {
     let wanted = if service.replicas == 0 { service.instances.len() } else { service.replicas as usize };
-    service.healthy as usize >= wanted
+    // What an operator drains gets no requests on purpose, and nothing more is to be expected of it.
+    let runs = |instance: &&InstanceStatus| matches!(instance.phase, None | Some(Phase::Starting | Phase::Running));
+    let drained = service.instances.iter().filter(|instance| instance.drained.is_some()).filter(runs);
+    // An edge that has not applied the drain yet may still call it healthy.
+    let drained = drained.filter(|instance| instance.health != Health::Healthy).count();
+    service.healthy as usize + drained >= wanted
 }
 
 /// Whether every instance of it gave up: then it stays as it is until somebody changes something.
@@ -131,12 +142,12 @@ async fn await_healthy(api: &Api, quiet: bool) -> Status {
 }
 
 /// A live line on a terminal, elsewhere a line from time to time.
-fn show_progress(live: &Progress, line: String, next_word: &mut Instant, quiet: bool) {
-    if !quiet && live.is_hidden() && Instant::now() >= *next_word {
+fn show_progress(progress: &Progress, line: String, next_word: &mut Instant, quiet: bool) {
+    if !quiet && progress.is_hidden() && Instant::now() >= *next_word {
         *next_word = Instant::now() + SAY_EVERY;
         eprintln!("{line}");
     }
-    live.say(line);
+    progress.say(line);
 }
 
 /// What is worth saying once, harmless for a terminal.
@@ -157,7 +168,7 @@ fn problems(status: &Status) -> Vec<String> {
 
 /// How far a start is, in one line.
 pub(crate) fn progress(status: &Status) -> String {
-    let each = status.services.iter().map(|service| {
+    let each = status.services.iter().filter(|service| !service.page).map(|service| {
         let wanted = service.replicas.max(u32::try_from(service.instances.len()).unwrap_or(u32::MAX));
         format!("{} {} of {wanted} healthy", service.name, service.healthy)
     });
@@ -166,7 +177,32 @@ pub(crate) fn progress(status: &Status) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::url;
+    use evenkeel_core::{status::DrainStatus, time::WallTime};
+
+    use super::*;
+
+    #[test]
+    fn what_an_operator_drains_is_not_waited_for() {
+        let instance = |health, phase| InstanceStatus { health, phase: Some(phase), ..InstanceStatus::default() };
+        let healthy = instance(Health::Healthy, Phase::Running);
+        let mut other = instance(Health::Draining, Phase::Starting);
+        let service = |other: &InstanceStatus| ServiceStatus {
+            replicas: 2,
+            healthy: 1,
+            instances: vec![healthy.clone(), other.clone()],
+            ..ServiceStatus::default()
+        };
+        assert!(!has_all(&service(&other)));
+        other.drained = Some(DrainStatus {
+            reason: String::new(),
+            by: String::new(),
+            since: WallTime::from_millis(1),
+            finished: true,
+        });
+        assert!(has_all(&service(&other)));
+        other.phase = Some(Phase::GaveUp);
+        assert!(!has_all(&service(&other)));
+    }
 
     #[test]
     fn addresses_can_be_opened_from_here() {

@@ -22,7 +22,8 @@ use std::{
 };
 
 use evenkeel_core::stack::Stack;
-use evenkeel_guard::{ACTIVATION_VARIABLES, Activation, GuardConfig};
+use evenkeel_guard::{ACTIVATION_VARIABLES, Activation, End, GuardConfig, Stop};
+use serde_json::json;
 
 use crate::{
     context::{Context, shell_word},
@@ -90,24 +91,39 @@ impl Start {
         if announced {
             self.announce(context)?;
         }
-        let code = evenkeel_guard::run(guard);
+        let End { code, stop } = evenkeel_guard::run(guard);
         // The lock is still ours, so nobody else has begun to use the folder. Its sockets are dead, except those of
         // stubs that were left to the next start, which finds them there.
         if std::fs::read_dir(&stubs).map_or(true, |mut left| left.next().is_none()) {
             let _ = std::fs::remove_dir_all(&self.runtime_dir);
         }
+        if let Some(stop) = stop.filter(|_| announced) {
+            // Whoever read what was said at the start may be gone, and everything is stopped all the same.
+            let _ = self.say_stopped(&stop, context);
+        }
         Ok(code)
+    }
+
+    fn say_stopped(&self, stop: &Stop, context: &Context) -> Result<(), Failure> {
+        let stack = &self.stack.stack.name;
+        if context.json {
+            let took_ms = u64::try_from(stop.took.as_millis()).unwrap_or(u64::MAX);
+            let Stop { instances, killed, .. } = stop;
+            let said =
+                json!({ "stack": stack, "up": false, "instances": instances, "killed": killed, "took_ms": took_ms });
+            return context.json(&said);
+        }
+        let instances = if stop.instances == 1 { "instance" } else { "instances" };
+        let killed = if stop.killed == 0 { String::new() } else { format!(", {} of them killed", stop.killed) };
+        let took = stop.took.as_secs_f64();
+        context.line(format!("{stack} is stopped: {} {instances} ended within {took:.1} s{killed}", stop.instances))
     }
 
     /// Starts the process that says when the stack is up. It ends with us.
     fn announce(&self, context: &Context) -> Result<(), Failure> {
         let argv = internal(
             "__announce",
-            [
-                ("--state-dir", self.state_dir.clone().into()),
-                ("--console", self.stack.console.bind.to_string().into()),
-                ("--parent", std::process::id().to_string().into()),
-            ],
+            [("--state-dir", self.state_dir.clone().into()), ("--parent", std::process::id().to_string().into())],
         );
         let mut command = Command::new(&argv[0]);
         command.args(&argv[1..]).stdin(Stdio::null());

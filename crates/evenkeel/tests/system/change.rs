@@ -1,10 +1,12 @@
 //! The stack changes while it runs: a new file, more or fewer instances, another command, and nobody notices.
 
-use std::{fs, process::Command};
+use std::{fs, io::Write, process::Command};
 
+use evenkeel_core::status::{Basis, Status};
 use rustix::process::Signal;
 
 use crate::{
+    instance,
     load::Load,
     rig::{self, Rig, all_healthy, instances},
 };
@@ -128,4 +130,76 @@ fn somebodys_own_program_needs_no_file() {
     assert!(page.status.success(), "{page:?}");
     let logs = rig.keel(&["logs", &instances(&status)[0].name, "--grep", "listening"]);
     assert!(String::from_utf8_lossy(&logs.stdout).contains("listening"), "its output is kept: {logs:?}");
+}
+
+#[test]
+fn a_wrong_check_takes_out_nobody_and_is_not_called_healthy() {
+    let database = tempfile::tempdir().unwrap();
+    let good = stack(&database.path().join("shop.db").display().to_string(), 2, "");
+    let wrong = good.replace(r#"interval = "200ms""#, r#"interval = "200ms", status = [404, 404]"#);
+    let rig = Rig::up(&good);
+    rig.wait_until("both instances are healthy", all_healthy);
+    let load = Load::start(rig.port, "/api/products", 8);
+    load.wait_for(100);
+
+    rewrite(&rig, &good, &wrong);
+    let applied = rig.keel(&["apply", "keel.toml"]);
+    assert_eq!(applied.status.code(), Some(1), "{applied:?}");
+    let (said, error) = (String::from_utf8_lossy(&applied.stdout), String::from_utf8_lossy(&applied.stderr));
+    assert!(!said.contains("every instance is healthy"), "{said}");
+    assert!(error.contains("no instance of app passes its changed check"), "{error}");
+    assert!(error.contains("status 200 where 404 was wanted"), "{error}");
+    load.wait_for(500);
+    let status = rig.status();
+    assert!(all_healthy(&status), "{status:#?}");
+    let names_it = |problem: &String| problem.contains("check of app") && problem.contains("status 200 where 404");
+    assert!(status.problems.iter().any(names_it), "{:#?}", status.problems);
+    let why = rig.keel(&["why", "app"]);
+    let why = String::from_utf8_lossy(&why.stdout);
+    assert!(
+        why.lines().next().is_some_and(|line| line.contains("nobody has passed the changed check of app")),
+        "{why}"
+    );
+    assert!(why.contains("a changed check counts once somebody has passed it"), "with the rule: {why}");
+
+    rewrite(&rig, &wrong, &good);
+    let applied = rig.keel(&["apply", "keel.toml"]);
+    assert!(applied.status.success(), "{applied:?}");
+    let status = rig.status();
+    assert!(all_healthy(&status) && status.problems.is_empty(), "{:#?}", status.problems);
+    load.wait_for(100);
+    load.finish().assert_clean();
+}
+
+#[test]
+fn a_check_that_one_instance_passes_takes_out_the_other() {
+    let answering = |first: &'static str| {
+        let (port, asked) = instance::serve(move |received, stream| {
+            let status = if received.head.starts_with(first) { "200 OK" } else { "404 Not Found" };
+            let _ = write!(stream, "HTTP/1.1 {status}\r\nContent-Length: 0\r\n\r\n");
+        });
+        // It answers for as long as somebody counts.
+        std::thread::spawn(move || asked.iter().count());
+        format!("\"127.0.0.1:{port}\"")
+    };
+    let instances = format!("{}, {}", answering("GET /"), answering("GET /no-such-path"));
+    let with = |path: &str| {
+        format!(
+            "[listeners.web]\nbind = \"{{listen}}\"\n\n[services.app]\ninstances = [{instances}]\n\
+             check = {{ http = \"{path}\", interval = \"100ms\" }}\n"
+        )
+    };
+    let (former, new) = (with("/healthz"), with("/new"));
+    let rig = Rig::up(&former);
+    rig.wait_until("both instances are healthy", all_healthy);
+    rewrite(&rig, &former, &new);
+    let applied = rig.keel(&["apply", "keel.toml", "--wait", "3s"]);
+    assert_eq!(applied.status.code(), Some(1), "{applied:?}");
+    assert!(String::from_utf8_lossy(&applied.stderr).contains("app 1 of 2 healthy"), "{applied:?}");
+    let status = rig.status();
+    assert_eq!((status.services[0].healthy, instances_kept(&status)), (1, 0), "{status:#?}");
+}
+
+fn instances_kept(status: &Status) -> usize {
+    instances(status).iter().filter(|instance| instance.basis != Basis::Check).count()
 }

@@ -209,7 +209,8 @@ fn releases_come_and_go_and_nobody_notices() {
     );
     let status = app.rig.status();
     assert_eq!(status.services[0].release, Some(1));
-    assert!(all_healthy(&status) && instances(&status).len() == 2, "it returns once it is done: {status:#?}");
+    // The last of the former ones may still be finishing what it has.
+    app.rig.wait_until("only the new ones are left", |status| all_healthy(status) && instances(status).len() == 2);
     assert_eq!(body(app.rig.port), "1");
 
     // An archive, gzipped, with another command, of which only the first instance is on trial.
@@ -270,9 +271,8 @@ fn a_release_that_fails_only_what_cannot_be_repeated_is_rolled_back_too() {
     let deployed = app.deploy("500-to-posts", &["--watch", "6s"]);
     let said = text(&deployed);
     assert_eq!(deployed.status.code(), Some(1), "{said}");
-    assert!(said.contains("answers worse than what it replaces"), "{said}");
+    assert!(said.contains("was ejected by what its traffic showed") || said.contains("answers worse"), "{said}");
     assert!(said.contains("got an error"), "it says what that cost: {said}");
-    eprintln!("{said}\n{}", text(&app.rig.keel(&["events"])));
     app.rig.wait_until("only the former instances are left", |status| pids(status) == before);
     posts.finish();
 }

@@ -8,6 +8,7 @@
 mod adoption;
 mod bad_input;
 mod change;
+mod console;
 mod day;
 mod demo;
 mod deploy;
@@ -16,6 +17,7 @@ mod doctor;
 mod elastic;
 mod fallback;
 mod fates;
+mod first_look;
 mod forwarding;
 mod instance;
 mod load;

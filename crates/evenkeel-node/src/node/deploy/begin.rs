@@ -16,7 +16,7 @@ use super::{
 use crate::{
     clock::wall_now,
     launch::{Launch, RELEASE_VARIABLE},
-    state_dir::{StateDir, Stored},
+    state_dir::{StateDir, Stored, release_numbers},
     users,
 };
 
@@ -71,7 +71,7 @@ impl Node {
         let of = self.run_service(&service, "deployed")?;
         self.none_under_way(&service)?;
         // No artefact that is being stored may get the same number meanwhile.
-        let numbers = self.dir.release_numbers();
+        let numbers = release_numbers();
         let stored = self.stored_for(wanted, &of)?;
         let (release, stored) = self.make_release(wanted, stored);
         self.check_release(&service, &release)?;

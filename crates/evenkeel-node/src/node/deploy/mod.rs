@@ -29,7 +29,7 @@ pub(crate) use self::{
 use super::{Node, NotOrdered, Refused};
 use crate::{
     clock::wall_now,
-    state_dir::{Deploys, StateDir, number_of, remove_all},
+    state_dir::{Deploys, StateDir, number_of, release_numbers, remove_all},
 };
 
 /// More steps than any one observation leads to; what is left then is done when the world settles next.
@@ -237,7 +237,7 @@ impl Node {
     /// Removes releases that nobody will need: from here on nothing finds them, and a thread of its own frees their room.
     fn prune_releases(&self, service: &str) {
         let keep = self.revision.stack.services.get(service).map_or(u8::MAX, |of| of.deploy.keep);
-        let numbers = self.dir.release_numbers();
+        let numbers = release_numbers();
         let gone = self.dir.prune_releases(service, usize::from(keep), &self.releases_in_use(service));
         drop(numbers);
         tokio::task::spawn_blocking(move || remove_all(gone));

@@ -1,5 +1,6 @@
 //! The node process against a guard and an edge played by threads, with real processes, sockets and files.
 
+mod console;
 mod operate;
 mod player;
 

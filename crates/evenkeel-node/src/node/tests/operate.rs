@@ -27,7 +27,7 @@ fn what_makes_no_sense_is_refused_with_the_way_out() {
         ("/v1/scale", json!({ "service": "app", "replicas": 1001 }), 409, "more than 1000"),
         ("/v1/scale", json!({ "service": "fixed", "replicas": 3 }), 409, "keel drain fixed/127.0.0.1:9"),
         ("/v1/scale", json!({ "service": "app", "replicas": -1 }), 422, "replicas"),
-        ("/v1/restart", json!({ "subject": "app/9" }), 404, "Did you mean `app/1`?"),
+        ("/v1/restart", json!({ "subject": "app/9" }), 404, "There are: app/1, app/2."),
         ("/v1/restart", json!({ "subject": "fixed" }), 409, "somebody else's"),
         ("/v1/restart", json!({ "subject": "stack" }), 409, "keel restart SERVICE"),
         ("/v1/drain", json!({ "instance": "app" }), 409, "app is a service"),
@@ -200,5 +200,34 @@ fn what_was_left_of_a_delay_outlives_the_node_process() {
     let node = world.start();
     let status = world.wait("it is back", |status| status.node.restarts == 1);
     assert!(waits(&status), "it goes on waiting: {status:#?}");
+    world.end(node);
+}
+
+#[test]
+fn events_of_a_kind_of_work_are_found_under_their_services() {
+    let world = World::new(STACK);
+    let node = world.start();
+    world.wait_healthy(2);
+    for number in 1..=3 {
+        let message = format!("release {number} is deployed");
+        let told = json!({ "subject": "app", "kind": "deployed", "message": message });
+        assert!(world.post("/v1/events", &told).0 < 300);
+        world.post("/v1/events", &json!({ "subject": "drill", "kind": "drill", "message": "another thing" }));
+    }
+    let of = |query: &str| {
+        let (_, body) = world.get(&format!("/v1/events?subject=deploy{query}"));
+        let message = |entry: &Value| entry["message"].as_str().unwrap().to_owned();
+        let all: Vec<String> = body["entries"].as_array().unwrap().iter().map(message).collect();
+        (all, body["next"].as_u64().unwrap())
+    };
+    let release = |n: u32| format!("release {n} is deployed");
+    assert_eq!(of("").0, [1, 2, 3].map(release));
+    assert_eq!(of("&limit=2").0, [2, 3].map(release), "the newest");
+    let (first, next) = of("&after=0&limit=1");
+    assert_eq!(first, [release(1)]);
+    let (rest, next) = of(&format!("&after={next}"));
+    assert_eq!(rest, [2, 3].map(release), "nothing between two pages is lost");
+    let (none, _) = of(&format!("&after={next}&wait_ms=50"));
+    assert_eq!(none, Vec::<String>::new());
     world.end(node);
 }

@@ -50,10 +50,11 @@ pub(crate) fn status() -> Status {
         since: WallTime::from_millis(8_000),
         guard: ProcessStatus { pid: 100, restarts: 0 },
         node: ProcessStatus { pid: 101, restarts: 0 },
-        edge: Some(EdgeStatus { pid: 102, restarts: 0, snapshot: 9, applied: 9, connections: 12 }),
+        edge: Some(EdgeStatus { pid: 102, restarts: 0, snapshot: 9, applied: 9, reported: None, connections: 12 }),
         listeners: vec![ListenerStatus { name: "web".to_owned(), address: "0.0.0.0:8080".to_owned() }],
         services: vec![shop, docs],
         overrides: Vec::new(),
+        console: None,
         problems: vec!["shop/3 has not passed its check yet".to_owned()],
     }
 }
