@@ -327,6 +327,11 @@ mod tests {
         assert!(said.starts_with("shop has no healthy instance, and sorry answers instead: shop/1 gave up"), "{said}");
         let page = ServiceStatus { name: "sorry".to_owned(), page: true, requests: 104, ..ServiceStatus::default() };
         assert_eq!(service(&page), "sorry is a page, which the edge answers by itself: 104 requests so far");
+        let mut kept = shop(Phase::Running, Health::Healthy);
+        (kept.basis, kept.reason) = (Basis::Kept, format!("{KEPT}: status 200 where 404 was wanted"));
+        (status.healthy, status.instances) = (2, vec![kept]);
+        let head = "nobody has passed the changed check of shop yet: status 200 where 404 was wanted, so who was healthy";
+        assert!(service(&status).starts_with(head), "{}", service(&status));
         status.healthy = 2;
         status.instances.clear();
         assert_eq!(service(&status), "shop has 2 healthy of 2 wanted instances");

@@ -126,6 +126,11 @@ fn a_wrong_value_says_what_would_be_right() {
     insta::assert_snapshot!(refused(&file("check = { htp = \"/h\" }")));
     insta::assert_snapshot!(refused("[stack]\nname = \"a\"\n[services.a]\nrun = \"node server.js\"\n"));
     insta::assert_snapshot!(refused("[stack]\nname = \"a\"\n[listeners.web]\nbind = \"8080\"\n"));
+    let page = refused(&file("page = \"sorry.html\""));
+    assert!(
+        page.contains("`services.a.page`: invalid type: string \"sorry.html\", expected a table, as { key"),
+        "{page}"
+    );
 }
 
 #[test]

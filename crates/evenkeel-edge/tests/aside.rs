@@ -289,6 +289,35 @@ fn leaving_a_zone_is_said_with_the_reason() {
 }
 
 #[test]
+fn a_zone_is_not_left_before_anything_is_known_of_it() {
+    let (edge, mut node) = WholeEdge::linked(1);
+    let (sender, receiver) = std::sync::mpsc::channel::<()>();
+    let receiver = std::sync::Mutex::new(receiver);
+    let near = Server::start(move |mut script| {
+        while script.request().is_some() {
+            // The first probe takes until it is told; later ones find that nobody tells any more.
+            let _ = receiver.lock().unwrap().recv();
+            script.send("HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nnear");
+        }
+    });
+    let far = Known::start("far");
+    let (mut one, mut two) = (member("shop/1", near.address), member("shop/2", far.address));
+    (one.zone, two.zone) = (Some("a".into()), Some("b".into()));
+    let mut shop = service(vec![one, two]);
+    shop.prefer = Some("a".into());
+    shop.check.as_mut().unwrap().timeout_ms = 20_000;
+    node.send(edge.snapshot(1, vec![shop]));
+    node.health("shop/2", Health::Healthy);
+    assert_eq!(get(edge.address, "/").1, "far", "nobody has to wait for that");
+    thread::sleep(Duration::from_millis(200));
+    drop(sender);
+    node.health("shop/1", Health::Healthy);
+    assert_eq!(get(edge.address, "/").1, "near");
+    let fell = node.past.iter().find(|event| matches!(event.what, EventKind::FellBack { .. }));
+    assert!(fell.is_none(), "{fell:?}");
+}
+
+#[test]
 fn a_hold_says_of_each_instance_why_it_could_not() {
     let (edge, mut node) = WholeEdge::linked(1);
     let server = Known::start("one");

@@ -294,3 +294,28 @@ fn a_changed_check_that_one_instance_passes_takes_out_the_other() {
     basis(&mut node, 2, &[]);
     assert_eq!(edge.get("/"), (200, "one".to_owned()));
 }
+
+#[test]
+fn a_changed_check_that_a_new_instance_passes_leaves_the_old_ones_until_they_are_replaced() {
+    let (edge, mut node) = Edge::linked(1);
+    let (old, new) = (Server::start("old"), Server::start("new"));
+    let with = |check, instances| Service { check: Some(check), ..service(instances) };
+    let (one, two) = (member("shop/1", old.address), member("shop/2", new.address));
+    node.send(edge.snapshot(1, vec![with(wants("/healthz", 200), vec![one.clone()])]));
+    node.all_healthy(&["shop/1"]);
+
+    // Command and check change together, as where a path was renamed: only the new process knows it.
+    new.set_check_status(204);
+    node.send(edge.snapshot(2, vec![with(wants("/healthz", 204), vec![one.clone(), two.clone()])]));
+    node.health("shop/2", Health::Healthy);
+    basis(&mut node, 2, &[("shop/1", Basis::Kept)]);
+    let answers: std::collections::BTreeSet<String> = (0..20).map(|_| edge.get("/").1).collect();
+    assert_eq!(answers.len(), 2, "both serve: {answers:?}");
+
+    // Once the old one is replaced, the check counts.
+    node.send(edge.snapshot(3, vec![with(wants("/healthz", 204), vec![two])]));
+    let proven = |event: &Event| matches!(&event.what, EventKind::CheckProven { by } if by.name == "shop/2");
+    while !node.past.iter().any(proven) {
+        node.next();
+    }
+}

@@ -179,17 +179,16 @@ impl Control {
                 (format!("how `{program}` ended is not known: keel ended while it ran, and so did it"), false)
             }
         };
+        self.deploy.failed_on = Some(self.deploy.before_name());
+        self.deploy.last_output.clone_from(&world.printed);
+        let said = self.last_line().map_or_else(String::new, |line| format!(": {line} (its last line)"));
         let mut reasons = vec![
-            Reason::seen(how),
+            Reason::seen(format!("{how}{said}; nothing else was changed")),
             Reason::rule("the step before a deploy must succeed"),
-            Reason::ruled_out("replacing instances: nothing was changed, and none was"),
         ];
         if world.before == BeforeStep::None {
             reasons.push(Reason::ruled_out("running it again: it may have done its work already"));
         }
-        self.deploy.failed_on = Some(self.deploy.before_name());
-        self.deploy.last_output.clone_from(&world.printed);
-        reasons.splice(1..1, self.last_line());
         let mut outputs = self.give_up(reasons, wall);
         if kill {
             outputs.push(Output::KillBefore);
@@ -347,17 +346,17 @@ impl Control {
         self.deploy.last_output.clone_from(&world.printed);
         self.finish(Phase::RolledBack, wall);
         let mut reasons = self.deploy.reasons.clone();
-        reasons.splice(reasons.len().min(1)..reasons.len().min(1), self.last_line());
+        let said = self.last_line().map(|line| Reason::seen(format!("its last line: {line}")));
+        reasons.splice(reasons.len().min(1)..reasons.len().min(1), said);
         reasons.extend(more);
         reasons.push(Reason::seen(self.deploy.affected.to_string()));
         let message = words::sentence(&self.deploy, None);
         vec![self.note(Level::Error, "rolled-back", message, reasons)]
     }
 
-    /// The last thing that was printed, as a reason.
-    fn last_line(&self) -> Option<Reason> {
-        let line = self.deploy.last_output.iter().rev().find(|line| !line.trim().is_empty())?;
-        Some(Reason::seen(format!("its last line: {}", line.trim())))
+    /// The last thing that was printed.
+    fn last_line(&self) -> Option<&str> {
+        self.deploy.last_output.iter().rev().map(|line| line.trim()).find(|line| !line.is_empty())
     }
 
     /// Somebody else changed which release is in force.

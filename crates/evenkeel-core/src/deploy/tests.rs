@@ -429,8 +429,9 @@ fn the_step_before_runs_once() {
     control.step(&world, at(2), WALL);
     let (deploy, said) = (control.deploy(), DeployStatus::of(control.deploy(), None));
     assert_eq!((deploy.phase.clone(), deploy.failed_on.as_deref()), (Phase::Failed, Some("shop/before")));
-    assert_eq!(said.message, "the deploy of release 3 failed: `migrate` failed: exit code 1");
-    assert_eq!(deploy.reasons[1].text, "its last line: column exists");
+    let cause = "`migrate` failed: exit code 1: column exists (its last line); nothing else was changed";
+    assert_eq!(said.message, format!("the deploy of release 3 failed: {cause}"));
+    assert_eq!(deploy.reasons[0].text, cause);
 
     let mut late = begun();
     late.step(&with(BeforeStep::None), at(0), WALL);

@@ -115,7 +115,8 @@ pub struct Edge {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Console {
-    /// Address of `/metrics`.
+    /// Address of `/metrics`, and of the API for those who have a token. Where another process has it, it is tried
+    /// again every few seconds, and `keel status` says so.
     #[serde(default = "Console::default_bind")]
     pub bind: std::net::SocketAddr,
 }

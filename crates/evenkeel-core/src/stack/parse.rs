@@ -129,7 +129,7 @@ fn listed(message: &str) -> Vec<&str> {
 
 /// Replaces the names of Rust's types, which a stack file's writer need not know.
 fn in_plain_words(message: &str) -> String {
-    const WORDS: [(&str, &str); 9] = [
+    const WORDS: [(&str, &str); 8] = [
         ("invalid socket address syntax", "expected an address with a port, as 127.0.0.1:8080 or 0.0.0.0:80"),
         ("expected u8", "expected a whole number from 0 to 255"),
         ("expected u16", "expected a whole number from 0 to 65535"),
@@ -138,8 +138,10 @@ fn in_plain_words(message: &str) -> String {
         ("expected a boolean", "expected true or false"),
         ("expected a sequence", "expected an array, as [\"…\", \"…\"]"),
         ("expected a map", "expected a table"),
-        ("expected struct", "expected a table:"),
     ];
+    if let Some((lead, _)) = message.split_once("expected struct ") {
+        return format!("{lead}expected a table, as {{ key = value }}");
+    }
     let found = WORDS.iter().find(|(from, _)| message.contains(from));
     found.map_or_else(|| message.to_owned(), |(from, to)| message.replace(from, to))
 }

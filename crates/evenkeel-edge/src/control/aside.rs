@@ -55,8 +55,8 @@ impl Aside {
     }
 }
 
-/// Who answers for `group` now, with the reason where somebody else does. `None`: nobody can, so nothing changes but that
-/// requests wait.
+/// Who answers for `group` now, with the reason where somebody else does. `None`: nothing changes, since nobody can and
+/// requests wait, or since too little is known yet.
 pub(super) fn judge(group: &Group, groups: &HashMap<String, Group>) -> Option<(Aside, String)> {
     let config = group.config();
     if let Some(zone) = &config.prefer {
@@ -67,6 +67,9 @@ pub(super) fn judge(group: &Group, groups: &HashMap<String, Group>) -> Option<(A
             return Some((to(), format!("it stays away from zone {zone} until it is told to return")));
         }
         if !there && others {
+            if group.awaits_probe(|its| its == Some(zone)) {
+                return None;
+            }
             let why = group.why_not(|its| its == Some(zone));
             return Some((to(), format!("no instance of zone {zone} is healthy: {why}")));
         }
@@ -76,7 +79,7 @@ pub(super) fn judge(group: &Group, groups: &HashMap<String, Group>) -> Option<(A
     } else if !config.away && group.can_answer() {
         return Some((Aside::No, String::new()));
     }
-    if config.fallback.is_some() && group.awaits_probe() && !config.away {
+    if config.fallback.is_some() && group.awaits_probe(|_| true) && !config.away {
         return None;
     }
     let next = |of: &&Group| groups.get(of.config().fallback.as_deref()?);

@@ -130,9 +130,9 @@ impl Group {
         other.and_then(|member| member.zone.clone()).unwrap_or_else(|| format!("outside of {zone}"))
     }
 
-    /// Whether nothing is known yet of an instance that should serve.
-    pub(super) fn awaits_probe(&self) -> bool {
-        let mut serving = self.members.values().filter(|member| member.duty == Duty::Serve);
+    /// Whether nothing is known yet of an instance in such a zone that should serve.
+    pub(super) fn awaits_probe(&self, is: impl Fn(Option<&String>) -> bool) -> bool {
+        let mut serving = self.members.values().filter(|member| member.duty == Duty::Serve && is(member.zone.as_ref()));
         serving.any(|member| member.told.health == Health::Unknown && !member.shared.was_probed())
     }
 
@@ -432,7 +432,7 @@ impl Group {
         let shared = Arc::clone(&member.shared);
         self.judge(done.key, Some(&reason), hands, now);
         self.basis_changed(done.key, before, hands, now);
-        if passed && self.unproven {
+        if passed && self.unproven && (!before.is_check() || !self.rests_on_former_check()) {
             self.proven(&shared.id, hands, now);
         }
         if first {
@@ -473,6 +473,12 @@ impl Group {
             tracing::warn!(service = self.config.name, "{what:?}");
             hands.events.of_service(&self.config.name, what, clock::wall(), now);
         }
+    }
+
+    /// Whether somebody serves by what a former check said. A new instance that passes the check in force proves nothing
+    /// against those: where command and check change together, they serve until they are replaced.
+    fn rests_on_former_check(&self) -> bool {
+        self.members.values().any(|member| member.duty == Duty::Serve && !member.check.basis().is_check())
     }
 
     /// This one has passed the check in force: it counts for everybody from now on.

@@ -142,6 +142,10 @@ impl Node {
             (EventKind::Liveness { passing, reason }, Some(id)) => self.liveness(&id, passing, reason),
             (EventKind::Drained, Some(id)) => {
                 self.emptied(&id);
+                // The counters that said otherwise are older.
+                if let Some(verdict) = self.verdict_mut(&id) {
+                    verdict.in_flight = 0;
+                }
                 if let Some(place) = self.place_of_id(&id) {
                     self.feed(&place, Event::Drained);
                 }

@@ -169,6 +169,12 @@ impl Node {
         self.pauses.over(service).map(|one| self.in_words(one))
     }
 
+    /// The same without what is left of it, for what is said again only when it has changed.
+    pub(super) fn pause_until(&self, service: &str) -> Option<String> {
+        let InForce { subject, pause: Pause { by, reason, until, .. }, .. } = self.pauses.over(service)?;
+        Some(format!("{subject} is PAUSED until {until}, by {by}: {reason}; `keel resume {subject}` ends it"))
+    }
+
     fn in_words(&self, InForce { subject, pause, ends }: InForce<'_>) -> String {
         let left = left(ends.since(self.clock.now()));
         let Pause { by, reason, until, .. } = pause;

@@ -17,7 +17,10 @@ use std::{
     },
 };
 
-use evenkeel_core::overrides::Release;
+use evenkeel_core::{
+    deploy::{Deploy, Kind, Phase},
+    overrides::Release,
+};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
@@ -28,6 +31,9 @@ use super::{
 
 /// What is being unpacked or removed has a name that starts so.
 const INCOMING: &str = ".incoming-";
+
+/// So many releases that were never in force everywhere are kept for a look, beside those that were.
+const MOST_FAILED: usize = 2;
 
 /// So many artefacts may wait to be deployed. Those before them were sent in vain.
 const MOST_WAITING: usize = 2;
@@ -51,6 +57,36 @@ pub(crate) struct Stored {
     pub(crate) size_bytes: u64,
     /// What was deployed of it; `None` until then.
     pub(crate) release: Option<Release>,
+    /// Whether every instance was of it once.
+    #[serde(default)]
+    pub(crate) whole: bool,
+    /// What speaks against it since it was last in force everywhere, as a clause.
+    #[serde(default)]
+    pub(crate) fault: Option<String>,
+}
+
+impl Stored {
+    /// Learns from the deploys that are over, oldest first. Those that are forgotten already have left their mark.
+    pub(crate) fn judge(&mut self, deploys: &[Deploy]) {
+        for deploy in deploys {
+            let cause = deploy.reasons.first().map(|reason| format!(": {}", reason.text)).unwrap_or_default();
+            let (brings, takes) = (deploy.to_number() == self.number, deploy.from_number() == self.number);
+            match deploy.phase {
+                Phase::Done if brings => (self.whole, self.fault) = (true, None),
+                Phase::Done if takes && deploy.kind == Kind::Rollback => {
+                    self.fault = Some(format!("rolled back {}", deploy.by));
+                }
+                Phase::RolledBack if brings => self.fault = Some(format!("rolled back{cause}")),
+                Phase::Failed if brings => self.fault = Some(format!("failed{cause}")),
+                _ => {}
+            }
+        }
+    }
+
+    /// Whether it never was in force everywhere.
+    fn has_failed(&self) -> bool {
+        !self.whole && self.fault.is_some()
+    }
 }
 
 /// Why an artefact was not taken.
@@ -143,21 +179,41 @@ impl StateDir {
         // Nobody knows of a folder without its description: a crash came between.
         remove_dir(&dir)?;
         fs::rename(incoming, &dir)?;
-        let stored = Stored { number, digest, files: unpacked.files, size_bytes: unpacked.size_bytes, release: None };
+        let Unpacked { files, size_bytes, .. } = unpacked;
+        let stored = Stored { number, digest, files, size_bytes, release: None, whole: false, fault: None };
         self.save_release(service, &stored).inspect_err(|_| drop(fs::remove_dir_all(&dir)))?;
         Ok(stored)
     }
 
-    /// Takes away releases beyond the newest `keep`, but none of those `in_use`, and artefacts that were sent in vain.
+    /// Keeps with the releases of a service what its deploys have shown of them.
+    pub(crate) fn judge_releases(&self, service: &str, deploys: &[Deploy]) {
+        for stored in self.releases(service).into_iter().filter(|stored| stored.release.is_some()) {
+            let mut judged = stored.clone();
+            judged.judge(deploys);
+            if judged != stored {
+                self.save_release(service, &judged).unwrap_or_else(|error| {
+                    tracing::warn!(%error, service, stored.number, "what became of a release cannot be kept");
+                });
+            }
+        }
+    }
+
+    /// Takes away releases beyond the newest `keep` and a few that failed, but none of those `in_use`, and artefacts that were sent in vain.
     /// Returns where their files lie now, to be removed.
     pub(crate) fn prune_releases(&self, service: &str, keep: usize, in_use: &BTreeSet<u64>) -> Vec<PathBuf> {
         let (deployed, waiting): (Vec<_>, Vec<_>) =
             self.releases(service).into_iter().partition(|stored| stored.release.is_some());
+        let (failed, good): (Vec<_>, Vec<_>) = deployed.iter().cloned().partition(Stored::has_failed);
         let oldest =
             |of: &[Stored], most: usize| of.get(of.len().saturating_sub(most)).map_or(u64::MAX, |of| of.number);
-        let (oldest, oldest_waiting) = (oldest(&deployed, keep), oldest(&waiting, MOST_WAITING));
+        let (oldest_good, oldest_failed) = (oldest(&good, keep), oldest(&failed, MOST_FAILED));
+        let oldest_waiting = oldest(&waiting, MOST_WAITING);
         let stays = |stored: &Stored| {
-            let oldest = if stored.release.is_some() { oldest } else { oldest_waiting };
+            let oldest = match stored {
+                Stored { release: None, .. } => oldest_waiting,
+                stored if stored.has_failed() => oldest_failed,
+                _ => oldest_good,
+            };
             stored.number >= oldest || in_use.contains(&stored.number)
         };
         let staying = deployed.iter().filter(|stored| stays(stored));
@@ -305,6 +361,9 @@ impl<R: Read> Read for Hashing<R> {
 
 #[cfg(test)]
 mod tests {
+    use evenkeel_core::journal::Reason;
+    use serde_json::json;
+
     use super::*;
 
     fn archive(content: &[u8]) -> Vec<u8> {
@@ -355,6 +414,42 @@ mod tests {
         deployed(&dir, 13, None);
         dir.prune_releases("shop", 2, &BTreeSet::new());
         assert_eq!(left(&dir), [3, 12, 13]);
+    }
+
+    #[test]
+    fn releases_that_failed_keep_no_good_one_out() {
+        let (_temp, dir) = state();
+        let deploys: Vec<Deploy> =
+            (1..=9).map(|number| over(number, if number <= 2 { Phase::Done } else { Phase::RolledBack })).collect();
+        for number in 1..=9 {
+            dir.store_release("shop", &archive(b"x")[..], None, 100, 0).unwrap();
+            deployed(&dir, number, None);
+        }
+        dir.judge_releases("shop", &deploys);
+        dir.prune_releases("shop", 2, &BTreeSet::new());
+        let left: Vec<_> = dir.releases("shop").into_iter().map(|stored| (stored.number, stored.fault)).collect();
+        let why = || Some("rolled back: it answered 500".to_owned());
+        assert_eq!(left, [(1, None), (2, None), (8, why()), (9, why())]);
+        // One of them is deployed again, and another one takes its place.
+        dir.judge_releases("shop", &[over(8, Phase::Done), Deploy { kind: Kind::Rollback, ..over(9, Phase::Done) }]);
+        let judged: Vec<_> = dir.releases("shop").into_iter().map(|stored| (stored.whole, stored.fault)).collect();
+        let left_by = Some("rolled back by root (uid 0)".to_owned());
+        assert_eq!(judged[2..], [(true, left_by), (true, None)]);
+    }
+
+    /// A deploy in place of the release before it that has ended so.
+    fn over(number: u64, phase: Phase) -> Deploy {
+        let release =
+            |number: u64| json!({ "number": number, "digest": "", "dir": null, "run": null, "env": {}, "deployed": 1 });
+        let settings = json!({
+            "watch_ms": 1, "canary": false, "share_percent": 1, "max_errors_percent": 1, "before_timeout_ms": 1
+        });
+        let deploy = json!({
+            "number": number, "service": "shop", "kind": "deploy", "to": release(number), "from": release(number - 1),
+            "by": "by root (uid 0)", "began": 1, "settings": settings, "phase": phase,
+            "revision": 1, "reasons": [Reason::seen("it answered 500")],
+        });
+        serde_json::from_value(deploy).unwrap()
     }
 
     fn deployed(dir: &StateDir, number: u64, runs_in: Option<u64>) {

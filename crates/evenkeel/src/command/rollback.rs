@@ -43,10 +43,13 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<ExitCode, Failure> {
                 return Ok(Exit::Done.into());
             }
             context.line(list(&history, context).trim_end())?;
-            let other = history.releases.iter().rev().find(|kept| kept.number != history.release);
-            let to = other.map_or(0, |kept| kept.number);
-            let next = context.command(&running.state_dir, &format!("rollback {} --to {to}", args.service));
-            context.next(&next, "puts that release in force")?;
+            let next = |args: &str| context.command(&running.state_dir, args);
+            match recommended(&history) {
+                Some(to) => {
+                    context.next(&next(&format!("rollback {} --to {to}", args.service)), "puts that release in force")
+                }
+                None => context.next(&next(&format!("why {}", args.service)), "explains how it came to be so"),
+            }?;
             return Ok(Exit::Done.into());
         }
         let newest = |history: &History| history.deploys.last().map(|deploy| deploy.number);
@@ -59,13 +62,27 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<ExitCode, Failure> {
     })
 }
 
+/// The former release, or else the newest one, that nothing speaks against.
+fn recommended(history: &History) -> Option<u64> {
+    let newest = history.releases.iter().rev().map(|kept| kept.number);
+    let is_good = |to: &u64| {
+        let kept = history.releases.iter().find(|kept| kept.number == *to);
+        *to != history.release && (*to == 0 || kept.is_some_and(|kept| kept.fault.is_none()))
+    };
+    history.former.into_iter().chain(newest).chain([0]).find(is_good)
+}
+
 fn list(history: &History, context: &Context) -> String {
     let mut releases = Table::new(&[">RELEASE", "DEPLOYED", ">FILES", "SHA256", "COMMAND", "NOTE"]);
     let now = now();
     let in_force = |number: u64| if number == history.release { "in force" } else { "" };
     releases.row(["0", "-", "-", "-", "as the stack file says", in_force(0)].map(Into::into).into());
-    for Kept { number, digest, files, deployed, run, .. } in &history.releases {
+    for Kept { number, digest, files, deployed, run, fault, .. } in &history.releases {
         let short = if digest.is_empty() { "-" } else { digest.get(..12).unwrap_or(digest) };
+        let note = match fault {
+            Some(fault) if *number != history.release => harmless(fault),
+            _ => in_force(*number).to_owned(),
+        };
         let command = run.as_ref().map_or_else(|| "as the stack file says".to_owned(), |run| harmless(&run.join(" ")));
         releases.row(vec![
             number.to_string().into(),
@@ -73,7 +90,7 @@ fn list(history: &History, context: &Context) -> String {
             files.to_string().into(),
             harmless(short).into(),
             command.into(),
-            in_force(*number).into(),
+            note.into(),
         ]);
     }
     let mut deploys = Table::new(&[">DEPLOY", "BEGAN", "HOW IT ENDED"]);

@@ -112,18 +112,13 @@ fn create(args: &Create, context: &Context) -> Result<Exit, Failure> {
         context.line(format!("  {} {}", context.paint.warn("warning:"), harmless(warning)))?;
     }
     // Any other address may be somebody else's, who would then have the token.
-    match status.and_then(|status| status.console) {
-        Some(console) => {
-            let command = format!("KEEL_TOKEN=… keel status --url {}", url(&console));
-            context.next(&command, "asks with it, at the address of the console")?;
-        }
-        None => {
-            context.line(format!(
-                "  {} the console is not served now, so show it to nobody",
-                context.paint.warn("warning:")
-            ))?;
-            context.next(&context.command(&running.state_dir, "status"), "says why the console is not served")?;
-        }
+    if let Some(console) = status.and_then(|status| status.console) {
+        let command = format!("KEEL_TOKEN=… keel status --url {}", url(&console));
+        context.next(&command, "asks with it, at the address of the console")?;
+    } else {
+        let warning = context.paint.warn("warning:");
+        context.line(format!("  {warning} the console is not served now, so show it to nobody"))?;
+        context.next(&context.command(&running.state_dir, "status"), "says why the console is not served")?;
     }
     Ok(Exit::Done)
 }

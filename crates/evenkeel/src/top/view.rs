@@ -128,8 +128,7 @@ fn services(frame: &mut Frame<'_>, area: Rect, model: &Model, services: &[Servic
     let name = name_width(services.iter().map(|service| service.name.as_str()));
     let fitting = fitting(&[name, 7, 8, 6, 7, 7, 6], area.width);
     let rows = services.iter().map(|service| {
-        let wanted =
-            if service.page { "page".to_owned() } else { format!("{}/{}", service.healthy, service.replicas) };
+        let wanted = if service.page { "page".to_owned() } else { format!("{}/{}", service.healthy, service.replicas) };
         let well = if service.healthy >= service.replicas { Color::Green } else { Color::Red };
         let errors = if service.errors == 0 { Style::new() } else { colour(model, Color::Red) };
         let in_flight: u64 = service.instances.iter().map(|instance| instance.in_flight).sum();

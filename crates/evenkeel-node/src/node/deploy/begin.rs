@@ -264,6 +264,8 @@ impl Node {
             files: 0,
             size_bytes: 0,
             release: None,
+            whole: false,
+            fault: None,
         });
         let number = stored.number;
         let mut env = in_force.map(|release| release.env.clone()).unwrap_or_default();

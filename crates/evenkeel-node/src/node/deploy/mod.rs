@@ -238,6 +238,8 @@ impl Node {
     fn prune_releases(&self, service: &str) {
         let keep = self.revision.stack.services.get(service).map_or(u8::MAX, |of| of.deploy.keep);
         let numbers = release_numbers();
+        let deploys = self.deploying.kept.get(service).map_or(&[][..], |deploys| &deploys.all);
+        self.dir.judge_releases(service, deploys);
         let gone = self.dir.prune_releases(service, usize::from(keep), &self.releases_in_use(service));
         drop(numbers);
         tokio::task::spawn_blocking(move || remove_all(gone));

@@ -19,7 +19,7 @@ impl Node {
         let service = &deploy.service;
         let wanted = self.revision.stack.services.get(service).map_or(0, |of| self.wanted(service, of));
         let staying = self.slots_of(service).filter(|slot| slot.is_staying());
-        let paused = self.pauses.holds_rollout(service).then(|| "somebody paused this service".to_owned());
+        let paused = self.pauses.holds_rollout(service).then(|| "it goes on once the pause ends".to_owned());
         World {
             instances: staying.map(|slot| seen(slot, deploy.to_number())).collect(),
             wanted,

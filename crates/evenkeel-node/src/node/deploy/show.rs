@@ -13,6 +13,8 @@ pub(crate) struct History {
     pub(crate) release: u64,
     /// Oldest first; the last one may be under way.
     pub(crate) deploys: Vec<DeployStatus>,
+    /// What a rollback that names none puts in force.
+    pub(crate) former: Option<u64>,
     /// What can be rolled back to, oldest first.
     pub(crate) releases: Vec<Kept>,
 }
@@ -31,6 +33,8 @@ pub(crate) struct Kept {
     pub(crate) run: Option<Vec<String>>,
     /// Names of the variables that it sets.
     pub(crate) env: Vec<String>,
+    /// What speaks against it, as a clause: it failed, or was rolled back.
+    pub(crate) fault: Option<String>,
 }
 
 impl Node {
@@ -38,7 +42,20 @@ impl Node {
     pub(in crate::node) fn deploy_status(&self, service: &str) -> Option<DeployStatus> {
         let control = self.deploying.running.get(service)?;
         let held = control.held().map(str::to_owned);
-        Some(DeployStatus { held, ..DeployStatus::of(control.deploy(), control.waiting()) })
+        let status = DeployStatus::of(control.deploy(), control.waiting());
+        let message = status.message + &self.pause_over_deploy(service);
+        Some(DeployStatus { held, message, ..status })
+    }
+
+    /// What a pause means for the deploy under way: without this it would seem to hang.
+    fn pause_over_deploy(&self, service: &str) -> String {
+        let Some(pause) = self.pause_until(service) else { return String::new() };
+        let effect = if self.pauses.holds_rollout(service) {
+            "a pause holds it"
+        } else {
+            "during a pause an instance that fails is neither killed nor started again"
+        };
+        format!("; {effect}: {pause}")
     }
 
     /// Whether a name is that of the step before the deploys of a service.
@@ -48,12 +65,14 @@ impl Node {
 
     pub(super) fn deploy_history(&self, service: &str) -> Result<History, NotOrdered> {
         self.run_service(service, "deployed")?;
-        let all = self.deploying.kept.get(service).into_iter().flat_map(|deploys| &deploys.all);
-        let mut deploys: Vec<DeployStatus> = all.map(|deploy| DeployStatus::of(deploy, None)).collect();
+        let past = self.deploying.kept.get(service).map_or(&[][..], |deploys| &deploys.all);
+        let mut deploys: Vec<DeployStatus> = past.iter().map(|deploy| DeployStatus::of(deploy, None)).collect();
         if let (Some(running), Some(last)) = (self.deploy_status(service), deploys.last_mut()) {
             *last = running;
         }
-        let releases = self.dir.releases(service).into_iter().filter_map(|stored| {
+        let in_force = self.revision.overrides.release(service).map_or(0, |release| release.number);
+        let releases = self.dir.releases(service).into_iter().filter_map(|mut stored| {
+            stored.judge(past);
             let release = stored.release?;
             Some(Kept {
                 number: stored.number,
@@ -63,11 +82,13 @@ impl Node {
                 deployed: release.deployed,
                 run: release.run,
                 env: release.env.into_keys().collect(),
+                fault: stored.fault,
             })
         });
         Ok(History {
             service: service.to_owned(),
-            release: self.revision.overrides.release(service).map_or(0, |release| release.number),
+            release: in_force,
+            former: self.former_release(service, in_force),
             deploys,
             releases: releases.collect(),
         })

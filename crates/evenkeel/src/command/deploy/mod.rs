@@ -63,6 +63,9 @@ pub(crate) struct Args {
 pub(super) struct History {
     pub(super) service: String,
     pub(super) release: u64,
+    /// What a rollback that names none puts in force.
+    #[serde(default)]
+    pub(super) former: Option<u64>,
     pub(super) deploys: Vec<DeployStatus>,
     pub(super) releases: Vec<Kept>,
 }
@@ -77,6 +80,9 @@ pub(super) struct Kept {
     pub(super) deployed: WallTime,
     pub(super) run: Option<Vec<String>>,
     pub(super) env: Vec<String>,
+    /// What speaks against it.
+    #[serde(default)]
+    pub(super) fault: Option<String>,
 }
 
 /// An artefact that was sent.

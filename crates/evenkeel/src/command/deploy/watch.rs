@@ -20,7 +20,7 @@ use crate::{
 };
 
 /// How often is asked.
-const ASK_EVERY: Duration = Duration::from_millis(100);
+const ASK_EVERY: Duration = Duration::from_millis(500);
 
 /// How long the node process may not answer while we watch; it is started again well within it.
 const PATIENCE: Duration = Duration::from_mins(1);
@@ -38,8 +38,26 @@ pub(in crate::command) enum Aim {
 }
 
 impl Aim {
-    fn is_met_by(self, deploy: &DeployStatus) -> bool {
-        deploy.phase == if self == Self::Done { "done" } else { "rolled-back" }
+    /// `at_once`: the order itself ended it.
+    fn is_met_by(self, deploy: &DeployStatus, at_once: bool) -> bool {
+        match self {
+            Self::Done => deploy.phase == "done",
+            Self::RolledBack => deploy.phase == "rolled-back" || at_once,
+        }
+    }
+
+    /// How what meets it has ended.
+    fn how(self, service: &str, deploy: &DeployStatus) -> String {
+        match self {
+            Self::Done => sentence(service, deploy),
+            Self::RolledBack if deploy.phase == "failed" => {
+                format!(
+                    "{service}: the deploy of release {} was ended as ordered; nothing of it is in force",
+                    deploy.release
+                )
+            }
+            Self::RolledBack => format!("{service}: {}", harmless(&deploy.message)),
+        }
     }
 }
 
@@ -55,11 +73,14 @@ pub(in crate::command) async fn finish(
     let Some(deploy) = begun.deploys.into_iter().next_back() else {
         return Err(Failure::new("the node process says nothing of this deploy").fix(command("status")));
     };
+    // What has not changed anything yet is over as soon as its end is ordered.
+    let at_once = deploy.ended.is_some();
     if no_wait {
         if context.json {
             context.json(&deploy)?;
         } else {
-            context.line(sentence(&begun.service, &deploy))?;
+            let how = if at_once { aim.how(&begun.service, &deploy) } else { sentence(&begun.service, &deploy) };
+            context.line(how)?;
         }
         context.next(&command("status --watch"), "shows how far it is")?;
         return Ok(Exit::Done.into());
@@ -79,19 +100,15 @@ pub(in crate::command) async fn finish(
     let took_s = start.elapsed().as_secs_f64();
     if context.json {
         context.json(&end)?;
-        return Ok(if aim.is_met_by(&end) { Exit::Done } else { Exit::Failed }.into());
+        return Ok(if aim.is_met_by(&end, at_once) { Exit::Done } else { Exit::Failed }.into());
     }
     if let Some(cause) = &end.held {
         return Err(held(&begun.service, cause, &end, &command));
     }
-    if !aim.is_met_by(&end) {
+    if !aim.is_met_by(&end, at_once) {
         return Err(not_done(&begun.service, &end, &command));
     }
-    let how = match aim {
-        Aim::Done => sentence(&begun.service, &end),
-        Aim::RolledBack => format!("{}: {}", begun.service, harmless(&end.message)),
-    };
-    context.line(format!("{how} after {took_s:.1} s"))?;
+    context.line(format!("{} after {took_s:.1} s", aim.how(&begun.service, &end)))?;
     context.line(affected(&end))?;
     let next = match end.kind {
         Kind::Deploy if aim == Aim::Done => {
