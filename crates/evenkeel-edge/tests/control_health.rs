@@ -229,7 +229,7 @@ fn unproven(node: &mut Node) -> String {
     while !node.past.iter().any(|event| find(event).is_some()) {
         node.next();
     }
-    node.past.iter().find_map(find).unwrap()
+    node.past.iter().find_map(find).expect("it was found just now")
 }
 
 fn basis(node: &mut Node, version: u64, wanted: &[(&str, Basis)]) {

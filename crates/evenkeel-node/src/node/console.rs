@@ -39,8 +39,8 @@ pub(super) struct Console {
     /// What it answers with; `None` until the node process is complete.
     api: Option<Api>,
     served: Option<Served>,
-    /// The address that was asked for when it was bound.
-    wanted: Option<SocketAddr>,
+    /// The address that was asked for when it was bound last.
+    last: Option<SocketAddr>,
     /// When to try again.
     next: Option<Moment>,
 }
@@ -81,9 +81,8 @@ impl Node {
         let wanted = self.console_wanted(&self.revision.stack);
         if let Some(bound) = bound {
             self.serve_console(wanted, bound);
-        } else if self.console.wanted.is_some_and(|was| was != wanted) {
+        } else if self.console.served.is_some() && self.console.last.is_some_and(|last| last != wanted) {
             self.console.served = None;
-            self.console.wanted = None;
             self.console.next = Some(self.clock.now() + LEAVE);
         }
     }
@@ -115,12 +114,18 @@ impl Node {
                 let address = served.address();
                 // What was served before is closed by this.
                 self.console.served = Some(served);
-                self.console.wanted = Some(wanted);
                 self.console.next = None;
                 let was_taken = self.problems.remove(PROBLEM).is_some();
-                let message = format!("the console is served at {address}");
-                let seen = was_taken.then(|| Reason::seen("the address was taken before, and is free now"));
-                self.note(Level::Info, "node", "console", message, seen.into_iter().collect());
+                let has_moved = self.console.last.replace(wanted).is_some_and(|last| last != wanted);
+                if was_taken || has_moved {
+                    let why = if was_taken {
+                        "the address was taken before, and is free now"
+                    } else {
+                        "it has another address"
+                    };
+                    let message = format!("the console is served at {address}");
+                    self.note(Level::Info, "node", "console", message, vec![Reason::seen(why)]);
+                }
                 if has_tokens && !address.ip().is_loopback() {
                     self.note(Level::Warning, "node", "token", api::in_clear(&address), Vec::new());
                 }

@@ -420,7 +420,7 @@ mod tests {
     fn releases_that_failed_keep_no_good_one_out() {
         let (_temp, dir) = state();
         let deploys: Vec<Deploy> =
-            (1..=9).map(|number| over(number, if number <= 2 { Phase::Done } else { Phase::RolledBack })).collect();
+            (1..=9).map(|number| over(number, if number <= 2 { &Phase::Done } else { &Phase::RolledBack })).collect();
         for number in 1..=9 {
             dir.store_release("shop", &archive(b"x")[..], None, 100, 0).unwrap();
             deployed(&dir, number, None);
@@ -431,14 +431,14 @@ mod tests {
         let why = || Some("rolled back: it answered 500".to_owned());
         assert_eq!(left, [(1, None), (2, None), (8, why()), (9, why())]);
         // One of them is deployed again, and another one takes its place.
-        dir.judge_releases("shop", &[over(8, Phase::Done), Deploy { kind: Kind::Rollback, ..over(9, Phase::Done) }]);
+        dir.judge_releases("shop", &[over(8, &Phase::Done), Deploy { kind: Kind::Rollback, ..over(9, &Phase::Done) }]);
         let judged: Vec<_> = dir.releases("shop").into_iter().map(|stored| (stored.whole, stored.fault)).collect();
         let left_by = Some("rolled back by root (uid 0)".to_owned());
         assert_eq!(judged[2..], [(true, left_by), (true, None)]);
     }
 
     /// A deploy in place of the release before it that has ended so.
-    fn over(number: u64, phase: Phase) -> Deploy {
+    fn over(number: u64, phase: &Phase) -> Deploy {
         let release =
             |number: u64| json!({ "number": number, "digest": "", "dir": null, "run": null, "env": {}, "deployed": 1 });
         let settings = json!({

@@ -396,6 +396,66 @@ fn a_second_deploy_is_refused_and_the_first_can_be_ended() {
 }
 
 #[test]
+fn a_deploy_that_is_ended_in_its_step_before_was_ended_as_ordered() {
+    let app = App::up("before = [\"python3\", \"migrate.py\"]");
+    fs::write(app.folder.path().join("ran.wait"), "").unwrap();
+    let from = app.version("well");
+    let mut watching = command(app.rig.folder.path(), &["deploy", "app", "--from", &from]);
+    let watching = watching.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    while app.ran() == 0 {
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    let ended = app.rig.keel(&["rollback", "app"]);
+    let said = text(&ended);
+    assert!(ended.status.success() && !said.contains("error"), "{said}");
+    assert!(said.contains("the deploy of release 1 was ended as ordered"), "{said}");
+    let output = watching.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(1), "what was wanted there was not done: {}", text(&output));
+    assert_eq!(app.rig.status().revision, 1);
+}
+
+#[test]
+fn what_failed_is_not_recommended_and_keeps_no_good_release_out() {
+    let app = App::up("");
+    let list = || text(&app.rig.keel(&["rollback", "app", "--list"]));
+    assert!(app.deploy("well", &[]).status.success());
+    for _ in 0..3 {
+        assert_eq!(app.deploy("exit", &[]).status.code(), Some(1));
+    }
+    let said = list();
+    assert!(said.contains("rolled back: app/") && said.contains("rollback app --to 0"), "{said}");
+    let deployed = app.deploy("well", &[]);
+    assert!(deployed.status.success(), "{}", text(&deployed));
+    assert!(list().contains("rollback app --to 1"), "{}", list());
+    let history = app.history();
+    let kept: Vec<_> = history["releases"].as_array().unwrap().iter().map(|kept| kept["number"].as_u64()).collect();
+    assert_eq!(kept, [Some(1), Some(3), Some(4), Some(5)], "{history:#}");
+}
+
+#[test]
+fn a_deploy_under_a_pause_says_so_and_how_to_end_it() {
+    let app = App::up("");
+    let message = |status: &Status| status.services[0].deploy.as_ref().map(|deploy| deploy.message.clone());
+    let pause = ["pause", "app", "--for", "5m", "--reason", "a look"];
+    assert!(app.rig.keel(&pause).status.success());
+    let said = text(&app.deploy("exit", &["--no-wait"]));
+    for part in ["neither killed nor started again", "app is PAUSED until", "a look", "`keel resume app` ends it"] {
+        assert!(said.contains(part), "{part}: {said}");
+    }
+    assert!(app.why().contains("app is PAUSED until"), "{}", app.why());
+    let ended = app.rig.keel(&["rollback", "app"]);
+    assert!(ended.status.success(), "{}", text(&ended));
+    assert!(app.rig.keel(&["resume", "app"]).status.success());
+
+    assert!(app.deploy("well", &["--no-wait", "--watch", "1h"]).status.success());
+    assert!(app.rig.keel(&pause).status.success());
+    let is_held = |status: &Status| message(status).is_some_and(|message| message.contains("a pause holds it: app is"));
+    app.rig.wait_until("it says what holds it", is_held);
+    assert!(app.rig.keel(&["resume", "app"]).status.success());
+    app.rig.wait_until("it goes on", |status| message(status).is_some_and(|message| !message.contains("PAUSED")));
+}
+
+#[test]
 fn a_deploy_outlives_whoever_watches_it() {
     let app = App::up("");
     let from = app.version("well");

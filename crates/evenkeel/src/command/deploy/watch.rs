@@ -3,6 +3,7 @@
 //! Nothing here influences it: going away leaves it to the node process, whatever becomes of that one meanwhile.
 
 use std::{
+    collections::BTreeSet,
     process::ExitCode,
     time::{Duration, Instant},
 };
@@ -122,19 +123,18 @@ pub(in crate::command) async fn finish(
     Ok(Exit::Done.into())
 }
 
-/// Asks until it is over. Each change is a line with its time.
+/// Asks until it is over. Each change is a line with its time; what comes and goes is said once.
 async fn watch(api: &Api, service: &str, begun: DeployStatus, context: &Context) -> Result<DeployStatus, Failure> {
     let start = Instant::now();
-    let (mut heard, mut last) = (start, String::new());
+    let (mut heard, mut said) = (start, BTreeSet::new());
     let mut deploy = begun;
     loop {
         // Nothing more happens to one that is left to an operator either.
         if deploy.ended.is_some() || deploy.held.is_some() {
             return Ok(deploy);
         }
-        if !context.json && deploy.message != last {
+        if !context.json && said.insert(deploy.message.clone()) {
             context.line(format!("{:6.1} s  {}", start.elapsed().as_secs_f64(), harmless(&deploy.message)))?;
-            last.clone_from(&deploy.message);
         }
         tokio::time::sleep(ASK_EVERY).await;
         match history(api, service).await {
