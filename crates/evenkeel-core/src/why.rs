@@ -59,7 +59,7 @@ pub fn trouble(instance: &InstanceStatus) -> Option<String> {
         }
         (Some(Phase::Waiting), _) => {
             format!(
-                "{name} does not stay up: {}{said}; it is started again soon ({} so far)",
+                "{name} does not stay up: {}{said}; it waits to be started again ({} so far)",
                 end?,
                 starts_again(*restarts)
             )
@@ -263,7 +263,7 @@ mod tests {
         assert_eq!(
             instance(&missing),
             "shop/1 does not stay up: its process could not be started: cannot run `nod`: no such file or directory; it \
-             is started again soon (0 restarts so far)"
+             waits to be started again (0 restarts so far)"
         );
         let mut ejected = shop(Phase::Running, Health::Ejected);
         ejected.reason = "5 failures in a row: connect: refused".to_owned();
@@ -330,7 +330,8 @@ mod tests {
         let mut kept = shop(Phase::Running, Health::Healthy);
         (kept.basis, kept.reason) = (Basis::Kept, format!("{KEPT}: status 200 where 404 was wanted"));
         (status.healthy, status.instances) = (2, vec![kept]);
-        let head = "nobody has passed the changed check of shop yet: status 200 where 404 was wanted, so who was healthy";
+        let head =
+            "nobody has passed the changed check of shop yet: status 200 where 404 was wanted, so who was healthy";
         assert!(service(&status).starts_with(head), "{}", service(&status));
         status.healthy = 2;
         status.instances.clear();

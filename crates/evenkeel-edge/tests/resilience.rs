@@ -473,3 +473,26 @@ fn killing_instances_under_load_costs_no_request() {
     });
     eventually("all are counted", || edge.sum(|cell| &cell.responses[1]) == 1600);
 }
+
+#[test]
+fn a_body_that_was_passed_on_is_not_sent_again_without_its_end() {
+    let dead = Server::start(|mut script| {
+        script.request();
+    });
+    let alive = Server::echo();
+    let edge = Edge::start(snapshot(&[dead.address, alive.address]));
+    let mut client = edge.client();
+    client.send(b"PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: 300000\r\n\r\n");
+    client.send(&vec![b'x'; 300_000]);
+    let answer = client.answer();
+    assert_eq!((answer.status(), dead.count(), alive.count()), (502, 1, 0));
+    let mut client = edge.client();
+    edge.set_health(0, Health::Healthy);
+    edge.set_health(1, Health::Unhealthy);
+    client.send(b"PUT / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n");
+    std::thread::sleep(Duration::from_millis(20));
+    edge.set_health(1, Health::Healthy);
+    client.send(b"0\r\n\r\n");
+    let answer = client.answer();
+    assert_eq!((answer.status(), dead.count(), alive.count()), (502, 2, 0));
+}

@@ -81,7 +81,9 @@ pub enum NodeError {
         fix: String,
     },
     /// The console cannot be bound to the address that is asked for.
-    #[error("the console cannot be bound to {address}: {why}\nGive `[console] bind` another address; nothing was changed.")]
+    #[error(
+        "the console cannot be bound to {address}: {why}\nGive `[console] bind` another address; nothing was changed."
+    )]
     Console {
         /// The address.
         address: SocketAddr,

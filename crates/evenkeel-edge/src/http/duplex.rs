@@ -288,6 +288,7 @@ impl<'a> Duplex<'a> {
             return Poll::Ready(Err(Stop::TooLarge));
         }
         self.request.complete = step.done;
+        self.request.passed_on = true;
         self.up = Up::Body { ready: step.taken };
         Poll::Ready(Ok(()))
     }

@@ -121,6 +121,7 @@ impl Client {
             out,
             body,
             complete: step.done,
+            passed_on: false,
             content_bytes,
             to_head,
             idempotent: is_idempotent(head.method),

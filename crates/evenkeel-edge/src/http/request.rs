@@ -58,8 +58,10 @@ pub(crate) struct Request {
     pub(crate) out: Vec<u8>,
     /// What remains of the body.
     pub(crate) body: Body,
-    /// The whole body is in `out`.
+    /// The client has sent the whole body. It is in `out`, unless some of it was passed on.
     pub(crate) complete: bool,
+    /// Some of the body went to an instance as it came and is in `out` no more: nobody else can have the whole.
+    pub(crate) passed_on: bool,
     /// Content bytes of the body so far.
     pub(crate) content_bytes: u64,
     pub(crate) to_head: bool,
@@ -140,7 +142,7 @@ impl Request {
             keyed: self.keyed,
             sent,
             // Where nothing was sent, what is at hand is all that was taken from the client.
-            replayable: self.complete || sent == Sent::Nothing,
+            replayable: self.complete && !self.passed_on || sent == Sent::Nothing,
             answered: false,
             tries: self.tries,
         }

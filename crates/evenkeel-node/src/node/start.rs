@@ -403,7 +403,8 @@ mod tests {
             why: "`nginx` listens there already".to_owned(),
             fix: "Stop it.".to_owned(),
         };
-        let said = "error: listener `web` cannot be bound to 127.0.0.1:80: `nginx` listens there already\n    fix: Stop it.";
+        let said =
+            "error: listener `web` cannot be bound to 127.0.0.1:80: `nginx` listens there already\n    fix: Stop it.";
         assert_eq!(complaint(&taken), said);
     }
 }

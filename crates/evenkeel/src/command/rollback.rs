@@ -20,7 +20,8 @@ use crate::{
 pub(crate) struct Args {
     /// The service
     service: String,
-    /// The release; 0 is what the stack file says [default: the one that was in force before]
+    /// The release; 0 is what the stack file says [default: the one that was in force before, or further back
+    /// where that was rolled back itself]
     #[arg(long, value_name = "N")]
     to: Option<u64>,
     /// List the releases that are kept and the deploys there were, and change nothing

@@ -305,11 +305,29 @@ impl Node {
         })
     }
 
-    /// What was in force before the release in force, by the newest deploy that put it there.
+    /// What was in force before the release in force, by the newest deploy that put it there, and so on further back: one
+    /// that was rolled back itself comes again only where it is named.
     pub(super) fn former_release(&self, service: &str, in_force: u64) -> Option<u64> {
-        let done = |deploy: &&Deploy| deploy.phase == Phase::Done && deploy.to_number() == in_force;
         let all = &self.deploying.kept.get(service)?.all;
-        all.iter().rev().find(done).map(Deploy::from_number)
+        let releases = self.dir.releases(service);
+        let is_faulty = |number: u64| {
+            let stored = releases.iter().find(|stored| stored.number == number);
+            stored.is_some_and(|stored| {
+                let mut stored = stored.clone();
+                stored.judge(all);
+                stored.fault.is_some()
+            })
+        };
+        let mut number = in_force;
+        for deploy in all.iter().rev().filter(|deploy| deploy.phase == Phase::Done) {
+            if deploy.to_number() == number {
+                number = deploy.from_number();
+                if number != in_force && !is_faulty(number) {
+                    return Some(number);
+                }
+            }
+        }
+        None
     }
 
     /// The highest number that was ever given.
