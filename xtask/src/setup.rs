@@ -213,14 +213,15 @@ mod tests {
     fn tests_need_less_than_benches_and_what_is_found_is_not_missing() {
         let empty = tempfile::tempdir().expect("a temporary folder");
         let folders = [empty.path().to_path_buf()];
-        let tests = ["git", "curl", "nodejs", "python3", "default-jdk-headless", "libapache2-mod-php"].as_slice();
+        let tests =
+            ["git", "curl", "nodejs", "systemd", "python3", "default-jdk-headless", "libapache2-mod-php"].as_slice();
         assert_eq!(missing(Need::Tests, &folders), tests);
         assert_eq!(missing(Need::Benches, &folders), [tests, &["haproxy", "nginx-light", "wrk"]].concat());
         for found in ["nginx", "libphp8.4.so"] {
             std::fs::write(empty.path().join(found), "").expect("the folder is writable");
         }
-        assert_eq!(missing(Need::Tests, &folders), tests[..5]);
-        assert_eq!(missing(Need::Benches, &folders), [&tests[..5], &["haproxy", "wrk"]].concat());
+        assert_eq!(missing(Need::Tests, &folders), tests[..6]);
+        assert_eq!(missing(Need::Benches, &folders), [&tests[..6], &["haproxy", "wrk"]].concat());
     }
 
     #[test]
