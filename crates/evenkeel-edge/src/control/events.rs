@@ -77,6 +77,13 @@ impl Events {
         self.waiting.contains(event)
     }
 
+    /// Sends what waits and then this, which would tell less than the truth before it. `false`: there was no room for
+    /// everything, and this is not sent.
+    pub(super) fn flush_before(&mut self, message: ToNode, link: &Link, now: Moment) -> bool {
+        self.flush(Some(link), now);
+        self.due.is_none() && link.send(message).is_ok()
+    }
+
     /// Sends what there is room for. Without a link everything waits for the next one.
     pub(super) fn flush(&mut self, link: Option<&Link>, now: Moment) {
         self.due = None;
@@ -115,6 +122,28 @@ mod tests {
         assert!(!events.has(&health), "another event about the instance does not say it");
         events.push(health.clone(), Moment::ORIGIN);
         assert!(events.has(&health));
+    }
+
+    #[tokio::test]
+    async fn nothing_overtakes_what_waits() {
+        let (ours, theirs) = std::os::unix::net::UnixStream::pair().unwrap();
+        let (link, mut reader) = (Link::new(ours.into()).unwrap(), theirs);
+        let mut events = Events::default();
+        events.of_service("shop", EventKind::BudgetExhausted, WallTime::default(), Moment::ORIGIN);
+        let later = ToNode::Counters(evenkeel_core::link::Counters::default());
+        assert!(events.flush_before(later.clone(), &link, Moment::ORIGIN));
+        let read = tokio::task::spawn_blocking(move || [(); 2].map(|()| frame(&mut reader)));
+        let [first, second] = read.await.unwrap();
+        assert!(matches!(&first, ToNode::Events { events, dropped: 0 } if events.len() == 1), "{first:?}");
+        assert_eq!(second, later);
+    }
+
+    fn frame(reader: &mut impl std::io::Read) -> ToNode {
+        let mut length = [0; 4];
+        reader.read_exact(&mut length).unwrap();
+        let mut body = vec![0; usize::try_from(u32::from_be_bytes(length)).unwrap()];
+        reader.read_exact(&mut body).unwrap();
+        serde_json::from_slice(&body).unwrap()
     }
 
     #[test]

@@ -202,7 +202,7 @@ impl Control {
                         self.tick(now)?;
                     }
                 }
-                Happened::Counters => self.send_counters(),
+                Happened::Counters => self.send_counters(now),
                 Happened::Due => {}
                 Happened::Told => self.terminate(10_000),
                 Happened::Over => return Ok(()),
@@ -339,12 +339,14 @@ impl Control {
         Ok(())
     }
 
-    fn send_counters(&mut self) {
-        // One set of counters replaces another: where the node process is slow, it gets fewer.
+    fn send_counters(&mut self, now: Moment) {
+        // One set of counters replaces another: where the node process is slow, it gets fewer. They say what verdicts
+        // rest on, so that they follow the verdicts: otherwise a check would seem to be passed by whom it takes out.
         if let (Some(link), Some(threads), Some(view)) = (&self.link, &self.threads, self.applying.view())
             && link.is_idle()
         {
-            let _ = link.send(ToNode::Counters(counters::collect(&threads.shared, view, self.fleet.basis())));
+            let counters = counters::collect(&threads.shared, view, self.fleet.basis());
+            self.hands.events.flush_before(ToNode::Counters(counters), link, now);
         }
     }
 

@@ -136,8 +136,9 @@ fn judge(status: &Status, wanted: &Wanted) -> Option<Outcome> {
             last_output: instance.last_output.clone(),
         });
     }
+    // An edge that has not reported yet may have more to say than that it applied the snapshot.
     let served = status.edge.as_ref().is_some_and(|edge| {
-        edge.applied >= edge.snapshot && edge.reported.is_none_or(|version| version >= edge.snapshot)
+        edge.applied >= edge.snapshot && edge.reported.is_some_and(|version| version >= edge.snapshot)
     });
     // While one has yet to fail often enough, or a new one may still come, somebody may pass the check.
     let decided = |service: &&ServiceStatus| {
@@ -220,7 +221,7 @@ mod tests {
             since: WallTime::from_millis(1),
             guard: ProcessStatus { pid: 1, restarts: 0 },
             node: ProcessStatus { pid: 2, restarts: 0 },
-            edge: Some(EdgeStatus { pid: 3, restarts: 0, snapshot: 5, applied: 5, reported: None, connections: 0 }),
+            edge: Some(EdgeStatus { pid: 3, restarts: 0, snapshot: 5, applied: 5, reported: Some(5), connections: 0 }),
             listeners: Vec::new(),
             services: vec![ServiceStatus {
                 name: "app".to_owned(),
@@ -271,6 +272,8 @@ mod tests {
         failed.services[0].rollout = Some("old instance 2 is replaced next".to_owned());
         assert_eq!(judge(&failed, WANTED), None, "a new one may pass it");
         let mut passed = with([Basis::Check, Basis::Check]);
+        passed.edge.as_mut().unwrap().reported = None;
+        assert_eq!(judge(&passed, WANTED), None, "an edge that was just started has yet to speak");
         passed.edge.as_mut().unwrap().reported = Some(4);
         assert_eq!(judge(&passed, WANTED), None, "that was under the former check");
         passed.edge.as_mut().unwrap().reported = Some(5);
