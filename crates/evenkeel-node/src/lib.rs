@@ -47,6 +47,7 @@ pub use self::{
     listeners::port_holder,
     node::run,
     secrets::{HANDED_VARIABLE, SHORTEST_MASKED, SecretError, SecretStore, Stored, key_path},
+    state_dir::VERSION as STATE_VERSION,
 };
 
 /// The name of the API's socket below [`NodeConfig::runtime_dir`].

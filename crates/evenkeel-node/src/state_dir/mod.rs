@@ -40,8 +40,8 @@ pub(crate) use self::{
 };
 use crate::error::NodeError;
 
-/// The number of this format.
-const VERSION: u32 = 1;
+/// The number of the format of state directories.
+pub const VERSION: u32 = 1;
 
 /// An opened state directory.
 #[derive(Clone, Debug)]

@@ -15,9 +15,6 @@ use rustix::{
     process::geteuid,
 };
 
-/// The format of state directories that this `keel` writes.
-const KNOWN_VERSION: u32 = 1;
-
 /// Types of file systems that live in memory (statfs(2)).
 const IN_MEMORY: [(i128, &str); 2] = [(0x0102_1994, "tmpfs"), (0x8584_58f6, "ramfs")];
 
@@ -41,7 +38,7 @@ pub(super) fn read(dir: &Path, runtime: &Path) -> io::Result<StateDir> {
         room_bytes: room.as_ref().map(|room| (room.f_blocks * room.f_frsize, room.f_bavail * room.f_frsize)),
         inodes: room.map(|room| (room.f_files, room.f_favail)),
         version: fs::read_to_string(dir.join("VERSION")).ok(),
-        known_version: KNOWN_VERSION,
+        known_version: evenkeel_node::STATE_VERSION,
         set_aside: set_aside(dir),
         releases: releases(&dir.join("releases")),
         secrets: None,

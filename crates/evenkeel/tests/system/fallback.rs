@@ -46,9 +46,8 @@ fn why(rig: &Rig, subject: &str) -> String {
     String::from_utf8(rig.keel(&["why", subject]).stdout).unwrap()
 }
 
-#[test]
-fn another_tier_answers_while_every_instance_is_dead() {
-    let port = rig::free_port();
+/// Two tiers of one instance each: `first` on this port, and `second`, which answers while that is not healthy.
+fn two_tiers(port: u16) -> (SlowApp, SlowApp, Rig) {
     let (first, second) = (SlowApp::start("first", port), SlowApp::start("second", rig::free_port()));
     let rig = Rig::up(&format!(
         "[listeners.web]\nbind = \"{{listen}}\"\n[[routes]]\nservice = \"app\"\n\
@@ -58,6 +57,13 @@ fn another_tier_answers_while_every_instance_is_dead() {
         second.address()
     ));
     healthy(&rig, &first.address());
+    (first, second, rig)
+}
+
+#[test]
+fn another_tier_answers_while_every_instance_is_dead() {
+    let port = rig::free_port();
+    let (first, second, rig) = two_tiers(port);
     healthy(&rig, &second.address());
     wait_for(&rig, "first");
     let load = Load::start(rig.port, "/", 4);
@@ -79,15 +85,7 @@ fn another_tier_answers_while_every_instance_is_dead() {
 #[test]
 fn each_fall_is_told_though_an_edge_died_between_them() {
     let port = rig::free_port();
-    let (first, second) = (SlowApp::start("first", port), SlowApp::start("second", rig::free_port()));
-    let rig = Rig::up(&format!(
-        "[listeners.web]\nbind = \"{{listen}}\"\n[[routes]]\nservice = \"app\"\n\
-         [services.app]\ninstances = [\"{}\"]\nfallback = \"spare\"\n{CHECK}\
-         [services.spare]\ninstances = [\"{}\"]\n{CHECK}",
-        first.address(),
-        second.address()
-    ));
-    healthy(&rig, &first.address());
+    let (first, _second, rig) = two_tiers(port);
     wait_for(&rig, "first");
     drop(first);
     wait_for(&rig, "second");
