@@ -14,7 +14,7 @@ const LIMITS: ClientLimits = ClientLimits {
     head_timeout_ms: 1,
     body_idle_ms: 1,
     keep_alive_ms: 1,
-    connections: 1,
+    connections: 1, connections_per_client: 0,
 };
 
 libfuzzer_sys::fuzz_target!(|input: &[u8]| {

@@ -193,7 +193,8 @@ mod tests {
         assert_eq!(pause_ms(0, &Hold { max_ms: 0, ..hold }), None);
     }
 
-    const RETRY: Retry = Retry { max: 2, budget_percent: 20, budget_min_per_s: 1, try_timeout_ms: 0 };
+    const RETRY: Retry =
+        Retry { max: 2, budget_percent: 20, budget_min_per_s: 1, try_timeout_ms: 0, hedge_after_ms: 0 };
 
     fn attempt() -> Attempt {
         Attempt { idempotent: true, keyed: false, sent: Sent::Something, replayable: true, answered: false, tries: 1 }

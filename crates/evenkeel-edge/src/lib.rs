@@ -11,10 +11,12 @@
 //! | `sandbox` | what the process gives up before it serves |
 //! | [`data`], `thread`, `local` | the data threads, what one of them owns, what it keeps of a view |
 //! | [`http`] | a request's life, from accept to record |
-//! | [`routes`], `pick`, `hold`, `pool` | which service, which instance, waiting for one, connections to it |
+//! | [`routes`], [`actions`] | which service, and what is done on the way |
+//! | `pick`, `hold`, `pool` | which instance, waiting for one, connections to it |
 //! | `slots`, `buffers`, [`clock`] | deadlines and wake-ups, memory, time |
 //! | [`view`], [`shared`], [`messages`] | what control thread and data threads have in common |
 
+pub mod actions;
 mod buffers;
 pub mod clock;
 mod control;

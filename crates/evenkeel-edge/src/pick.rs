@@ -236,7 +236,9 @@ fn choose(balance: Balance, turns: &mut Turns, client: IpAddr) -> Option<usize> 
             turns.next = turns.next.wrapping_add(1);
             least_connections(&turns.candidates, turns.next)
         }
-        Balance::IpHash => ip_hash(&turns.candidates, client),
+        Balance::IpHash | Balance::Random | Balance::PowerOfTwo | Balance::Maglev | Balance::ConsistentHash => {
+            ip_hash(&turns.candidates, client)
+        }
     }
 }
 

@@ -8,32 +8,44 @@ use std::{collections::HashMap, sync::Arc};
 
 use evenkeel_core::snapshot::Route;
 
+use crate::actions::ActionsView;
+
 /// A lower-case field name and the value it must have.
 type Condition = (Box<[u8]>, Box<[u8]>);
 
 /// Where matching requests go.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub struct RouteView {
     /// Path prefix without a trailing slash; empty for all.
     path: Box<[u8]>,
+    /// Empty for all.
+    methods: Vec<Box<[u8]>>,
     headers: Vec<Condition>,
     /// Index of the service in the view.
     pub service: usize,
     /// An `Idempotency-Key` makes a request repeatable.
     pub idempotency_key: bool,
+    /// What is done beside; mostly nothing.
+    pub actions: Option<Box<ActionsView>>,
 }
 
 impl RouteView {
     /// Compiles one route that leads to the service of this index.
-    pub fn new(route: &Route, service: usize) -> Self {
+    pub fn new(route: &Route, service: usize, actions: Option<ActionsView>) -> Self {
         let path = route.path.trim_end_matches('/').as_bytes().into();
         let header = |(name, value): &(String, String)| (name.as_bytes().into(), value.as_bytes().into());
         Self {
             path,
+            methods: route.methods.iter().map(|method| method.as_bytes().into()).collect(),
             headers: route.headers.iter().map(header).collect(),
             service,
             idempotency_key: route.idempotency_key,
+            actions: actions.map(Box::new),
         }
+    }
+
+    fn matches_method(&self, method: &[u8]) -> bool {
+        self.methods.is_empty() || self.methods.iter().any(|one| **one == *method)
     }
 
     fn matches_path(&self, path: &[u8]) -> bool {
@@ -78,10 +90,18 @@ impl RouteTable {
 
     /// The route of a request. `host` has no port; `path` may carry a query; `header_is` says whether the
     /// request has a header field of this lower-case name with exactly this value.
-    pub fn find(&self, host: &[u8], path: &[u8], header_is: impl Fn(&[u8], &[u8]) -> bool) -> Option<&Arc<RouteView>> {
+    pub fn find(
+        &self,
+        host: &[u8],
+        method: &[u8],
+        path: &[u8],
+        header_is: impl Fn(&[u8], &[u8]) -> bool,
+    ) -> Option<&Arc<RouteView>> {
         let first = |list: &'_ Vec<Arc<RouteView>>| {
             list.iter().position(|route| {
-                route.matches_path(path) && route.headers.iter().all(|(name, value)| header_is(name, value))
+                route.matches_path(path)
+                    && route.matches_method(method)
+                    && route.headers.iter().all(|(name, value)| header_is(name, value))
             })
         };
         let mut lower = [0u8; LONGEST_HOST];
@@ -119,15 +139,17 @@ mod tests {
             headers: headers.iter().map(|(n, v)| ((*n).to_owned(), (*v).to_owned())).collect(),
             service: String::new(),
             idempotency_key: false,
+            methods: Vec::new(),
+            actions: evenkeel_core::snapshot::Actions::default(),
         }
     }
 
     fn table(routes: &[Route]) -> RouteTable {
-        RouteTable::new(routes.iter().enumerate().map(|(i, r)| (r, Arc::new(RouteView::new(r, i)))))
+        RouteTable::new(routes.iter().enumerate().map(|(i, r)| (r, Arc::new(RouteView::new(r, i, None)))))
     }
 
     fn find(table: &RouteTable, host: &str, path: &str) -> Option<usize> {
-        table.find(host.as_bytes(), path.as_bytes(), |_, _| false).map(|route| route.service)
+        table.find(host.as_bytes(), b"GET", path.as_bytes(), |_, _| false).map(|route| route.service)
     }
 
     #[test]
@@ -157,6 +179,6 @@ mod tests {
         let table = table(&[route(None, "/", &[("x-canary", "1")]), route(None, "/", &[])]);
         assert_eq!(find(&table, "a", "/"), Some(1));
         let canary = |name: &[u8], value: &[u8]| name == b"x-canary" && value == b"1";
-        assert_eq!(table.find(b"a", b"/", canary).map(|r| r.service), Some(0));
+        assert_eq!(table.find(b"a", b"GET", b"/", canary).map(|r| r.service), Some(0));
     }
 }

@@ -12,6 +12,7 @@ use evenkeel_core::{
 };
 
 use crate::{
+    actions::ActionsView,
     routes::{RouteTable, RouteView},
     shared::{InstanceShared, ServiceShared},
 };
@@ -127,7 +128,12 @@ impl Registry {
             if let Some(name) = route.listener.as_ref().filter(|n| snapshot.listeners.iter().all(|l| l.name != **n)) {
                 return Err(ViewError::NoListener { name: name.clone() });
             }
-            routes.push((route, Arc::new(RouteView::new(route, find(&route.service)?))));
+            let actions = ActionsView::compile(&route.actions, |name| index.get(name).copied());
+            let actions = actions.map_err(|name| ViewError::NoService { name })?;
+            // A redirect is the whole answer: its route has no service, and whichever stands there is never asked.
+            let answered = actions.as_ref().is_some_and(|actions| actions.config.redirect.is_some());
+            let service = if answered && route.service.is_empty() { 0 } else { find(&route.service)? };
+            routes.push((route, Arc::new(RouteView::new(route, service, actions))));
         }
         let listeners = snapshot.listeners.iter().map(|listener| {
             let its = routes.iter().filter(|(r, _)| r.listener.as_ref().is_none_or(|name| *name == listener.name));

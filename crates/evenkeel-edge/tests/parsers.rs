@@ -20,6 +20,7 @@ const LIMITS: ClientLimits = ClientLimits {
     body_idle_ms: 1,
     keep_alive_ms: 1,
     connections: 1,
+    connections_per_client: 0,
 };
 
 const SERVICE: ServiceLimits = ServiceLimits {

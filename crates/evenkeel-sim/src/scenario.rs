@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use evenkeel_core::{
-    snapshot::{Balance, Check, Ejection, Hold, Probe, Retry, Service, ServiceLimits},
+    snapshot::{Answers, Balance, Check, Choice, Ejection, Hold, Probe, Retry, Service, ServiceLimits, Wire},
     stack::{self, Elastic, Target},
     supervise::Policy,
     time::Moment,
@@ -232,6 +232,9 @@ fn draw_service(rng: &mut Rng, narrow: bool) -> Service {
         away: false,
         observe: false,
         page: None,
+        choice: Choice::default(),
+        wire: Wire::default(),
+        answers: Answers::default(),
         instances: Vec::new(),
     }
 }
@@ -243,9 +246,10 @@ fn draw_retry(rng: &mut Rng, narrow: bool) -> Retry {
             budget_percent: rng.pick(&[0, 5]),
             budget_min_per_s: 0,
             try_timeout_ms: 0,
+            hedge_after_ms: 0,
         };
     }
-    Retry { max: 8, budget_percent: 20, budget_min_per_s: 50, try_timeout_ms: 0 }
+    Retry { max: 8, budget_percent: 20, budget_min_per_s: 50, try_timeout_ms: 0, hedge_after_ms: 0 }
 }
 
 #[cfg(test)]

@@ -10,6 +10,11 @@ pub fn compile_listeners(stack: &Stack) -> Vec<snapshot::Listener> {
         bind: listener.bind,
         trusted: listener.trusted.iter().map(|cidr| cidr.0).collect(),
         limits: client_limits(&listener.limits),
+        protocol: snapshot::Protocol::Http,
+        service: None,
+        accepts_proxy: false,
+        strictness: snapshot::Strictness::Refuse,
+        error_pages: Vec::new(),
     };
     stack.listeners.iter().map(listener).collect()
 }
@@ -24,6 +29,7 @@ fn client_limits(limits: &ClientLimits) -> snapshot::ClientLimits {
         body_idle_ms: limits.body_idle.as_ms(),
         keep_alive_ms: limits.keep_alive.as_ms(),
         connections: limits.connections,
+        connections_per_client: 0,
     }
 }
 
@@ -34,8 +40,10 @@ pub fn compile_routes(stack: &Stack) -> Vec<snapshot::Route> {
         host: route.host.as_ref().map(|host| host.to_ascii_lowercase()),
         path: route.path.clone(),
         headers: route.headers.iter().map(|(name, value)| (name.to_ascii_lowercase(), value.clone())).collect(),
+        methods: Vec::new(),
         service: route.service.clone(),
         idempotency_key: route.idempotency_key,
+        actions: snapshot::Actions::default(),
     };
     stack.routes.iter().map(route).collect()
 }
@@ -62,6 +70,7 @@ pub fn compile_service(name: &str, service: &Service, instances: Vec<snapshot::I
             budget_percent: service.retries.budget_percent,
             budget_min_per_s: service.retries.budget_min,
             try_timeout_ms: service.retries.try_timeout.as_ms(),
+            hedge_after_ms: 0,
         },
         hold: snapshot::Hold { max_ms: service.hold.max.as_ms(), max_requests: service.hold.requests },
         limits: snapshot::ServiceLimits {
@@ -80,6 +89,9 @@ pub fn compile_service(name: &str, service: &Service, instances: Vec<snapshot::I
         away: false,
         observe: false,
         page: None,
+        choice: snapshot::Choice::default(),
+        wire: snapshot::Wire::default(),
+        answers: snapshot::Answers::default(),
         instances,
     }
 }

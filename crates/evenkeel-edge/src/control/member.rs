@@ -188,7 +188,7 @@ impl Member {
         let status = (100, 999);
         let probe = match self.check.answered() {
             Probe::Http { path, host, .. } => Probe::Http { path: path.clone(), host: host.clone(), status },
-            Probe::Tcp => Probe::Http { path: "/".to_owned(), host: None, status },
+            Probe::Tcp | Probe::Exec | Probe::Grpc { .. } => Probe::Http { path: "/".to_owned(), host: None, status },
         };
         self.target_of(probe, timeout)
     }

@@ -102,7 +102,8 @@ impl Client {
         let used = head.length + step.taken;
         let to_head = head.method == b"HEAD";
         let path = if head.path == b"*" { b"/" } else { head.path };
-        let Some(route) = self.place.listener.routes.find(head.host(), path, |n, v| head.field_is(n, v)) else {
+        let Some(route) = self.place.listener.routes.find(head.host(), head.method, path, |n, v| head.field_is(n, v))
+        else {
             let next = (step.done && head.keep_alive).then_some((head.minor, to_head));
             self.input.consume(used);
             return Err(Refusal { reject: Reject::new(404, "no route leads anywhere from here"), next });
@@ -139,6 +140,7 @@ impl Client {
             upgrade: head.upgrades,
             deaths: LonelyDeaths::default(),
             head_us: None,
+            extras: None,
         };
         self.input.consume(used);
         Ok(Some(request))

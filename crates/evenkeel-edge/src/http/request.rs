@@ -48,6 +48,14 @@ impl Id {
     }
 }
 
+/// What few requests need, on the heap so that the others stay small: there where the route has actions, or its service
+/// keeps clients at an instance, hashes, compresses or has pages of its own.
+#[derive(Debug, Default)]
+pub(crate) struct Extras {
+    /// By what it is hashed, where its service asks for that.
+    pub(crate) hash: Option<u64>,
+}
+
 /// A request under way.
 #[derive(Debug)]
 #[allow(clippy::struct_excessive_bools)] // Each is a fact of its own about the message.
@@ -87,6 +95,7 @@ pub(crate) struct Request {
     pub(crate) deaths: LonelyDeaths,
     /// The latency to count where the end of the answer says nothing of it: of a tunnel, of a stream of events.
     pub(crate) head_us: Option<u64>,
+    pub(crate) extras: Option<Box<Extras>>,
 }
 
 impl Request {

@@ -68,7 +68,8 @@ impl Target {
                 Probe::Http { path, host, status } => {
                     http::probe(resolved, host.as_deref().unwrap_or(&self.address), path, *status).await
                 }
-                Probe::Tcp => tcp::probe(resolved).await,
+                // The node process runs commands; where a tight probe needs an answer of its own, connecting is one.
+                Probe::Tcp | Probe::Exec | Probe::Grpc { .. } => tcp::probe(resolved).await,
             }
         };
         tokio::time::timeout(self.timeout, attempt).await.unwrap_or(Err(Failure::Timeout(self.timeout)))

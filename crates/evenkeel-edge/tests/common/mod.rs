@@ -11,8 +11,8 @@ use std::{
 
 use evenkeel_core::{
     snapshot::{
-        Balance, ClientLimits, Duty, Ejection, FORMAT, Hold, Instance, Listener, Retry, Route, Service, ServiceLimits,
-        Snapshot,
+        Actions, Answers, Balance, Choice, ClientLimits, Duty, Ejection, FORMAT, Hold, Instance, Listener, Protocol,
+        Retry, Route, Service, ServiceLimits, Snapshot, Strictness, Wire,
     },
     status::{Health, InstanceId},
 };
@@ -46,7 +46,13 @@ pub fn snapshot(instances: &[SocketAddr]) -> Snapshot {
                 body_idle_ms: 10_000,
                 keep_alive_ms: 10_000,
                 connections: 1000,
+                connections_per_client: 0,
             },
+            protocol: Protocol::Http,
+            service: None,
+            accepts_proxy: false,
+            strictness: Strictness::Refuse,
+            error_pages: Vec::new(),
         }],
         routes: vec![Route {
             listener: None,
@@ -55,6 +61,8 @@ pub fn snapshot(instances: &[SocketAddr]) -> Snapshot {
             headers: Vec::new(),
             service: "app".into(),
             idempotency_key: false,
+            methods: Vec::new(),
+            actions: Actions::default(),
         }],
         services: vec![service("app", instances)],
     }
@@ -85,7 +93,7 @@ pub fn service(name: &str, instances: &[SocketAddr]) -> Service {
             max_percent: 50,
             count_5xx: false,
         },
-        retry: Retry { max: 2, budget_percent: 20, budget_min_per_s: 100, try_timeout_ms: 0 },
+        retry: Retry { max: 2, budget_percent: 20, budget_min_per_s: 100, try_timeout_ms: 0, hedge_after_ms: 0 },
         hold: Hold { max_ms: 10_000, max_requests: 100 },
         limits: ServiceLimits {
             connect_timeout_ms: 2000,
@@ -103,6 +111,9 @@ pub fn service(name: &str, instances: &[SocketAddr]) -> Service {
         away: false,
         observe: false,
         page: None,
+        choice: Choice::default(),
+        wire: Wire::default(),
+        answers: Answers::default(),
         instances: instances.collect(),
     }
 }

@@ -27,8 +27,8 @@ use evenkeel_core::{
     guard::{EdgeNotice, wire::Message as _},
     link::{Event, EventKind, ToEdge, ToNode},
     snapshot::{
-        Balance, Check, ClientLimits, Duty, Ejection, FORMAT, Hold, Instance, Listener, Probe, Retry, Route, Service,
-        ServiceLimits, Snapshot,
+        Actions, Answers, Balance, Check, Choice, ClientLimits, Duty, Ejection, FORMAT, Hold, Instance, Listener,
+        Probe, Protocol, Retry, Route, Service, ServiceLimits, Snapshot, Strictness, Wire,
     },
     status::{Health, InstanceId},
 };
@@ -296,8 +296,19 @@ pub(crate) fn listener(name: &str, bind: SocketAddr) -> Listener {
         body_idle_ms: 30_000,
         keep_alive_ms: 60_000,
         connections: 1_000,
+        connections_per_client: 0,
     };
-    Listener { name: name.to_owned(), bind, trusted: Vec::new(), limits }
+    Listener {
+        name: name.to_owned(),
+        bind,
+        trusted: Vec::new(),
+        limits,
+        protocol: Protocol::Http,
+        service: None,
+        accepts_proxy: false,
+        strictness: Strictness::Refuse,
+        error_pages: Vec::new(),
+    }
 }
 
 pub(crate) fn route(service: &str) -> Route {
@@ -308,6 +319,8 @@ pub(crate) fn route(service: &str) -> Route {
         headers: Vec::new(),
         service: service.to_owned(),
         idempotency_key: false,
+        methods: Vec::new(),
+        actions: Actions::default(),
     }
 }
 
@@ -346,7 +359,7 @@ pub(crate) fn service(instances: Vec<Instance>) -> Service {
             max_percent: 50,
             count_5xx: false,
         },
-        retry: Retry { max: 3, budget_percent: 100, budget_min_per_s: 100, try_timeout_ms: 0 },
+        retry: Retry { max: 3, budget_percent: 100, budget_min_per_s: 100, try_timeout_ms: 0, hedge_after_ms: 0 },
         hold: Hold { max_ms: 10_000, max_requests: 1_000 },
         limits: ServiceLimits {
             connect_timeout_ms: 1_000,
@@ -364,6 +377,9 @@ pub(crate) fn service(instances: Vec<Instance>) -> Service {
         away: false,
         observe: false,
         page: None,
+        choice: Choice::default(),
+        wire: Wire::default(),
+        answers: Answers::default(),
         instances,
     }
 }

@@ -42,7 +42,7 @@ impl Chooser {
                 self.start = self.start.wrapping_add(1);
                 least_connections(candidates, self.start)
             }
-            Balance::IpHash => {
+            Balance::IpHash | Balance::Random | Balance::PowerOfTwo | Balance::Maglev | Balance::ConsistentHash => {
                 ctx.seen("balance: ip-hash");
                 let client = u32::try_from(request % CLIENTS).expect("a remainder of 60 fits");
                 ip_hash(candidates, IpAddr::V4(Ipv4Addr::from_bits(0x0a00_0000 + client)))

@@ -1,113 +1,9 @@
-//! The snapshot: what the edge needs to know, immutable and versioned.
-//!
-//! The node process makes one from a revision and from what it observes, and the edge serves it until the next
-//! one comes, whatever happens to the rest. It is complete: an edge that starts with nothing but a snapshot and
-//! its listeners can serve. It holds no key material. Durations are milliseconds and sizes bytes, so that the
-//! file on disk reads without this code.
-
-use std::net::{IpAddr, SocketAddr};
+//! Services: how instances are chosen, judged and protected.
 
 use serde::{Deserialize, Serialize};
 
+use super::{Check, ProxyHeader};
 use crate::status::InstanceId;
-
-/// The version of this format. An edge refuses a snapshot of another one and keeps what it serves.
-pub const FORMAT: u32 = 1;
-
-/// Everything the edge serves.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Snapshot {
-    /// Must equal [`FORMAT`].
-    pub format: u32,
-    /// Grows by one with each snapshot of this stack; the edge acknowledges it with `Applied`.
-    pub version: u64,
-    /// The revision of the stack that it was made from.
-    pub revision: u64,
-    /// The stack's name.
-    pub stack: String,
-    /// How many threads serve; fixed from the edge's start on.
-    pub threads: u16,
-    /// Bound addresses. Their sockets come from the guard under the same names.
-    pub listeners: Vec<Listener>,
-    /// In order of precedence as the file has them; the edge sorts by host and path.
-    pub routes: Vec<Route>,
-    /// Destinations that routes name.
-    pub services: Vec<Service>,
-}
-
-/// One bound address.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Listener {
-    /// Its name in the stack file.
-    pub name: String,
-    /// The address its sockets are bound to.
-    pub bind: SocketAddr,
-    /// Networks whose forwarded headers are believed.
-    pub trusted: Vec<Network>,
-    /// What a client may ask of the edge.
-    pub limits: ClientLimits,
-}
-
-/// An address range in CIDR notation.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Network {
-    /// Any address of the range.
-    pub address: IpAddr,
-    /// How many leading bits count.
-    pub prefix: u8,
-}
-
-impl Network {
-    /// Whether `ip` lies in this range. An IPv4 address written as IPv6 counts as IPv4.
-    pub fn contains(&self, ip: IpAddr) -> bool {
-        fn same(a: u128, b: u128, width: u32, prefix: u32) -> bool {
-            prefix == 0 || (a ^ b) >> (width - prefix.min(width)) == 0
-        }
-        match (self.address.to_canonical(), ip.to_canonical()) {
-            (IpAddr::V4(a), IpAddr::V4(b)) => same(a.to_bits().into(), b.to_bits().into(), 32, self.prefix.into()),
-            (IpAddr::V6(a), IpAddr::V6(b)) => same(a.to_bits(), b.to_bits(), 128, self.prefix.into()),
-            _ => false,
-        }
-    }
-}
-
-/// Bounds on what one client connection may cost. Every one of them is a number of the stack file.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ClientLimits {
-    /// Largest request head; beyond it 431.
-    pub head_bytes: u32,
-    /// Most header fields of one request; beyond it 431.
-    pub headers: u16,
-    /// Longest request target; beyond it 414.
-    pub target_bytes: u32,
-    /// Largest request body; beyond it 413.
-    pub body_bytes: u64,
-    /// How long a whole head may take from its first byte; beyond it 408.
-    pub head_timeout_ms: u64,
-    /// How long a client may neither send nor take a byte of a body.
-    pub body_idle_ms: u64,
-    /// How long a connection may stay idle between requests.
-    pub keep_alive_ms: u64,
-    /// Most connections of one listener; beyond it new ones wait in the kernel's queue.
-    pub connections: u32,
-}
-
-/// A match and the service it leads to.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Route {
-    /// Only requests on this listener; `None`: every listener.
-    pub listener: Option<String>,
-    /// Lower-case host without port, or `*.` and a suffix; `None`: every host.
-    pub host: Option<String>,
-    /// Path prefix, matched at segment boundaries; `/` matches all.
-    pub path: String,
-    /// Header fields (lower-case names) that must have exactly these values.
-    pub headers: Vec<(String, String)>,
-    /// Name of the service.
-    pub service: String,
-    /// Requests with an `Idempotency-Key` may be sent again although their method is not idempotent.
-    pub idempotency_key: bool,
-}
 
 /// A named destination.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -143,6 +39,15 @@ pub struct Service {
     /// What the edge itself answers to everything; such a service has no instances.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub page: Option<Page>,
+    /// How an instance is chosen, beside `balance`.
+    #[serde(default, skip_serializing_if = "Choice::is_default")]
+    pub choice: Choice,
+    /// What is spoken with instances.
+    #[serde(default, skip_serializing_if = "Wire::is_default")]
+    pub wire: Wire,
+    /// What becomes of answers on their way to the client.
+    #[serde(default, skip_serializing_if = "Answers::is_default")]
+    pub answers: Answers,
     /// Who serves it.
     pub instances: Vec<Instance>,
 }
@@ -204,38 +109,151 @@ pub enum Balance {
     LeastConnections,
     /// By the client's address.
     IpHash,
+    /// By chance, by weight.
+    Random,
+    /// The better one of two drawn by chance: by latency, of which peaks count at once and fade, and requests in flight.
+    PowerOfTwo,
+    /// By `hash_by`, in a table that changes little when instances come and go.
+    Maglev,
+    /// By `hash_by`, on a ring, with a bound on each instance's load.
+    ConsistentHash,
 }
 
-/// A way to find out whether an instance is well.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Check {
-    /// What one probe does.
-    pub probe: Probe,
-    /// Time between the starts of two probes.
-    pub interval_ms: u64,
-    /// A probe that takes longer has failed.
-    pub timeout_ms: u64,
-    /// Probes in a row that must pass before an unhealthy instance is healthy. A new one needs a single pass.
-    pub rise: u16,
-    /// Probes in a row that must fail before a healthy instance is unhealthy.
-    pub fall: u16,
+/// How an instance is chosen, beside the algorithm.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Choice {
+    /// By what algorithms that hash tell requests apart.
+    pub hash_by: HashBy,
+    /// How far above the mean of requests in flight an instance may be under `ConsistentHash`, in percent of the mean;
+    /// beyond it the next one on the ring has the request. At least 100; 0: no bound.
+    pub hash_bound_percent: u16,
+    /// A client stays with its instance.
+    pub sticky: Option<Sticky>,
+    /// How long an instance that becomes healthy takes to its whole share; 0: none.
+    pub slow_start_ms: u64,
+    /// Where a smaller part of the instances is healthy, those that answer although a check fails, or that are ejected,
+    /// get requests too. In percent; 0: never.
+    pub min_capacity_percent: u8,
 }
 
-/// What one probe does.
+impl Choice {
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// What is spoken with instances.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Wire {
+    /// FastCGI in place of HTTP.
+    pub fastcgi: Option<FastCgi>,
+    /// Connections begin with a PROXY header that names the client.
+    pub sends_proxy: Option<ProxyHeader>,
+}
+
+impl Wire {
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// What becomes of answers on their way to the client.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Answers {
+    /// They are compressed for clients that want that.
+    pub compress: Option<Compress>,
+    /// What the edge says in its own words, also in place of an instance's answer where that is asked.
+    pub error_pages: Vec<ErrorPage>,
+}
+
+impl Answers {
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// By what a request is hashed. Where it has none of it, by the client's address.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum HashBy {
+    /// The client's address.
+    #[default]
+    Address,
+    /// Path without query.
+    Path,
+    /// The value of this lower-case field.
+    Header(String),
+    /// The value of this cookie.
+    Cookie(String),
+}
+
+/// How a client is known again, so that it stays with its instance.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Probe {
-    /// `GET` this path; a status in the range passes.
-    Http {
-        /// Path and query.
-        path: String,
-        /// `Host` header; the instance's address when absent.
-        host: Option<String>,
-        /// Lowest and highest status that passes.
-        status: (u16, u16),
+pub enum Sticky {
+    /// By a cookie that the edge sets.
+    Cookie {
+        /// Its name.
+        name: String,
+        /// How long it lasts, in seconds; 0: as long as the browser's session.
+        max_age_s: u64,
+        /// `Secure`: only over HTTPS.
+        secure: bool,
     },
-    /// Connecting passes.
-    Tcp,
+    /// By the value of this lower-case field.
+    Header(String),
+    /// By the client's address.
+    Address,
+}
+
+/// How answers are compressed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Compress {
+    /// In order of preference where a client likes several equally.
+    pub encodings: Vec<Encoding>,
+    /// Answers of known length below this stay as they are.
+    pub min_bytes: u64,
+    /// Media types, as `text/html` or `text/*`.
+    pub types: Vec<String>,
+}
+
+/// A content coding (RFC 9110 section 8.4.1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Encoding {
+    /// RFC 8878.
+    Zstd,
+    /// Brotli, RFC 7932.
+    Br,
+    /// RFC 1952.
+    Gzip,
+}
+
+/// What clients get for some statuses.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ErrorPage {
+    /// First and last status.
+    pub statuses: (u16, u16),
+    /// Also in place of an instance's own answer of such a status.
+    pub of_instances: bool,
+    /// The page; its status is not used.
+    pub page: Page,
+}
+
+/// How instances that speak FastCGI are asked.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FastCgi {
+    /// `DOCUMENT_ROOT`: where scripts lie, as the instance sees it.
+    pub root: String,
+    /// Script for paths that end with a slash, and for those that name no script.
+    pub index: String,
+    /// Ending of scripts, as `.php`; what follows it in a path is `PATH_INFO`.
+    pub ending: String,
+    /// More parameters.
+    pub params: Vec<(String, String)>,
 }
 
 /// Passive removal by what traffic shows: connect errors, answers cut off, and 5xx statuses where asked.
@@ -270,6 +288,10 @@ pub struct Retry {
     pub budget_min_per_s: u32,
     /// Bound on each try until the head of its answer; 0: none but the request's.
     pub try_timeout_ms: u64,
+    /// After so long without the head of an answer a second try is made elsewhere beside the first, and the first answer
+    /// wins; only of what may be repeated, and out of the same budget. 0: never.
+    #[serde(default)]
+    pub hedge_after_ms: u64,
 }
 
 /// Waiting for an instance while none is healthy or all are at their limit.
@@ -310,20 +332,4 @@ pub struct ServiceLimits {
 /// What a snapshot means that does not say it.
 const fn tunnel_idle_ms() -> u64 {
     3_600_000
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn networks() {
-        let net = Network { address: "10.1.0.0".parse().unwrap(), prefix: 16 };
-        assert!(net.contains("10.1.255.3".parse().unwrap()));
-        assert!(net.contains("::ffff:10.1.0.9".parse().unwrap()));
-        assert!(!net.contains("10.2.0.1".parse().unwrap()));
-        assert!(!net.contains("::1".parse().unwrap()));
-        let all = Network { address: "::".parse().unwrap(), prefix: 0 };
-        assert!(all.contains("2001:db8::1".parse().unwrap()));
-    }
 }
