@@ -1,0 +1,238 @@
+//! Exec checks: commands that say whether an instance is well.
+//!
+//! The edge is unprivileged and starts nothing, so the commands run on this side: as the instance itself runs, each in a
+//! process of the guard's that dies with its time. How each run ended goes to the edge, once, which counts it as it
+//! counts probes of its own; what follows is decided there. Which instances there are to check, the last snapshot says.
+//!
+//! Nothing of this is kept. Without a node process the edge stays with its last verdicts; the next one kills what runs
+//! still and begins anew. An edge that is started anew is told once more how the last runs ended.
+
+mod process;
+
+use std::{collections::BTreeMap, time::Duration};
+
+use evenkeel_core::{
+    link::Checked,
+    snapshot::Duty,
+    stack::{Service, digest_of_command},
+    status::{ExitStatus, InstanceId},
+    time::Moment,
+};
+use tokio::sync::mpsc;
+
+use self::process::Run;
+use super::{Node, found::Found};
+
+/// Commands under way at once.
+const AT_ONCE: usize = 16;
+
+/// Time between two runs until one has passed: whoever starts should not wait for a long interval.
+const QUICK: Duration = Duration::from_millis(250);
+
+/// So many runs at most may come so quickly: a command costs more than a probe, and what does not pass by then is not
+/// about to.
+const QUICK_RUNS: u32 = 120;
+
+/// How long it may take after a command's end until its output is read.
+const LAST_WORDS: Duration = Duration::from_millis(500);
+
+/// Whose check, and whether it is the liveness check.
+type Subject = (InstanceId, bool);
+
+/// All of them.
+#[derive(Debug)]
+pub(super) struct Checks {
+    of: BTreeMap<Subject, Watched>,
+    /// By the key of their process.
+    runs: BTreeMap<String, Run>,
+    /// Counts runs of this process.
+    serial: u64,
+    /// The snapshot that `of` was made from.
+    snapshot: u64,
+    /// The edge that was told.
+    edge: Option<u32>,
+    found: mpsc::Sender<Found>,
+}
+
+/// One check of one instance.
+#[derive(Debug)]
+struct Watched {
+    command: Vec<String>,
+    digest: u64,
+    interval: Duration,
+    timeout: Duration,
+    /// The first snapshot that names it: an edge that serves a former one does not know it.
+    since: u64,
+    next: Moment,
+    /// The key of the process that runs for it: what any other one says counts no more.
+    running: Option<String>,
+    /// How many have ended, and whether one of them passed.
+    ended: u32,
+    passed: bool,
+    /// How the last run ended.
+    last: Option<Result<(), String>>,
+    /// The edge does not know yet.
+    unsaid: bool,
+}
+
+impl Checks {
+    pub(super) fn new(found: mpsc::Sender<Found>) -> Self {
+        Self { of: BTreeMap::new(), runs: BTreeMap::new(), serial: 0, snapshot: 0, edge: None, found }
+    }
+}
+
+/// A service's commands: whether it is for liveness, command, interval, timeout.
+fn commands(service: &Service) -> impl Iterator<Item = (bool, &Vec<String>, Duration, Duration)> {
+    let ms = |duration: evenkeel_core::stack::Duration| Duration::from_millis(duration.as_ms());
+    let check = service
+        .check
+        .iter()
+        .filter_map(move |check| Some((false, check.exec.as_ref()?, ms(check.interval), ms(check.timeout))));
+    check.chain(
+        service
+            .liveness
+            .iter()
+            .filter_map(move |check| Some((true, check.exec.as_ref()?, ms(check.interval), ms(check.timeout)))),
+    )
+}
+
+impl Node {
+    /// Starts what is due, and tells the edge what it does not know.
+    pub(super) fn run_checks(&mut self) {
+        let now = self.clock.now();
+        if self.checks.snapshot != self.snapshot.version {
+            self.checks.snapshot = self.snapshot.version;
+            self.follow_checks(now);
+        }
+        if self.checks.of.is_empty() && self.checks.runs.is_empty() {
+            return;
+        }
+        for key in self.checks.overdue(now) {
+            self.conclude_check(&key);
+        }
+        if self.shutdown.is_none() {
+            let due = self.checks.of.iter().filter(|(_, watched)| watched.running.is_none() && watched.next <= now);
+            let mut due: Vec<_> = due.map(|(subject, watched)| (watched.next, subject.clone())).collect();
+            // Who waits longest is first, so that many cannot starve one.
+            due.sort();
+            let room = AT_ONCE.saturating_sub(self.checks.runs.len());
+            for (_, subject) in due.into_iter().take(room) {
+                self.start_check(&subject, now);
+            }
+        }
+        self.say_checked();
+    }
+
+    /// When something is due next.
+    pub(super) fn checks_deadline(&self) -> Option<Moment> {
+        let room = self.checks.runs.len() < AT_ONCE && self.shutdown.is_none();
+        let waiting = self.checks.of.values().filter(|watched| room && watched.running.is_none()).map(|watched| watched.next);
+        waiting.chain(self.checks.runs.values().filter_map(Run::deadline)).min()
+    }
+
+    /// Who is to be checked, by the last snapshot. A run for somebody else is killed.
+    fn follow_checks(&mut self, now: Moment) {
+        let mut former = std::mem::take(&mut self.checks.of);
+        for (name, service) in &self.revision.stack.services {
+            let commands: Vec<_> = commands(service).collect();
+            if commands.is_empty() {
+                continue;
+            }
+            let published = self.snapshot.services.iter().find(|published| published.name == *name);
+            let serving = published.iter().flat_map(|service| &service.instances);
+            for id in serving.filter(|instance| instance.duty == Duty::Serve).map(|instance| &instance.id) {
+                for &(liveness, command, interval, timeout) in &commands {
+                    let (subject, digest) = ((id.clone(), liveness), digest_of_command(command));
+                    let known = former.remove(&subject).filter(|watched| watched.digest == digest);
+                    let watched = known.unwrap_or_else(|| Watched {
+                        command: command.clone(),
+                        digest,
+                        interval,
+                        timeout,
+                        since: self.snapshot.version,
+                        next: now,
+                        running: None,
+                        ended: 0,
+                        passed: false,
+                        last: None,
+                        unsaid: false,
+                    });
+                    self.checks.of.insert(subject, Watched { interval, timeout, ..watched });
+                }
+            }
+        }
+        let strangers = self.checks.runs.iter().filter(|(key, run)| !self.checks.is_wanted(key, run) && run.end.is_none());
+        let strangers: Vec<String> = strangers.map(|(key, _)| key.clone()).collect();
+        for key in strangers {
+            self.give(&evenkeel_core::guard::Order::Kill { key });
+        }
+    }
+
+    /// A run is over: what it means goes to the edge.
+    fn conclude_check(&mut self, key: &str) {
+        let now = self.clock.now();
+        let Some(run) = self.checks.runs.remove(key) else { return };
+        let watched = self.checks.of.get_mut(&run.subject).filter(|watched| watched.running.as_deref() == Some(key));
+        let Some(watched) = watched else { return };
+        let result = run.result(watched.timeout);
+        watched.next = (run.began + watched.pace()).max(now);
+        watched.ended = watched.ended.saturating_add(1);
+        watched.passed |= result.is_ok();
+        watched.running = None;
+        watched.last = Some(result);
+        watched.unsaid = true;
+    }
+
+    /// One that could not be started.
+    fn check_failed_to_start(&mut self, subject: &Subject, why: String, now: Moment) {
+        if let Some(watched) = self.checks.of.get_mut(subject) {
+            watched.next = now + watched.interval;
+            (watched.running, watched.unsaid, watched.last) = (None, true, Some(Err(why)));
+        }
+    }
+
+    /// Tells the edge what it does not know, once it serves a snapshot in which it finds who is meant.
+    fn say_checked(&mut self) {
+        let Some(link) = self.edge.link() else { return };
+        let (pid, applied) = (self.edge.pid, self.edge.applied);
+        if applied == 0 {
+            return;
+        }
+        let another = self.checks.edge != pid;
+        self.checks.edge = pid;
+        for ((instance, liveness), watched) in &mut self.checks.of {
+            watched.unsaid |= another && watched.last.is_some();
+            if !watched.unsaid || applied < watched.since {
+                continue;
+            }
+            let Some(last) = &watched.last else { continue };
+            let (instance, liveness, digest) = (instance.clone(), *liveness, watched.digest);
+            let cause = last.as_ref().err().cloned();
+            watched.unsaid = !link.tell(Checked { instance, liveness, digest, cause });
+        }
+    }
+}
+
+impl Watched {
+    /// From the start of a run to the start of the next one.
+    fn pace(&self) -> Duration {
+        if self.passed || self.ended >= QUICK_RUNS { self.interval } else { self.interval.min(QUICK) }
+    }
+}
+
+impl Checks {
+    fn is_wanted(&self, key: &str, run: &Run) -> bool {
+        self.of.get(&run.subject).is_some_and(|watched| watched.running.as_deref() == Some(key))
+    }
+
+    /// Runs whose end is known and whose output nobody waits for any longer.
+    fn overdue(&self, now: Moment) -> Vec<String> {
+        let over = self.runs.iter().filter(|(_, run)| run.deadline().is_some_and(|at| at <= now));
+        over.map(|(key, _)| key.clone()).collect()
+    }
+}
+
+/// In words, with what was printed last.
+fn in_words(status: ExitStatus, printed: &str) -> String {
+    if printed.is_empty() { status.to_string() } else { format!("{status}: {printed}") }
+}
