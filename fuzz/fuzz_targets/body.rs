@@ -1,25 +1,9 @@
 //! Bodies: no panic, and the same meaning however the bytes are cut.
 #![no_main]
 
-use evenkeel_edge::http::framing::{Body, Chunked};
-
-/// Content and framed length of a chunked body that arrives in pieces of `size`; `None` if it is refused.
-fn read(input: &[u8], size: usize) -> Option<(Vec<u8>, usize, bool)> {
-    let mut body = Body::Chunked(Chunked::default());
-    let (mut content, mut taken, mut done) = (Vec::new(), 0, false);
-    for piece in input.chunks(size) {
-        let step = body.advance_with(piece, |part| content.extend_from_slice(part)).ok()?;
-        taken += step.taken;
-        done = step.done;
-        if done {
-            break;
-        }
-    }
-    Some((content, taken, done))
-}
+#[path = "../../crates/evenkeel-edge/tests/fuzzed/body.rs"]
+mod body;
 
 libfuzzer_sys::fuzz_target!(|input: &[u8]| {
-    let whole = read(input, input.len().max(1));
-    assert_eq!(whole, read(input, 1), "cut at every byte");
-    assert_eq!(whole, read(input, 3), "cut at every third byte");
+    body::run(input);
 });

@@ -14,7 +14,10 @@ const LIMITS: ClientLimits = ClientLimits {
     head_timeout_ms: 1,
     body_idle_ms: 1,
     keep_alive_ms: 1,
-    connections: 1, connections_per_client: 0,
+    connections: 1,
+    connections_per_client: 0,
+    min_rate_bytes_per_s: 0,
+    min_rate_grace_ms: 0,
 };
 
 libfuzzer_sys::fuzz_target!(|input: &[u8]| {

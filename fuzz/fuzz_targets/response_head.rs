@@ -26,7 +26,7 @@ libfuzzer_sys::fuzz_target!(|input: &[u8]| {
     let Ok(Some(head)) = parse(input, &mut room, &LIMITS, false) else { return };
     assert!(head.length <= input.len());
     let mut out = Vec::new();
-    head.write(&mut out, &Delivery { id: b"id", minor: 1, close: false });
+    head.write(&mut out, &Delivery { id: b"id", minor: 1, close: false, more: b"" });
     let ends = out.windows(4).position(|window| window == b"\r\n\r\n");
     assert!(!(head.is_upgrade() && head.is_interim()), "either another protocol or another head follows");
     assert_eq!(ends, Some(out.len() - 4), "the client sees one head and nothing behind it");

@@ -22,10 +22,14 @@ pub(crate) fn test(steps: &mut Steps, root: &Path, arguments: &[String]) {
     }
     let mut command = cargo(root);
     command.arg("test");
-    if !arguments.iter().any(|argument| argument == "--package" || argument.starts_with("-p")) {
+    let whole = !arguments.iter().any(|argument| argument == "--package" || argument.starts_with("-p"));
+    if whole {
         command.arg("--workspace");
     }
     steps.run("cargo test", command.args(arguments));
+    if whole {
+        steps.run("instructions", cargo(&root.join("benches")).args(["bench", "--quiet", "--bench", "instructions"]));
+    }
     steps.check("tidy", || rules::run(root));
 }
 
@@ -72,16 +76,30 @@ pub(crate) fn sim(steps: &mut Steps, root: &Path, arguments: &[String]) {
     steps.run("simulator", cargo(root).args(simulator).args(arguments));
 }
 
-/// `bench [NAME] [ARGUMENTS…]`: benches are a workspace of their own, built as the product is distributed.
+/// `bench [NAME] [ARGUMENTS…]`: benches are a workspace of their own, built as the product is distributed, and so is the
+/// `keel` that they measure; those of single functions, `micro`, as Cargo builds benches.
 pub(crate) fn bench(steps: &mut Steps, root: &Path, arguments: &[String]) {
     let (name, rest) = match arguments.split_first() {
         Some((name, rest)) if !name.starts_with('-') => (name.as_str(), rest),
         _ => ("edge", arguments),
     };
-    if setup::packages(steps, Need::Benches) {
+    if name == "micro" {
+        // Nothing but the edge's own code takes part in these.
+        steps.run(name, cargo(&root.join("benches")).args(["bench", "--bench", name, "--"]).args(rest));
+    } else if setup::packages(steps, Need::Benches) && (brings_its_own(rest) || build_keel(steps, root)) {
         let command = ["run", "--profile", "dist", "--bin", name, "--"];
         steps.run(name, cargo(&root.join("benches")).args(command).args(rest));
     }
+}
+
+/// Whether a bench is told which `keel` to measure, or to measure none.
+fn brings_its_own(arguments: &[String]) -> bool {
+    arguments.iter().any(|argument| argument == "--keel" || argument == "--from")
+}
+
+/// What benches measure is built from what is here now, as it is distributed.
+fn build_keel(steps: &mut Steps, root: &Path) -> bool {
+    steps.run("keel", cargo(root).args(["build", "--profile", "dist", "--package", "evenkeel", "--bin", "keel"]))
 }
 
 /// The reference and the schema come from the documentation of the fields in core, which an example of core

@@ -6,6 +6,7 @@
 //! still works when they do not compile.
 
 mod commands;
+mod conformance;
 mod metadata;
 mod setup;
 mod steps;
@@ -35,7 +36,7 @@ enum Takes {
     Anything(&'static str),
 }
 
-const COMMANDS: [Command; 7] = [
+const COMMANDS: [Command; 8] = [
     Command {
         name: "setup",
         takes: Takes::Flag("--bench"),
@@ -74,9 +75,15 @@ const COMMANDS: [Command; 7] = [
     },
     Command {
         name: "bench",
-        takes: Takes::Anything("[edge] [ARGUMENTS…]"),
+        takes: Takes::Anything("[edge|micro] [ARGUMENTS…]"),
         about: "setup --bench, then a bench from benches/, built for distribution",
         run: commands::bench,
+    },
+    Command {
+        name: "conformance",
+        takes: Takes::Anything("[curl] [load] [smugglex] [slowhttptest] [autobahn]"),
+        about: "suites that others wrote, against the built keel; takes minutes",
+        run: conformance::run,
     },
 ];
 

@@ -19,6 +19,8 @@ pub(crate) enum Need {
     Tests,
     /// `cargo xtask bench`, on top of what tests need.
     Benches,
+    /// `cargo xtask conformance`, and nothing else.
+    Conformance,
 }
 
 /// A program that something here runs, and the Debian package that brings it.
@@ -29,7 +31,7 @@ struct Tool {
     need: Need,
 }
 
-const TOOLS: [Tool; 10] = [
+const TOOLS: [Tool; 20] = [
     // `tidy`, the last step of the tests, asks it for the list of files.
     Tool { program: "git", package: "git", need: Need::Tests },
     Tool { program: "curl", package: "curl", need: Need::Tests },
@@ -41,13 +43,27 @@ const TOOLS: [Tool; 10] = [
     Tool { program: "python3", package: "python3", need: Need::Tests },
     Tool { program: "javac", package: "default-jdk-headless", need: Need::Tests },
     Tool { program: "libphp*.so", package: "libapache2-mod-php", need: Need::Tests },
-    Tool { program: "haproxy", package: "haproxy", need: Need::Benches },
-    Tool { program: "nginx", package: "nginx-light", need: Need::Benches },
+    Tool { program: "php-fpm*", package: "php-fpm", need: Need::Tests },
+    Tool { program: "cygrpc*.so", package: "python3-grpcio", need: Need::Tests },
+    // What the edge forwards has to mean the same to them.
+    Tool { program: "haproxy", package: "haproxy", need: Need::Tests },
+    Tool { program: "nginx", package: "nginx-light", need: Need::Tests },
+    // It counts the instructions of a request.
+    Tool { program: "valgrind", package: "valgrind", need: Need::Tests },
     Tool { program: "wrk", package: "wrk", need: Need::Benches },
+    // It counts the system calls of a request.
+    Tool { program: "strace", package: "strace", need: Need::Benches },
+    Tool { program: "curl", package: "curl", need: Need::Conformance },
+    Tool { program: "wrk", package: "wrk", need: Need::Conformance },
+    Tool { program: "hey", package: "hey", need: Need::Conformance },
+    Tool { program: "h2load", package: "nghttp2-client", need: Need::Conformance },
+    Tool { program: "slowhttptest", package: "slowhttptest", need: Need::Conformance },
+    Tool { program: "python3", package: "python3", need: Need::Conformance },
 ];
 
 /// Daemons and their modules are installed here, which the search path of an ordinary user often leaves out.
-const FURTHER_FOLDERS: [&str; 3] = ["/usr/sbin", "/usr/local/sbin", "/usr/lib/apache2/modules"];
+const FURTHER_FOLDERS: [&str; 4] =
+    ["/usr/sbin", "/usr/local/sbin", "/usr/lib/apache2/modules", "/usr/lib/python3/dist-packages/grpc/_cython"];
 
 const POLICY: &str = "/usr/sbin/policy-rc.d";
 
@@ -102,7 +118,7 @@ pub(crate) fn answers(command: &mut Command) -> bool {
 }
 
 fn missing(need: Need, folders: &[PathBuf]) -> Vec<&'static str> {
-    let wanted = TOOLS.iter().filter(|tool| tool.need == Need::Tests || need == Need::Benches);
+    let wanted = TOOLS.iter().filter(|tool| tool.need == need || tool.need == Need::Tests && need == Need::Benches);
     wanted.filter(|tool| !on_path(tool.program, folders)).map(|tool| tool.package).collect()
 }
 
@@ -213,15 +229,31 @@ mod tests {
     fn tests_need_less_than_benches_and_what_is_found_is_not_missing() {
         let empty = tempfile::tempdir().expect("a temporary folder");
         let folders = [empty.path().to_path_buf()];
-        let tests =
-            ["git", "curl", "nodejs", "systemd", "python3", "default-jdk-headless", "libapache2-mod-php"].as_slice();
-        assert_eq!(missing(Need::Tests, &folders), tests);
-        assert_eq!(missing(Need::Benches, &folders), [tests, &["haproxy", "nginx-light", "wrk"]].concat());
+        let tests = [
+            "git",
+            "curl",
+            "nodejs",
+            "systemd",
+            "python3",
+            "default-jdk-headless",
+            "libapache2-mod-php",
+            "php-fpm",
+            "python3-grpcio",
+        ]
+        .as_slice();
+        let servers = ["haproxy", "nginx-light", "valgrind"].as_slice();
+        assert_eq!(missing(Need::Tests, &folders), [tests, servers].concat());
+        assert_eq!(missing(Need::Benches, &folders), [tests, servers, &["wrk", "strace"]].concat());
+        let suites = ["curl", "wrk", "hey", "nghttp2-client", "slowhttptest", "python3"];
+        assert_eq!(missing(Need::Conformance, &folders), suites);
         for found in ["nginx", "libphp8.4.so"] {
             std::fs::write(empty.path().join(found), "").expect("the folder is writable");
         }
-        assert_eq!(missing(Need::Tests, &folders), tests[..6]);
-        assert_eq!(missing(Need::Benches, &folders), [&tests[..6], &["haproxy", "wrk"]].concat());
+        assert_eq!(missing(Need::Tests, &folders), [&tests[..6], &tests[7..], &["haproxy", "valgrind"]].concat());
+        assert_eq!(
+            missing(Need::Benches, &folders),
+            [&tests[..6], &tests[7..], &["haproxy", "valgrind", "wrk", "strace"]].concat()
+        );
     }
 
     #[test]

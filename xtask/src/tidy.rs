@@ -10,6 +10,7 @@ mod header;
 mod leak;
 mod length;
 mod lexer;
+mod proof;
 mod purity;
 mod vocabulary;
 
@@ -48,13 +49,14 @@ struct Rule {
     check: fn(&Tree) -> Vec<Finding>,
 }
 
-const RULES: [Rule; 6] = [
+const RULES: [Rule; 7] = [
     Rule { name: "direction", check: direction::check },
     Rule { name: "purity", check: purity::check },
     Rule { name: "vocabulary", check: vocabulary::check },
     Rule { name: "length", check: length::check },
     Rule { name: "header", check: header::check },
     Rule { name: "leak", check: leak::check },
+    Rule { name: "proof", check: proof::check },
 ];
 
 /// Checks every rule. `Ok` says how much was looked at, `Err` lists the findings, one a line.

@@ -20,6 +20,9 @@ use crate::{
 /// How the reason of an instance begins that is kept healthy against a changed check that nobody has passed.
 pub const KEPT: &str = "kept healthy: nobody has passed the changed check yet";
 
+/// How the reason of an instance ends that is not healthy and gets requests, see [`capacity`](crate::capacity).
+pub const ENLISTED: &str = "it gets requests all the same, since too few are healthy";
+
 /// The verdict of one check about one instance, with hysteresis in both directions.
 ///
 /// A new instance is neither healthy nor unhealthy. Its first pass makes it healthy, however many failures came

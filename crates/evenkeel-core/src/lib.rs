@@ -13,6 +13,8 @@
 //! | [`link`] | what node process and edge say to each other |
 //! | [`guard`] | what the guard and its processes say to each other, and its wire format |
 //! | [`health`], [`ejection`], [`silence`] | which instances may get traffic |
+//! | [`discovery`] | which addresses of a name are instances |
+//! | [`slow_start`], [`capacity`] | how much of it they get, and who helps where too few are left |
 //! | [`balance`], [`retry`] | which instance gets a request, and whether another one may get it again |
 //! | [`deploy`] | whether a new release proves itself, and what follows |
 //! | [`supervise`], [`rollout`] | which processes should run |
@@ -28,7 +30,9 @@
 pub mod access;
 pub mod away;
 pub mod balance;
+pub mod capacity;
 pub mod deploy;
+pub mod discovery;
 pub mod doctor;
 pub mod drill;
 pub mod ejection;
@@ -43,6 +47,7 @@ pub mod rollout;
 pub mod scale;
 pub mod secret;
 pub mod silence;
+pub mod slow_start;
 pub mod snapshot;
 pub mod stack;
 pub mod status;

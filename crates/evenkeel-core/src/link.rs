@@ -26,6 +26,21 @@ pub const MAX_FRAME_BYTES: u32 = 64 << 20;
 pub enum ToEdge {
     /// Serve this from now on.
     Snapshot(Box<Snapshot>),
+    /// A command that checks an instance has ended. Said once for each run, and again to an edge that was started since.
+    Checked(Checked),
+}
+
+/// How one run of an exec check ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Checked {
+    /// Which instance.
+    pub instance: InstanceId,
+    /// Whether it is its liveness check rather than its check.
+    pub liveness: bool,
+    /// Which command, see [`crate::snapshot::Probe::Exec`]: what a former one said counts no more.
+    pub digest: u64,
+    /// How it failed, in words; `None`: it passed.
+    pub cause: Option<String>,
 }
 
 /// What the edge sends.
@@ -58,8 +73,9 @@ pub enum ToNode {
         /// How many more there were that found no room.
         dropped: u64,
     },
-    /// All counters, cumulative since the edge's start. About four times a second.
-    Counters(Counters),
+    /// All counters, cumulative since the edge's start. About four times a second; with very many instances less often,
+    /// down to every ten seconds.
+    Counters(Box<Counters>),
 }
 
 /// Something the edge saw or decided.
@@ -148,14 +164,60 @@ pub enum EventKind {
         /// Who.
         by: InstanceId,
     },
+    /// There are more instances than can be probed as often as their checks want: the most frequent checks are made less
+    /// often.
+    ChecksStretched {
+        /// How many instances there are.
+        instances: u64,
+        /// Shortest time between two probes of a healthy one.
+        interval_ms: u64,
+    },
+    /// Fewer instances are healthy than the service asks for at least: those that still answer get requests too.
+    CapacityShort {
+        /// How many are left.
+        reason: String,
+    },
+    /// Only healthy instances get requests again.
+    CapacityBack {
+        /// How many there are, or that nobody else answers.
+        reason: String,
+    },
     /// The retry budget is used up: failures reach clients until it recovers. At most one a second by service.
     BudgetExhausted,
+    /// A rate limit began to refuse requests. Once, until it has ended.
+    RateLimited {
+        /// Host and path of its route.
+        route: String,
+        /// The address of a client that was refused.
+        client: String,
+        /// The limit, in words.
+        limit: String,
+    },
+    /// A rate limit has refused nobody for ten seconds.
+    RateLimitEnded {
+        /// Host and path of its route.
+        route: String,
+        /// How many requests it had refused.
+        refused: u64,
+    },
     /// A client's request was refused as malformed or too large; a sample, at most one a second.
     Rejected {
         /// The status it got.
         status: u16,
         /// What was wrong with it.
         reason: String,
+    },
+    /// A client's request was ambiguous: it was put right and forwarded, or something of it was left out; a sample, at
+    /// most one a second.
+    Ambiguous {
+        /// Where it came in.
+        listener: String,
+        /// Its method and target, and the client's address.
+        request: String,
+        /// What was wrong with it.
+        reason: String,
+        /// `strict = "report"` lets it pass, which would be refused or altered otherwise.
+        reported: bool,
     },
 }
 
@@ -176,6 +238,15 @@ pub struct Counters {
     pub accepted: u64,
     /// Requests refused before they had a route, by status.
     pub rejected: Vec<(u16, u64)>,
+    /// Connections closed at once, since their client had as many as it may have.
+    #[serde(default)]
+    pub turned_away: u64,
+    /// Requests that a route sent elsewhere.
+    #[serde(default)]
+    pub redirected: u64,
+    /// Requests that were put right, or of which something was left out, since they were ambiguous.
+    #[serde(default)]
+    pub ambiguous: u64,
     /// By service.
     pub services: Vec<ServiceCounters>,
 }
@@ -199,6 +270,12 @@ pub struct ServiceCounters {
     pub cancelled: u64,
     /// Tries after the first.
     pub retries: u64,
+    /// Second tries that were made beside a first one.
+    #[serde(default)]
+    pub hedges: u64,
+    /// Of those, the ones that answered first.
+    #[serde(default)]
+    pub hedges_won: u64,
     /// Requests held.
     pub held: u64,
     /// Requests held now.
@@ -207,12 +284,47 @@ pub struct ServiceCounters {
     pub latency_sum_us: u64,
     /// Counts by bucket of [`LATENCY_BOUNDS_US`], not cumulative; the last one is for what lies above.
     pub latency: [u64; LATENCY_BOUNDS_US.len() + 1],
+    /// Connections of TCP listeners that ended in order, or since nothing passed for too long. Those that ended
+    /// otherwise are among `aborted` and `cancelled`.
+    #[serde(default)]
+    pub connections: u64,
+    /// Clients of UDP listeners that were led to an instance.
+    #[serde(default)]
+    pub sessions: u64,
+    /// Datagrams that found no way.
+    #[serde(default)]
+    pub dropped_datagrams: u64,
     /// Body bytes from clients.
     pub received_bytes: u64,
     /// Body bytes to clients.
     pub sent_bytes: u64,
+    /// Requests refused by rate limits; they are in no other count.
+    #[serde(default)]
+    pub limited: u64,
+    /// Copies of requests that were sent to it; they are in no other count.
+    #[serde(default)]
+    pub mirrored: u64,
+    /// Of those, the ones without a whole answer in time.
+    #[serde(default)]
+    pub mirror_failed: u64,
+    /// Copies that were not made or not sent.
+    #[serde(default)]
+    pub mirror_skipped: u64,
     /// By instance.
     pub instances: Vec<InstanceCounters>,
+}
+
+impl InstanceCounters {
+    /// Nothing counted yet, nothing known.
+    pub fn zero(id: InstanceId) -> Self {
+        let (responses, latency) = Default::default();
+        Self { id, health: Health::Unknown, in_flight: 0, tries: 0, failures: 0, responses, latency_sum_us: 0, latency }
+    }
+}
+
+/// What has counted nothing is not written: most of it, where there are very many instances.
+fn is_zero<const N: usize>(counts: &[u64; N]) -> bool {
+    counts.iter().all(|&count| count == 0)
 }
 
 /// Counters of one instance.
@@ -230,12 +342,12 @@ pub struct InstanceCounters {
     /// are among `responses` too.
     pub failures: u64,
     /// Answers by class: 1xx, 2xx, 3xx, 4xx, 5xx, whether or not a client got them.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_zero")]
     pub responses: [u64; 5],
     /// Sum of the times from a try's first byte sent to its answer's head, in microseconds.
     #[serde(default)]
     pub latency_sum_us: u64,
     /// Counts of those times by bucket of [`LATENCY_BOUNDS_US`], not cumulative; the last one is for what lies above.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_zero")]
     pub latency: [u64; LATENCY_BOUNDS_US.len() + 1],
 }

@@ -155,7 +155,9 @@ impl Overrides {
         self.services.retain(|name, of| stack.services.contains_key(name) && *of != ServiceOverrides::default());
         self.drained.retain(|instance, _| {
             let Some((service, which)) = instance.split_once('/') else { return false };
-            let has = |of: &Service| of.is_run() || of.fixed().iter().any(|fixed| fixed.address == which);
+            let has = |of: &Service| {
+                of.is_run() || of.dns().is_some() || of.fixed().iter().any(|fixed| fixed.address == which)
+            };
             stack.services.get(service).is_some_and(has)
         });
     }

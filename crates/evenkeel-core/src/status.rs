@@ -7,7 +7,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{deploy::DeployStatus, time::WallTime};
+use crate::{deploy::DeployStatus, snapshot::Protocol, time::WallTime};
 
 /// One start of one instance. A restart keeps the name and raises the generation, so that what was known of the
 /// former process is never believed of the new one.
@@ -206,6 +206,9 @@ pub struct ListenerStatus {
     pub name: String,
     /// As bound.
     pub address: String,
+    /// What is spoken on it.
+    #[serde(default)]
+    pub protocol: Protocol,
 }
 
 /// One service.
@@ -249,6 +252,9 @@ pub struct ServiceStatus {
     /// Set while something else answers in place of what it prefers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub away: Option<AwayStatus>,
+    /// Why instances that are not healthy get requests too, see `min_capacity`; `None`: they do not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub short: Option<String>,
     /// The release in force; `None`: what the stack file says.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub release: Option<u64>,

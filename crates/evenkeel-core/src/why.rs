@@ -5,7 +5,7 @@
 //! not said.
 
 use crate::{
-    health::KEPT,
+    health::{ENLISTED, KEPT},
     journal::{Entry, Level, Role},
     status::{Basis, Health, InstanceStatus, Phase, ServiceStatus, Status},
     time::WallTime,
@@ -73,6 +73,8 @@ pub fn trouble(instance: &InstanceStatus) -> Option<String> {
             _ => format!("{name} is starting and has not passed its check yet{because}"),
         },
         (Some(Phase::Draining | Phase::Stopping), _) | (_, Health::Healthy | Health::Draining) => return None,
+        (_, Health::Ejected) if reason.ends_with(ENLISTED) => format!("{name} is ejected{because}"),
+        (_, Health::Unhealthy) if reason.ends_with(ENLISTED) => format!("{name} fails its check{because}"),
         (_, Health::Ejected) => format!("{name} is ejected and gets no requests for a while{because}"),
         (_, Health::Silent) => format!("{name} is silent and gets no new requests{because}"),
         (_, Health::Unhealthy) => format!("{name} fails its check and gets no new requests{because}"),
@@ -91,6 +93,10 @@ pub fn service(service: &ServiceStatus) -> String {
     match (healthy, &service.fallback) {
         _ if service.page => {
             format!("{name} is a page, which the edge answers by itself: {} so far", requests(service.requests))
+        }
+        _ if service.short.is_some() => {
+            let few = service.short.as_deref().unwrap_or_default();
+            format!("{name} has too few healthy instances, so those that still answer get requests too ({few}){cause}{rollout}")
         }
         (0, Some(other)) if *replicas > 0 => {
             format!("{name} has no healthy instance, and {other} answers instead{cause}{rollout}")
@@ -241,6 +247,26 @@ mod tests {
             generation: 4,
             ..InstanceStatus::default()
         }
+    }
+
+    #[test]
+    fn too_few_are_healthy() {
+        let mut failing = shop(Phase::Running, Health::Unhealthy);
+        failing.reason = format!("3 probes in a row failed: status 500; {ENLISTED}");
+        let few = ServiceStatus {
+            name: "shop".to_owned(),
+            replicas: 2,
+            healthy: 0,
+            short: Some("0 of 2 instances are healthy, fewer than 50 %; 1 more still answers".to_owned()),
+            instances: vec![failing],
+            ..ServiceStatus::default()
+        };
+        assert_eq!(
+            service(&few),
+            "shop has too few healthy instances, so those that still answer get requests too (0 of 2 instances are \
+             healthy, fewer than 50 %; 1 more still answers): shop/1 fails its check: 3 probes in a row failed: status \
+             500; it gets requests all the same, since too few are healthy"
+        );
     }
 
     #[test]

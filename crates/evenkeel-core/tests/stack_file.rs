@@ -200,3 +200,60 @@ proptest::proptest! {
         }
     }
 }
+
+#[test]
+fn checks_by_call_and_by_command() {
+    let of = |check: &str| {
+        let text = format!("[stack]\nname = \"t\"\n[services.a]\nrun = [\"x\"]\n{check}\n");
+        let stack = parse(&text, "keel.toml").unwrap();
+        compile_service("a", &stack.services["a"], Vec::new())
+    };
+    let probe = |check: &str| of(check).check.unwrap().probe;
+    assert_eq!(probe("check = { grpc = \"shop.Orders\" }"), Probe::Grpc { service: "shop.Orders".to_owned() });
+    let (one, other) = (probe("check = { exec = [\"a\", \"b\"] }"), probe("check = { exec = [\"ab\"] }"));
+    assert!(matches!(one, Probe::Exec { .. }) && one != other, "another command is another check");
+    assert!(matches!(of("liveness = { exec = [\"a\"] }").liveness.unwrap().probe, Probe::Exec { .. }));
+    let wrong =
+        |check: &str| refused(&format!("[stack]\nname = \"t\"\n[services.a]\nrun = [\"x\"]\ncheck = {check}\n"));
+    assert!(wrong("{ exec = [] }").contains("names no program"));
+    assert!(wrong("{ exec = [\"a\"], grpc = \"\" }").contains("both `grpc` and `exec`"));
+    assert!(wrong("{}").contains("says not what to probe"));
+}
+
+#[test]
+fn instances_by_a_name() {
+    let text = |of: &str| format!("[stack]\nname = \"t\"\n[services.a]\ninstances = {of}\n");
+    let stack = parse(&text("{ dns = \"app.internal:8080\", every = \"20s\" }"), "keel.toml").unwrap();
+    let dns = stack.services["a"].dns().unwrap();
+    assert_eq!((dns.every.as_ms(), dns.keep.as_ms()), (20_000, 30_000));
+    assert!(stack.services["a"].fixed().is_empty() && !stack.services["a"].is_run());
+    assert!(refused(&text("{ dns = \"app.internal\" }")).contains("is not a name with a port"));
+    assert!(refused(&text("{ dns = \"10.0.0.1:80\" }")).contains("is not a name with a port"));
+    assert!(refused(&text("{ dns = \"a:80\", every = \"10ms\" }")).contains("too often"));
+    assert!(refused(&text("{ dns = \"a:80\", evry = \"1s\" }")).contains("evry"));
+}
+
+#[test]
+fn instances_that_speak_fastcgi() {
+    let text = |of: &str| format!("[stack]\nname = \"t\"\n[services.a]\n{of}\n");
+    let php = "instances = [\"unix:/run/php/fpm.sock\", \"10.0.0.5:9000\"]\nfastcgi = { root = \"/srv/www/\", params = { A = \"1\" } }";
+    let stack = parse(&text(php), "keel.toml").unwrap();
+    let compiled = compile_service("a", &stack.services["a"], Vec::new());
+    let fastcgi = compiled.wire.fastcgi.unwrap();
+    assert_eq!((fastcgi.root.as_str(), fastcgi.index.as_str()), ("/srv/www", "index.php"));
+    assert_eq!(compiled.limits.silent_after_ms, 0, "a manager whose workers are busy is silent");
+    for (wrong, said) in [
+        ("instances = [\"unix:/run/x\"]", "cannot be reached over HTTP"),
+        ("instances = [\"unix:x\"]\nfastcgi = { root = \"/a\" }", "absolute path of a socket"),
+        ("instances = [\"a:1\"]\nfastcgi = { root = \"a\" }", "is not an absolute path"),
+        ("run = [\"x\"]\nfastcgi = { root = \"/a/../b\" }", "is not the path of a folder"),
+        ("run = [\"x\"]\nfastcgi = { root = \"/a\", index = \"index.html\" }", "ends with `ending`"),
+        ("run = [\"x\"]\nfastcgi = { root = \"/a\", folders = [\"/../\"] }", "is not the path of a folder"),
+        ("run = [\"x\"]\nfastcgi = { root = \"/a\", params = { HTTP_PROXY = \"x\" } }", "taken for the proxy"),
+        ("run = [\"x\"]\nfastcgi = { root = \"/a\" }\ncheck = { http = \"/\" }", "do not speak HTTP"),
+        ("files = \"x\"\nfastcgi = { root = \"/a\" }", "need no FastCGI"),
+    ] {
+        let message = refused(&text(wrong));
+        assert!(message.contains(said), "{wrong}: {message}");
+    }
+}

@@ -114,6 +114,10 @@ fn what_would_be_unsafe_or_mean_nothing_is_refused() {
         (text("error_pages = { \"200\" = { text = \"a\" } }", "", run), "`200` is not a status or a range"),
         (text("error_pages = { \"599-500\" = { text = \"a\" } }", "", run), "is not a status or a range"),
         (text("error_pages = { \"4xx\" = { text = \"a\" } }", "", run), "is not a status or a range"),
+        (
+            of_service("error_pages = { \"503\" = { text = \"a\" }, \"503-503\" = { text = \"b\" } }"),
+            "`503-503` stands twice",
+        ),
         (of_service("error_pages = { \"503\" = {} }"), "neither `file` nor `text`"),
         (of_service("error_pages = { \"503\" = { file = \"a\", text = \"b\" } }"), "both `file` and `text`"),
         (of_service("error_pages = { \"503\" = { text = \"b\", content_type = \"a\\nb\" } }"), "`content_type`"),

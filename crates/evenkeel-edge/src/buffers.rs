@@ -18,27 +18,39 @@ use tokio::{
 
 /// Capacity of a fresh buffer, in bytes. Most heads and small answers fit with room to spare.
 pub(crate) const FRESH_BYTES: usize = 16 << 10;
-/// A larger one is not kept.
-const KEPT_BYTES: usize = 128 << 10;
-/// Most buffers kept by thread.
-const KEPT: usize = 256;
+/// Sizes that are kept, in bytes, and how many of each by thread at most.
+const KEPT: [(usize, usize); 3] = [(FRESH_BYTES, 256), (64 << 10, 64), (LARGEST_BYTES, 16)];
+/// The largest that is kept, in bytes: more than this moves no byte faster.
+pub(crate) const LARGEST_BYTES: usize = 256 << 10;
 
 /// The buffers of one thread.
 #[derive(Debug, Default)]
 pub(crate) struct Buffers {
-    free: RefCell<Vec<Vec<u8>>>,
+    /// By their sizes: each has at least as many bytes as [`KEPT`] says at its place.
+    free: [RefCell<Vec<Vec<u8>>>; KEPT.len()],
 }
 
 impl Buffers {
     /// An empty buffer with at least [`FRESH_BYTES`] of room.
     pub(crate) fn take(&self) -> Vec<u8> {
-        self.free.borrow_mut().pop().unwrap_or_else(|| Vec::with_capacity(FRESH_BYTES))
+        self.free[0].borrow_mut().pop().unwrap_or_else(|| Vec::with_capacity(FRESH_BYTES))
+    }
+
+    /// An empty buffer with at least so much room.
+    pub(crate) fn take_of(&self, bytes: usize) -> Vec<u8> {
+        let size = KEPT.iter().position(|&(size, _)| size >= bytes);
+        let free = size.and_then(|size| self.free[size].borrow_mut().pop());
+        free.unwrap_or_else(|| Vec::with_capacity(bytes.max(FRESH_BYTES)))
     }
 
     /// Takes a buffer back.
     pub(crate) fn give(&self, mut buffer: Vec<u8>) {
-        let mut free = self.free.borrow_mut();
-        if (FRESH_BYTES..=KEPT_BYTES).contains(&buffer.capacity()) && free.len() < KEPT {
+        if buffer.capacity() > LARGEST_BYTES {
+            return;
+        }
+        let Some(size) = KEPT.iter().rposition(|&(size, _)| size <= buffer.capacity()) else { return };
+        let mut free = self.free[size].borrow_mut();
+        if free.len() < KEPT[size].1 {
             buffer.clear();
             free.push(buffer);
         }
@@ -83,6 +95,18 @@ impl Input {
         }
     }
 
+    /// Puts these bytes in the place of the first `count`.
+    pub(crate) fn replace(&mut self, count: usize, new: &[u8]) {
+        self.bytes.splice(self.start..self.start + count, new.iter().copied());
+    }
+
+    /// Gives the buffer back if nothing is at hand: the next who reads gets it while the processor's caches still have it.
+    pub(crate) fn rest(&mut self, buffers: &Buffers) {
+        if self.is_empty() {
+            buffers.give(self.release());
+        }
+    }
+
     /// The buffer, to be given back. What was in it is lost.
     pub(crate) fn release(&mut self) -> Vec<u8> {
         self.start = 0;
@@ -107,10 +131,13 @@ impl Input {
         true
     }
 
-    /// Enlarges the buffer to this capacity, for bodies that fill it again and again.
-    pub(crate) fn widen(&mut self, capacity: usize) {
+    /// Has at least this capacity from now on, for bodies that fill it again and again.
+    pub(crate) fn widen(&mut self, capacity: usize, buffers: &Buffers) {
         if self.bytes.capacity() < capacity {
-            self.bytes.reserve_exact(capacity - self.bytes.len());
+            let mut wide = buffers.take_of(capacity);
+            wide.extend_from_slice(self.filled());
+            buffers.give(self.release());
+            self.bytes = wide;
         }
     }
 
@@ -132,20 +159,14 @@ impl Input {
         cx: &mut Context<'_>,
     ) -> Poll<io::Result<usize>> {
         debug_assert!(self.is_empty(), "what is at hand would be lost");
-        loop {
-            let Poll::Ready(readable) = stream.poll_read_ready(cx) else {
-                buffers.give(self.release());
-                return Poll::Pending;
-            };
-            readable?;
-            if !self.has_buffer() {
-                *self = Self::new(buffers.take());
-            }
-            // Readiness was a guess; where it was wrong the next look says so.
-            if let Poll::Ready(read) = self.poll_fill(stream, cx) {
-                return Poll::Ready(read);
-            }
+        if !self.has_buffer() {
+            *self = Self::new(buffers.take());
         }
+        let read = self.poll_fill(stream, cx);
+        if read.is_pending() {
+            buffers.give(self.release());
+        }
+        read
     }
 }
 
@@ -162,8 +183,14 @@ mod tests {
         buffers.give(buffer);
         let again = buffers.take();
         assert_eq!((again.as_ptr(), again.len()), (place, 0));
-        buffers.give(Vec::with_capacity(KEPT_BYTES + 1));
-        assert!(buffers.free.borrow().is_empty(), "one that grew too large is not kept");
+        buffers.give(Vec::with_capacity(LARGEST_BYTES + 1));
+        assert!(buffers.free.iter().all(|free| free.borrow().is_empty()), "one that grew too large is not kept");
+        let large = buffers.take_of(LARGEST_BYTES);
+        let place = large.as_ptr();
+        buffers.give(large);
+        let (small, large) = (buffers.take(), buffers.take_of(64 << 10 | 1));
+        assert_ne!(small.as_ptr(), place, "large ones are for those who need them");
+        assert_eq!(large.as_ptr(), place);
     }
 
     #[test]

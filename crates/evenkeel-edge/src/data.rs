@@ -4,29 +4,40 @@
 //! memory with others only through [`crate::shared`] and holds no lock while a request is served.
 
 use std::{
-    collections::HashMap, io, net::TcpListener as StdListener, os::fd::OwnedFd, rc::Rc, sync::Arc, time::Duration,
+    collections::HashMap,
+    io,
+    net::{TcpListener as StdListener, UdpSocket as StdUdpSocket},
+    os::fd::OwnedFd,
+    rc::Rc,
+    sync::Arc,
+    time::Duration,
 };
 
-use evenkeel_core::{snapshot::Duty, status::Health};
+use evenkeel_core::snapshot::Protocol;
+use rustix::net::SocketType;
 use tokio::{
-    net::TcpListener,
+    net::{TcpListener, UdpSocket},
     sync::mpsc,
-    task::{AbortHandle, spawn_local},
+    task::{AbortHandle, spawn_local, yield_now},
     time::{sleep, sleep_until},
 };
 
 use crate::{
-    clock, hold,
-    http::{self, client::Client},
-    local::{InstanceLocal, LocalView},
+    accept, clock, hold,
+    local::LocalView,
     messages::{Ack, NOTICES, Notice, Threads, ToThread},
     shared::{EdgeShared, InstanceShared},
     slots::NEVER_MS,
+    stream,
     thread::Thread,
+    view::View,
 };
 
-/// How long a listener pauses when it cannot accept: no descriptor is left, or it does not listen any more.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// Orders that are carried out before others get a turn.
+const ORDERS: usize = 64;
+
+/// Instances that are made anew before others get a turn: less than a millisecond's work.
+const PORTION: usize = 512;
 
 /// Starts the data threads. They wait for listeners and a view.
 pub fn spawn(count: usize) -> io::Result<Threads> {
@@ -84,41 +95,61 @@ impl Orders<'_> {
     async fn carry_out(mut self) {
         spawn_local(tick(Rc::clone(&self.thread)));
         while let Some(order) = self.inbox.recv().await {
-            match order {
-                ToThread::View(view) => {
-                    let version = view.version;
-                    let former = self.thread.view();
-                    let local = LocalView::new(view, former.as_deref(), self.thread.index);
-                    self.thread.set_view(local);
-                    self.refresh_pools(|_| true);
-                    self.wake_all_held();
-                    self.thread.view_changed.notify_waiters();
-                    let _ = self.acks.send(Ack::Serving { thread: self.thread.index, version });
-                }
-                ToThread::Open { name, socket } => self.open(name, socket),
-                ToThread::Close { name } => {
-                    if let Some(task) = self.listeners.remove(&name) {
-                        task.abort();
+            let (mut next, mut left, mut changed) = (Some(order), ORDERS, false);
+            // Many orders at once wake whoever is held once.
+            while let Some(order) = next.take() {
+                match order {
+                    ToThread::Changed(instance) => {
+                        self.refresh_pool(&instance);
+                        changed = true;
                     }
+                    ToThread::View(view) => self.take_over(view).await,
+                    ToThread::Open { name, socket } => self.open(name, socket),
+                    ToThread::Close { name } => {
+                        if let Some(task) = self.listeners.remove(&name) {
+                            task.abort();
+                        }
+                    }
+                    ToThread::Abandon(instance) => self.abandon(&instance),
+                    ToThread::SlotFree(service) => hold::slot_offered(&self.thread, &service),
+                    ToThread::Accepted(accepted) => accept::take_over(&self.thread, accepted),
+                    ToThread::Terminate { grace_ms } => return self.terminate(grace_ms).await,
                 }
-                ToThread::Changed(instance) => {
-                    self.refresh_pool(&instance);
-                    self.wake_all_held();
-                }
-                ToThread::Abandon(instance) => self.abandon(&instance),
-                ToThread::SlotFree(service) => hold::slot_offered(&self.thread, &service),
-                ToThread::Terminate { grace_ms } => return self.terminate(grace_ms).await,
+                left -= 1;
+                next = (left > 0).then(|| self.inbox.try_recv().ok()).flatten();
+            }
+            if changed {
+                self.wake_all_held();
             }
         }
     }
 
+    /// Serves by this view from now on. Services that changed are made anew between requests, a few at a time.
+    async fn take_over(&self, view: Arc<View>) {
+        let version = view.version;
+        let former = self.thread.view();
+        let local = LocalView::new(view, former.as_deref(), self.thread.index);
+        drop(former);
+        self.thread.set_view(local);
+        self.thread.view_changed.notify_waiters();
+        if let Some(view) = self.thread.view() {
+            let mut portion = 0;
+            while let Some(instances) = view.services.make_changed() {
+                portion += 1 + instances;
+                if portion >= PORTION {
+                    portion = 0;
+                    yield_now().await;
+                }
+            }
+        }
+        self.wake_all_held();
+        let _ = self.acks.send(Ack::Serving { thread: self.thread.index, version });
+    }
+
     fn open(&mut self, name: String, socket: OwnedFd) {
-        let listener = StdListener::from(socket);
-        let made = listener.set_nonblocking(true).and_then(|()| TcpListener::from_std(listener));
-        match made {
-            Ok(listener) => {
-                let task = spawn_local(accept(Rc::clone(&self.thread), listener, name.as_str().into()));
-                if let Some(former) = self.listeners.insert(name, task.abort_handle()) {
+        match self.start(&name, socket) {
+            Ok(task) => {
+                if let Some(former) = self.listeners.insert(name, task) {
                     former.abort();
                 }
             }
@@ -126,25 +157,30 @@ impl Orders<'_> {
         }
     }
 
-    /// Idle connections to instances that are not healthy, or not there under that address, are of no use.
-    fn refresh_pools(&self, concerns: impl Fn(&InstanceLocal) -> bool) {
-        let Some(view) = self.thread.view() else { return };
-        let all = view.services.iter().flat_map(|service| service.instances.iter().zip(&service.view().instances));
-        for (instance, config) in all.filter(|(instance, _)| concerns(instance)) {
-            instance.pool.readdress(instance.shared.resolved());
-            if instance.shared.health() != Health::Healthy || config.duty == Duty::Drain {
-                instance.pool.clear();
-            }
-        }
+    /// Serves one socket, of connections or of datagrams.
+    fn start(&self, name: &str, socket: OwnedFd) -> io::Result<AbortHandle> {
+        let thread = Rc::clone(&self.thread);
+        let task = if rustix::net::sockopt::socket_type(&socket)? == SocketType::DGRAM {
+            let socket = StdUdpSocket::from(socket);
+            socket.set_nonblocking(true)?;
+            spawn_local(stream::udp::serve(thread, UdpSocket::from_std(socket)?, name.into()))
+        } else {
+            let listener = StdListener::from(socket);
+            listener.set_nonblocking(true)?;
+            spawn_local(accept::accept(thread, TcpListener::from_std(listener)?, name.into()))
+        };
+        Ok(task.abort_handle())
     }
 
     fn refresh_pool(&self, shared: &Arc<InstanceShared>) {
-        self.refresh_pools(|instance| Arc::ptr_eq(&instance.shared, shared));
+        if let Some(view) = self.thread.view() {
+            view.services.refresh(shared);
+        }
     }
 
     fn wake_all_held(&self) {
-        for service in self.thread.view().iter().flat_map(|view| &view.services) {
-            service.queue.wake_first();
+        if let Some(view) = self.thread.view() {
+            view.services.wake_held();
         }
     }
 
@@ -184,6 +220,7 @@ impl Orders<'_> {
                 order = self.inbox.recv() => match order {
                     Some(ToThread::Abandon(instance)) => self.abandon(&instance),
                     Some(ToThread::SlotFree(service)) => hold::slot_offered(&self.thread, &service),
+                    Some(ToThread::Accepted(accepted)) => accept::take_over(&self.thread, accepted),
                     Some(_) => self.wake_all_held(),
                     None => return,
                 }
@@ -218,70 +255,15 @@ async fn tick(thread: Rc<Thread>) {
     }
 }
 
-/// Accepts on one socket, as many connections as its listener's limits allow this thread.
-async fn accept(thread: Rc<Thread>, listener: TcpListener, name: Rc<str>) {
-    let open = Rc::new(std::cell::Cell::new(0u32));
-    loop {
-        let Some(share) = share(&thread, &name) else {
-            let changed = thread.view_changed.notified();
-            if share(&thread, &name).is_none() {
-                changed.await;
-            }
-            continue;
-        };
-        if open.get() >= share {
-            tokio::select! {
-                () = thread.connection_closed.notified() => {}
-                () = thread.view_changed.notified() => {}
-            }
-            continue;
-        }
-        match listener.accept().await {
-            Ok((stream, peer)) => {
-                // Without it small answers could wait for acknowledgements; with a failure here they merely do.
-                let _ = stream.set_nodelay(true);
-                let Some(client) = Client::new(Rc::clone(&thread), stream, peer, Rc::clone(&name)) else {
-                    continue;
-                };
-                open.set(open.get() + 1);
-                let open = Rc::clone(&open);
-                spawn_local(async move {
-                    let counted = Counted(open);
-                    http::serve(client).await;
-                    drop(counted);
-                });
-            }
-            Err(error) if is_exhausted(&error) => {
-                tracing::warn!(%error, listener = &*name, "cannot accept a connection");
-                sleep(ACCEPT_PAUSE).await;
-            }
-            // The client was faster than we were.
-            Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
-            // Whatever it is, the guard's end of listening among it: asking again at once would not mend it.
-            Err(_) => sleep(ACCEPT_PAUSE).await,
-        }
-    }
-}
-
-/// How many connections of a listener this thread may have. The kernel spreads them over all threads.
-fn share(thread: &Thread, name: &str) -> Option<u32> {
+/// How many connections of a listener this thread may have, or clients, where it is one of datagrams. The kernel spreads
+/// them over all threads. `None`: the view does not know it, or not for such a socket.
+pub(crate) fn share(thread: &Thread, name: &str, datagrams: bool) -> Option<u32> {
     let view = thread.view()?;
-    let connections = view.view.listener(name)?.config.limits.connections;
+    let config = &view.view.listener(name)?.config;
+    if (config.protocol == Protocol::Udp) != datagrams {
+        return None;
+    }
+    let connections = config.limits.connections;
     let threads = u32::try_from(thread.peers.len()).unwrap_or(1).max(1);
     Some(connections.div_ceil(threads).max(1))
-}
-
-fn is_exhausted(error: &io::Error) -> bool {
-    let numbers =
-        [rustix::io::Errno::MFILE, rustix::io::Errno::NFILE, rustix::io::Errno::NOMEM, rustix::io::Errno::NOBUFS];
-    error.raw_os_error().is_some_and(|number| numbers.iter().any(|known| known.raw_os_error() == number))
-}
-
-/// Counts a connection down when its task ends, however it ends.
-struct Counted(Rc<std::cell::Cell<u32>>);
-
-impl Drop for Counted {
-    fn drop(&mut self) {
-        self.0.set(self.0.get().saturating_sub(1));
-    }
 }

@@ -27,7 +27,7 @@ use crate::{
     clock,
     local::ServiceLocal,
     messages::{Notice, ToThread},
-    pick::{Asks, Flight, Nobody, Tried, awaits_probe, has_healthy, pick},
+    pick::{Asks, Flight, Nobody, Tie, Tried, awaits_probe, has_healthy, pick},
     shared::ServiceShared,
     slots::{Signal, Slot},
     thread::Thread,
@@ -72,6 +72,10 @@ pub(crate) struct Seeker<'a> {
     pub(crate) tried: Tried,
     /// Should it fail, it could be sent elsewhere.
     pub(crate) movable: bool,
+    /// Where it belongs.
+    pub(crate) tie: Tie,
+    /// Who stands in for the service, if its route gave it a part of the main one's requests.
+    pub(crate) main: Option<&'a Rc<ServiceLocal>>,
 }
 
 /// How many services one request may pass on its way along `fallback`.
@@ -80,15 +84,26 @@ const FALLBACKS: usize = 8;
 /// An instance for a request, at once if possible, otherwise after a bounded wait. `service` is replaced where
 /// another one answers instead.
 pub(crate) async fn acquire(seeker: Seeker<'_>, service: &mut Rc<ServiceLocal>) -> Result<Answers, Refused> {
-    let reason = match attempt(&seeker, service, false) {
+    let mut reason = match attempt(&seeker, service, false) {
         Ok(answers) => return Ok(answers),
         Err(reason) => reason,
     };
+    if go_to_main(&seeker, service) {
+        // Whoever gets a part only is at its bound: nobody waits for that.
+        reason = match attempt(&seeker, service, false) {
+            Ok(answers) => return Ok(answers),
+            Err(reason) => reason,
+        };
+    }
     Box::pin(wait(seeker, service, reason)).await
 }
 
 /// One attempt to get an instance. Who does not stand first in the queue does not overtake.
 fn attempt(seeker: &Seeker<'_>, service: &mut Rc<ServiceLocal>, first: bool) -> Result<Answers, Nobody> {
+    // Who got a part only has one try: what failed there is not left to it a second time.
+    if seeker.main.is_some() && (!seeker.tried.is_empty() || !has_healthy(service)) {
+        go_to_main(seeker, service);
+    }
     if let Some(other) = stand_in(seeker.thread, service) {
         *service = other;
     }
@@ -98,8 +113,34 @@ fn attempt(seeker: &Seeker<'_>, service: &mut Rc<ServiceLocal>, first: bool) -> 
     if !first && !service.queue.waiting.borrow().is_empty() {
         return Err(Nobody::Free);
     }
-    let asks = Asks { tried: &seeker.tried, client: seeker.client, movable: seeker.movable };
+    let asks = Asks { tried: &seeker.tried, client: seeker.client, movable: seeker.movable, tie: seeker.tie };
     pick(seeker.thread, service, asks).map(Answers::Instance)
+}
+
+/// Nobody of a service that gets a part of a route's requests can take this one: the route's own service has it, unless
+/// that has nobody either.
+fn go_to_main(seeker: &Seeker<'_>, service: &mut Rc<ServiceLocal>) -> bool {
+    let is_other = |main: &&Rc<ServiceLocal>| !Arc::ptr_eq(&main.view().shared, &service.view().shared);
+    let Some(main) = seeker.main.filter(|main| is_other(main) && has_healthy(main)) else {
+        return false;
+    };
+    *service = Rc::clone(main);
+    seeker.thread.refresh(service);
+    true
+}
+
+/// An instance now or none: for what is not worth waiting, as a datagram.
+pub(crate) fn at_once(
+    thread: &Rc<Thread>,
+    service: &mut Rc<ServiceLocal>,
+    client: IpAddr,
+    tried: &Tried,
+) -> Option<Flight> {
+    if let Some(other) = stand_in(thread, service) {
+        *service = other;
+    }
+    let asks = Asks { tried, client, movable: false, tie: Tie::default() };
+    pick(thread, service, asks).ok()
 }
 
 /// Who answers instead of a service of which no instance is healthy, or which is to stay away: the first one along
@@ -117,6 +158,8 @@ fn stand_in(thread: &Thread, service: &Rc<ServiceLocal>) -> Option<Rc<ServiceLoc
 }
 
 async fn wait(seeker: Seeker<'_>, service: &mut Rc<ServiceLocal>, reason: Nobody) -> Result<Answers, Refused> {
+    // Only in the queue of the newest view is somebody found again.
+    seeker.thread.refresh(service);
     let hold = &service.config().hold;
     let most = hold.max_requests;
     if hold.max_ms == 0 {

@@ -9,30 +9,39 @@
 //! | [`run`] | the process: from the guard's channel to serving |
 //! | `control`, [`probe`] | the control thread; one attempt to find out whether an instance is well |
 //! | `sandbox` | what the process gives up before it serves |
-//! | [`data`], `thread`, `local` | the data threads, what one of them owns, what it keeps of a view |
+//! | [`data`], `accept`, `thread`, `local`, `services` | the data threads, what one of them owns, what it keeps of a view |
 //! | [`http`] | a request's life, from accept to record |
 //! | [`routes`], [`actions`] | which service, and what is done on the way |
+//! | [`stream`] | TCP and UDP listeners, PROXY headers |
 //! | `pick`, `hold`, `pool` | which instance, waiting for one, connections to it |
-//! | `slots`, `buffers`, [`clock`] | deadlines and wake-ups, memory, time |
+//! | [`fastcgi`] | instances that speak it in place of HTTP |
+//! | `slots`, `buffers`, `pipes`, [`clock`] | deadlines and wake-ups, memory, long bodies, time |
 //! | [`view`], [`shared`], [`messages`] | what control thread and data threads have in common |
 
+mod accept;
 pub mod actions;
 mod buffers;
+pub mod clients;
+pub mod choosing;
 pub mod clock;
 mod control;
 pub mod data;
+pub mod fastcgi;
 mod hold;
 pub mod http;
 mod local;
 pub mod messages;
 mod pick;
+mod pipes;
 mod pool;
 pub mod probe;
 mod process;
 pub mod routes;
 mod sandbox;
+mod services;
 pub mod shared;
 mod slots;
+pub mod stream;
 mod thread;
 pub mod view;
 

@@ -1,26 +1,28 @@
 //! What one data thread keeps for itself about a view: pools, turns, queues.
 //!
-//! Made anew for each view, except that an instance keeps its pool and a service its queue of held requests as
-//! long as their shared state stays. A request holds on to the [`ServiceLocal`] it was routed to, so it sees one
+//! Made anew where a view changes it, except that an instance keeps its pool and a service its queue of held requests
+//! as long as their shared state stays. A request holds on to the [`ServiceLocal`] it was routed to, so it sees one
 //! view however long it takes; only where it has to choose an instance again does it look at the newest one.
 
 use std::{
-    cell::{Cell, RefCell},
+    cell::{Cell, OnceCell, RefCell},
     collections::HashMap,
-    hash::{DefaultHasher, Hash, Hasher},
+    hash::{BuildHasher, Hasher, RandomState},
     rc::Rc,
     sync::Arc,
 };
 
 use evenkeel_core::{
-    balance::{Candidate, RoundRobin, TrialShare, WeightedRoundRobin},
+    balance::{Candidate, Draws, PeakEwma, RoundRobin, TrialShare, WeightedRoundRobin},
     snapshot::Service,
 };
 
 use crate::{
+    choosing,
     hold::Queue,
     pool::Pool,
-    shared::{InstanceCell, InstanceShared, ServiceCell, ServiceShared},
+    services::Services,
+    shared::{InstanceCell, InstanceShared, ServiceCell},
     view::{ServiceView, View},
 };
 
@@ -28,14 +30,13 @@ use crate::{
 #[derive(Debug)]
 pub(crate) struct LocalView {
     pub(crate) view: Arc<View>,
-    pub(crate) services: Vec<Rc<ServiceLocal>>,
+    pub(crate) services: Services,
 }
 
 /// A service as one thread uses it.
 #[derive(Debug)]
 pub(crate) struct ServiceLocal {
-    view: Arc<View>,
-    place: usize,
+    view: Arc<ServiceView>,
     thread: usize,
     pub(crate) instances: Vec<Rc<InstanceLocal>>,
     pub(crate) queue: Rc<Queue>,
@@ -52,6 +53,7 @@ pub(crate) struct Turns {
     pub(crate) weighted: WeightedRoundRobin,
     pub(crate) next: usize,
     pub(crate) trial: TrialShare,
+    pub(crate) draws: Draws,
 }
 
 /// An instance as one thread uses it.
@@ -61,53 +63,56 @@ pub(crate) struct InstanceLocal {
     pub(crate) pool: Pool,
     /// For balancing by hash: the same for every start of the instance and on every thread.
     pub(crate) key: u64,
+    /// Of its answers on this thread, where its service is balanced by that.
+    pub(crate) latency: Cell<PeakEwma>,
     thread: usize,
 }
 
 impl LocalView {
     /// Compiles a view for a thread, taking over what stays from the former one.
     pub(crate) fn new(view: Arc<View>, former: Option<&Self>, thread: usize) -> Self {
-        let mut instances: HashMap<*const InstanceShared, Rc<InstanceLocal>> = HashMap::new();
-        let mut queues: HashMap<*const ServiceShared, Rc<Queue>> = HashMap::new();
-        for service in former.iter().flat_map(|former| &former.services) {
-            queues.insert(Arc::as_ptr(&service.view().shared), Rc::clone(&service.queue));
-            for instance in &service.instances {
-                instances.insert(Arc::as_ptr(&instance.shared), Rc::clone(instance));
-            }
+        let services = Services::new(Arc::clone(&view), thread);
+        if let Some(former) = former {
+            services.take_over(&former.services);
         }
-        let services = view.services.iter().enumerate().map(|(place, service)| {
-            let its = service.instances.iter().map(|instance| {
-                let known = instances.entry(Arc::as_ptr(&instance.shared));
-                Rc::clone(known.or_insert_with(|| Rc::new(InstanceLocal::new(Arc::clone(&instance.shared), thread))))
-            });
-            let instances = its.collect();
-            let queue = queues.get(&Arc::as_ptr(&service.shared)).cloned().unwrap_or_default();
-            // Threads start their turns at different places, so that first requests spread.
-            let turns = Turns { round_robin: RoundRobin::starting_at(thread), next: thread, ..Turns::default() };
-            Rc::new(ServiceLocal {
-                view: Arc::clone(&view),
-                place,
-                thread,
-                instances,
-                queue,
-                turns: RefCell::new(turns),
-                unreported: Cell::new(0),
-            })
-        });
-        Self { services: services.collect(), view }
+        Self { view, services }
     }
 
     /// The service that shares its state with this one, if the view still has it.
     pub(crate) fn same_service(&self, service: &ServiceLocal) -> Option<&Rc<ServiceLocal>> {
-        let shared = &service.view().shared;
-        self.services.iter().find(|other| Arc::ptr_eq(&other.view().shared, shared))
+        self.services.same(&service.view().shared)
     }
 }
 
 impl ServiceLocal {
+    /// A service as this thread uses it, with what stays of the former one.
+    pub(crate) fn new(view: Arc<ServiceView>, former: Option<&Self>, thread: usize) -> Self {
+        let formers: &[Rc<InstanceLocal>] = former.map_or(&[], |former| &former.instances);
+        let known: OnceCell<HashMap<*const InstanceShared, &Rc<InstanceLocal>>> = OnceCell::new();
+        let known = || known.get_or_init(|| formers.iter().map(|one| (Arc::as_ptr(&one.shared), one)).collect());
+        let its = view.instances.iter().enumerate().map(|(place, instance)| {
+            // Mostly it is where it was.
+            let here = formers.get(place).filter(|former| Arc::ptr_eq(&former.shared, &instance.shared));
+            let found = here.or_else(|| known().get(&Arc::as_ptr(&instance.shared)).copied());
+            found.map_or_else(|| Rc::new(InstanceLocal::new(Arc::clone(&instance.shared), thread)), Rc::clone)
+        });
+        let instances = its.collect();
+        let queue = former.map(|former| Rc::clone(&former.queue)).unwrap_or_default();
+        // Threads start their turns at different places, so that first requests spread.
+        let draws = Draws::new(RandomState::new().build_hasher().finish());
+        let turns = Turns { round_robin: RoundRobin::starting_at(thread), next: thread, draws, ..Turns::default() };
+        let unreported = Cell::new(former.map_or(0, |former| former.unreported.take()));
+        Self { view, thread, instances, queue, turns: RefCell::new(turns), unreported }
+    }
+
     /// As the view has it.
     pub(crate) fn view(&self) -> &ServiceView {
-        &self.view.services[self.place]
+        &self.view
+    }
+
+    /// Whether it is what this view of it says.
+    pub(crate) fn is_of(&self, view: &Arc<ServiceView>) -> bool {
+        Arc::ptr_eq(&self.view, view)
     }
 
     /// Its settings.
@@ -123,11 +128,8 @@ impl ServiceLocal {
 
 impl InstanceLocal {
     fn new(shared: Arc<InstanceShared>, thread: usize) -> Self {
-        // Fixed keys: every thread and every edge must come to the same number.
-        let mut hasher = DefaultHasher::new();
-        shared.id.name.hash(&mut hasher);
         let pool = Pool::new(shared.resolved());
-        Self { key: hasher.finish(), shared, pool, thread }
+        Self { key: choosing::key(&shared.id), shared, pool, latency: Cell::default(), thread }
     }
 
     /// Its counters of this thread.

@@ -1,6 +1,6 @@
 //! What the control thread and the data threads say to each other.
 //!
-//! Orders go down over an unbounded channel that only the control thread fills (and data threads for `SlotFree`);
+//! Orders go down over an unbounded channel that only the control thread fills (and data threads for `SlotFree` and `Accepted`);
 //! acknowledgements come back over an unbounded one, at most one for each order; notices come back over a bounded
 //! one, and what finds no room there is counted and dropped, so that a stuck control thread never stops a request.
 
@@ -9,6 +9,7 @@ use std::{os::fd::OwnedFd, sync::Arc};
 use tokio::sync::mpsc;
 
 use crate::{
+    accept::Accepted,
     shared::{EdgeShared, InstanceShared, ServiceShared},
     view::View,
 };
@@ -43,6 +44,8 @@ pub enum ToThread {
     /// Requests in flight at an instance of this service fell below the bound, and this thread holds the oldest
     /// request. Sent by data threads.
     SlotFree(Arc<ServiceShared>),
+    /// Serve a connection that another thread accepted, since this one has fewer. Sent by data threads.
+    Accepted(Accepted),
     /// Accept nothing more, finish requests for at most `grace_ms`, then end with [`Ack::Ended`].
     Terminate {
         /// Milliseconds.
@@ -83,6 +86,17 @@ pub enum Notice {
         status: u16,
         /// What was wrong with it.
         reason: &'static str,
+    },
+    /// A request was ambiguous: put right and forwarded, or something of it left out. At most one a second by thread.
+    Ambiguous {
+        /// The listener's name.
+        listener: String,
+        /// Method and target of the request, and the client's address.
+        request: String,
+        /// What was wrong with it.
+        reason: String,
+        /// The listener lets such requests pass.
+        reported: bool,
     },
     /// The first request of a service is held, over all threads.
     HoldStarted {

@@ -15,12 +15,16 @@ use std::{
 };
 
 use evenkeel_core::{
-    balance::{Candidate, Scales, ip_hash, least_connections},
-    snapshot::{Balance, Duty},
+    balance::{
+        Candidate, Scales, client_hash, least_connections, least_connections_of, power_of_two, random, rendezvous, token,
+    },
+    slow_start,
+    snapshot::{Balance, Duty, Sticky},
     status::Health,
 };
 
 use crate::{
+    choosing::Table,
     clock,
     local::{InstanceLocal, ServiceLocal, Turns},
     shared::InstanceShared,
@@ -64,6 +68,11 @@ impl Tried {
         self.1 += 1;
     }
 
+    /// Whether nobody was tried.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.1 == 0
+    }
+
     fn has(&self, instance: &InstanceLocal) -> bool {
         self.1 > 0 && self.0.contains(&std::sync::Arc::as_ptr(&instance.shared))
     }
@@ -88,6 +97,28 @@ pub(crate) struct Asks<'a> {
     pub(crate) client: IpAddr,
     /// Should it fail, it could be sent elsewhere: an instance on trial may have it.
     pub(crate) movable: bool,
+    /// Where it belongs, by its head.
+    pub(crate) tie: Tie,
+}
+
+/// Where a request belongs, by what its head says.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Tie {
+    /// By what it is hashed; without it by the client's address.
+    pub(crate) hash: Option<u64>,
+    pub(crate) sticky: Stays,
+}
+
+/// Whether a client stays with its instance.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Stays {
+    /// It does not, or its address alone says where.
+    #[default]
+    No,
+    /// With the instance of this hash.
+    Hash(u64),
+    /// With the instance of the token in its cookie, if that has one.
+    Cookie(Option<u64>),
 }
 
 /// Which zone comes into question.
@@ -103,12 +134,13 @@ pub(crate) fn pick(thread: &Rc<Thread>, service: &Rc<ServiceLocal>, asks: Asks<'
     let zone = zone(service);
     let chosen = {
         let turns = &mut *service.turns.borrow_mut();
-        let mut chosen = choose_among(turns, service, zone, asks);
+        let choose_among = |turns: &mut Turns, zone, asks| choose_among(thread, turns, service, zone, asks);
+        let mut chosen = choose_among(turns, zone, asks);
         if asks.tried.1 > 0 {
             // Another zone rather than whoever was tried; if nobody else is left, one that was tried may have recovered.
             let anew = Asks { tried: &Tried::default(), ..asks };
-            chosen = chosen.or_else(|| choose_among(turns, service, Zone::Any, asks));
-            chosen = chosen.or_else(|| choose_among(turns, service, zone, anew));
+            chosen = chosen.or_else(|| choose_among(turns, Zone::Any, asks));
+            chosen = chosen.or_else(|| choose_among(turns, zone, anew));
         }
         chosen
     };
@@ -150,7 +182,7 @@ pub(crate) fn has_healthy(service: &ServiceLocal) -> bool {
 }
 
 fn serves(service: &ServiceLocal, place: usize) -> bool {
-    service.view().instances[place].duty == Duty::Serve && service.instances[place].shared.health() == Health::Healthy
+    service.view().instances[place].duty == Duty::Serve && service.instances[place].shared.takes_requests()
 }
 
 /// Whether another instance than this one is healthy and has proven itself.
@@ -166,44 +198,101 @@ pub(crate) fn awaits_probe(service: &ServiceLocal) -> bool {
     serving.any(|instance| instance.shared.health() == Health::Unknown && !instance.shared.was_probed())
 }
 
-fn choose_among(turns: &mut Turns, service: &ServiceLocal, zone: Zone, asks: Asks<'_>) -> Option<usize> {
-    gather(&mut turns.candidates, service, zone, asks.tried);
-    if service.view().trials {
-        return choose_with_trials(turns, service, asks);
+fn choose_among(
+    thread: &Thread,
+    turns: &mut Turns,
+    service: &ServiceLocal,
+    zone: Zone,
+    asks: Asks<'_>,
+) -> Option<usize> {
+    let view = service.view();
+    if view.config.balance == Balance::LeastConnections && !view.choosing.special && !view.trials {
+        // What most services have needs nobody to remember the candidates.
+        turns.next = turns.next.wrapping_add(1);
+        let candidate = candidate(service, zone, asks.tried);
+        return least_connections_of(service.instances.len(), turns.next, candidate);
     }
-    choose(service.config().balance, turns, asks.client)
+    gather(&mut turns.candidates, service, zone, asks.tried);
+    if !view.choosing.special && !view.trials {
+        return choose(thread, turns, service, asks);
+    }
+    let slow_start_ms = view.config.choice.slow_start_ms;
+    if slow_start_ms > 0 {
+        warm(&mut turns.candidates, service, clock::millis(thread.now()), slow_start_ms);
+    }
+    if let Stays::Cookie(Some(named)) = asks.tie.sticky
+        && let Some(place) = turns.candidates.iter().position(|one| one.open && token(one.key) == named)
+        && may_have(&view.instances[place], asks)
+    {
+        return Some(place);
+    }
+    if view.trials || slow_start_ms > 0 {
+        choose_by_shares(thread, turns, service, asks)
+    } else {
+        choose(thread, turns, service, asks)
+    }
+}
+
+/// Whether this request may go to an instance: not if it must be sheltered from what could not be sent elsewhere.
+fn may_have(instance: &InstanceView, asks: Asks<'_>) -> bool {
+    asks.movable || !(instance.trial && instance.sheltered)
+}
+
+/// Instances that became healthy a short time ago have a part of their weight.
+fn warm(candidates: &mut [Candidate], service: &ServiceLocal, now_ms: u64, slow_start_ms: u64) {
+    for (candidate, instance) in candidates.iter_mut().zip(&service.instances) {
+        let permille = match instance.shared.warming_since_ms() {
+            0 => 1000,
+            since_ms => slow_start::permille(since_ms, now_ms, slow_start_ms),
+        };
+        candidate.weight = candidate.weight.max(1) * permille;
+    }
+}
+
+/// What the weight of an instance is where slow start counts, once it has the whole.
+fn whole_weight(weight: u16) -> u32 {
+    u32::from(weight).max(1) * 1000
 }
 
 /// Instances on trial get no more than their share, and those that are sheltered nothing that could not be sent elsewhere,
-/// unless there is nobody else.
-fn choose_with_trials(turns: &mut Turns, service: &ServiceLocal, asks: Asks<'_>) -> Option<usize> {
-    let (balance, instances) = (service.config().balance, &service.view().instances);
+/// unless there is nobody else. Who starts slowly gets no less either where instances are compared by load: while nobody
+/// has much in flight a small weight alone would lose every time, and then have the whole share at once.
+fn choose_by_shares(thread: &Thread, turns: &mut Turns, service: &ServiceLocal, asks: Asks<'_>) -> Option<usize> {
+    let (config, instances) = (service.config(), &service.view().instances);
+    let by_load = matches!(config.balance, Balance::LeastConnections | Balance::PowerOfTwo);
+    let slowly = config.choice.slow_start_ms > 0 && by_load && !is_hashed(service, asks);
+    let has_share = |candidate: &Candidate, instance: &InstanceView| {
+        instance.trial || (slowly && candidate.weight < whole_weight(instance.weight))
+    };
     let mut scales = Scales::default();
     for (candidate, instance) in turns.candidates.iter().zip(instances).filter(|(candidate, _)| candidate.open) {
         let (weight, in_flight) = (u64::from(candidate.weight), u64::from(candidate.in_flight));
         scales.weight += weight;
         scales.in_flight += in_flight;
-        if instance.trial {
+        if has_share(candidate, instance) {
             scales.trial_weight += weight;
             scales.trial_in_flight += in_flight;
         }
     }
     if scales.trial_weight == 0 || scales.trial_weight == scales.weight {
-        return choose(balance, turns, asks.client);
+        return choose(thread, turns, service, asks);
     }
-    let takes = |instance: &InstanceView| instance.trial && (asks.movable || !instance.sheltered);
-    let close = |turns: &mut Turns, closes: &dyn Fn(&InstanceView) -> bool| {
-        let those = turns.candidates.iter_mut().zip(instances).filter(|(_, instance)| closes(instance));
+    let takes = |candidate: &Candidate, instance: &InstanceView| {
+        has_share(candidate, instance) && may_have(instance, asks)
+    };
+    let close = |turns: &mut Turns, closes: &dyn Fn(&Candidate, &InstanceView) -> bool| {
+        let those = turns.candidates.iter_mut().zip(instances);
+        let those = those.filter(|(candidate, instance)| closes(candidate, instance));
         those.for_each(|(candidate, _)| candidate.open = false);
     };
-    let might = turns.candidates.iter().zip(instances).any(|(candidate, instance)| candidate.open && takes(instance));
+    let might = turns.candidates.iter().zip(instances).any(|(candidate, instance)| candidate.open && takes(candidate, instance));
     if might && turns.trial.earns(scales) {
-        let chosen = if balance == Balance::IpHash {
+        let chosen = if is_hashed(service, asks) {
             // Only clients that it would have anyway: the others stay where they are.
-            choose(balance, turns, asks.client).filter(|&place| takes(&instances[place]))
+            choose(thread, turns, service, asks).filter(|&place| instances[place].trial && may_have(&instances[place], asks))
         } else {
             // The turns of the others are not disturbed: theirs go on with the next request.
-            close(turns, &|instance| !takes(instance));
+            close(turns, &|candidate, instance| !takes(candidate, instance));
             least_connections(&turns.candidates, turns.next)
         };
         if chosen.is_some() {
@@ -211,35 +300,91 @@ fn choose_with_trials(turns: &mut Turns, service: &ServiceLocal, asks: Asks<'_>)
             return chosen;
         }
     }
-    close(turns, &|instance| instance.trial);
-    choose(balance, turns, asks.client)
+    close(turns, &has_share);
+    choose(thread, turns, service, asks)
 }
 
 fn gather(candidates: &mut Vec<Candidate>, service: &ServiceLocal, zone: Zone, tried: &Tried) {
-    let limit = service.config().limits.in_flight_per_instance;
     candidates.clear();
-    candidates.extend(service.instances.iter().zip(&service.view().instances).enumerate().map(
-        |(place, (one, view))| {
-            let in_flight = one.shared.in_flight.load(Relaxed);
-            let here = zone == Zone::Any || view.preferred == (zone == Zone::Preferred);
-            let open = here && serves(service, place) && (limit == 0 || in_flight < limit) && !tried.has(one);
-            Candidate { key: one.key, weight: view.weight, in_flight, open }
-        },
-    ));
+    candidates.extend((0..service.instances.len()).map(candidate(service, zone, tried)));
 }
 
-fn choose(balance: Balance, turns: &mut Turns, client: IpAddr) -> Option<usize> {
-    match balance {
+/// The instance at a place as the algorithms see it.
+fn candidate(service: &ServiceLocal, zone: Zone, tried: &Tried) -> impl Fn(usize) -> Candidate {
+    let limit = service.config().limits.in_flight_per_instance;
+    let (instances, views) = (&service.instances, &service.view().instances);
+    move |place| {
+        let (one, view) = (&instances[place], &views[place]);
+        let in_flight = one.shared.in_flight.load(Relaxed);
+        let here = zone == Zone::Any || view.preferred == (zone == Zone::Preferred);
+        let serves = view.duty == Duty::Serve && one.shared.takes_requests();
+        let open = here && serves && (limit == 0 || in_flight < limit) && !tried.has(one);
+        Candidate { key: one.key, weight: u32::from(view.weight), in_flight, open }
+    }
+}
+
+/// By which hash a client stays with an instance, if it does so without a cookie.
+fn sticks_by(service: &ServiceLocal, asks: Asks<'_>) -> Option<u64> {
+    match (service.config().choice.sticky.as_ref()?, asks.tie.sticky) {
+        (Sticky::Address, _) => Some(client_hash(asks.client)),
+        (Sticky::Header(_), Stays::Hash(hash)) => Some(hash),
+        _ => None,
+    }
+}
+
+/// Whether who sends a request decides where it goes.
+fn is_hashed(service: &ServiceLocal, asks: Asks<'_>) -> bool {
+    let hashes = matches!(service.config().balance, Balance::IpHash | Balance::Maglev | Balance::ConsistentHash);
+    hashes || sticks_by(service, asks).is_some()
+}
+
+fn choose(thread: &Thread, turns: &mut Turns, service: &ServiceLocal, asks: Asks<'_>) -> Option<usize> {
+    let (config, choosing) = (service.config(), &service.view().choosing);
+    if choosing.special
+        && let Some(hash) = sticks_by(service, asks)
+    {
+        return rendezvous(&turns.candidates, hash);
+    }
+    match config.balance {
         Balance::RoundRobin => turns.round_robin.choose(&turns.candidates),
         Balance::WeightedRoundRobin => turns.weighted.choose(&turns.candidates),
         Balance::LeastConnections => {
             turns.next = turns.next.wrapping_add(1);
             least_connections(&turns.candidates, turns.next)
         }
-        Balance::IpHash | Balance::Random | Balance::PowerOfTwo | Balance::Maglev | Balance::ConsistentHash => {
-            ip_hash(&turns.candidates, client)
+        Balance::IpHash => rendezvous(&turns.candidates, client_hash(asks.client)),
+        Balance::Random => random(&turns.candidates, turns.draws.draw()),
+        Balance::PowerOfTwo => by_latency(thread, turns, service),
+        Balance::Maglev | Balance::ConsistentHash => {
+            let hash = asks.tie.hash.unwrap_or_else(|| client_hash(asks.client));
+            match &choosing.table {
+                Table::Maglev(table) => table.choose(&turns.candidates, hash),
+                Table::Ring(ring) => ring.choose(&turns.candidates, hash, config.choice.hash_bound_percent),
+                Table::None => rendezvous(&turns.candidates, hash),
+            }
         }
     }
+}
+
+fn by_latency(thread: &Thread, turns: &mut Turns, service: &ServiceLocal) -> Option<usize> {
+    let now = thread.now();
+    let remembered = |place: usize| service.instances[place].latency.get();
+    let place = power_of_two(&turns.candidates, turns.draws.draw(), now, remembered)?;
+    let latency = &service.instances[place].latency;
+    let mut remembered = latency.get();
+    remembered.chosen(now);
+    latency.set(remembered);
+    Some(place)
+}
+
+/// Whether a client keeps the cookie that names this instance although another one had its request: it is only at its
+/// limit, or must not have what could not be sent elsewhere.
+pub(crate) fn keeps_cookie(service: &ServiceLocal, tried: &Tried, named: u64) -> bool {
+    let zone = zone(service);
+    service.instances.iter().enumerate().any(|(place, one)| {
+        let here = zone == Zone::Any || service.view().instances[place].preferred == (zone == Zone::Preferred);
+        token(one.key) == named && here && serves(service, place) && !tried.has(one)
+    })
 }
 
 impl Flight {

@@ -8,9 +8,12 @@ use std::{
     cell::{Cell, RefCell},
     io::ErrorKind,
     net::SocketAddr,
+    rc::Rc,
 };
 
 use tokio::net::TcpStream;
+
+use crate::stream::{names::Names, owned::Owned};
 
 /// A connection that was idle for longer is closed, in milliseconds: instances close theirs at some time, and
 /// one that waits for its request when that happens may lose it.
@@ -23,6 +26,10 @@ pub(crate) struct Pool {
     address: Cell<Option<SocketAddr>>,
     /// The address was another one before: what comes back may lead there.
     moved: Cell<bool>,
+    /// The instance is gone: nothing is kept any more.
+    closed: Cell<bool>,
+    /// Those that belong to one client each.
+    owned: Owned,
 }
 
 #[derive(Debug)]
@@ -34,7 +41,8 @@ struct Idle {
 impl Pool {
     /// An empty pool of connections to this address.
     pub(crate) fn new(address: Option<SocketAddr>) -> Self {
-        Self { idle: RefCell::default(), address: Cell::new(address), moved: Cell::new(false) }
+        let (moved, closed) = (Cell::new(false), Cell::new(false));
+        Self { idle: RefCell::default(), address: Cell::new(address), moved, closed, owned: Owned::default() }
     }
 
     /// A connection that is open as far as is known. `surely` asks the kernel too, at the cost of a system call:
@@ -53,14 +61,37 @@ impl Pool {
     /// is closed.
     pub(crate) fn give(&self, stream: TcpStream, most: u16, now_ms: u64) {
         let mut idle = self.idle.borrow_mut();
-        if idle.len() < usize::from(most) && (!self.moved.get() || self.leads_here(&stream)) {
+        if idle.len() < usize::from(most) && self.takes(&stream) {
             idle.push(Idle { stream, since_ms: now_ms });
+        }
+    }
+
+    /// As [`Self::take`], of the connections that belong to this client.
+    pub(crate) fn take_owned(&self, owner: &Rc<Names>, surely: bool) -> Option<TcpStream> {
+        self.owned.take(owner, |stream| is_quiet(stream) && (!surely || is_quiet_in_kernel(stream)))
+    }
+
+    /// As [`Self::give`], for this client alone.
+    pub(crate) fn give_owned(&self, owner: &Rc<Names>, stream: TcpStream, most: u16, now_ms: u64) {
+        if self.takes(&stream) {
+            self.owned.give(owner, stream, most, now_ms);
         }
     }
 
     /// Closes all.
     pub(crate) fn clear(&self) {
+        self.owned.clear();
         self.idle.borrow_mut().clear();
+    }
+
+    /// Closes all, and whatever would be given back: the instance is gone, though there may be requests there.
+    pub(crate) fn close(&self) {
+        self.closed.set(true);
+        self.clear();
+    }
+
+    fn takes(&self, stream: &TcpStream) -> bool {
+        !self.closed.get() && (!self.moved.get() || self.leads_here(stream))
     }
 
     fn leads_here(&self, stream: &TcpStream) -> bool {
@@ -79,7 +110,9 @@ impl Pool {
 
     /// Closes what the instance has closed and what was idle for long.
     pub(crate) fn sweep(&self, now_ms: u64) {
-        self.idle.borrow_mut().retain(|idle| now_ms.saturating_sub(idle.since_ms) < IDLE_MS && is_quiet(&idle.stream));
+        let stays = |stream: &TcpStream, since_ms| now_ms.saturating_sub(since_ms) < IDLE_MS && is_quiet(stream);
+        self.idle.borrow_mut().retain(|idle| stays(&idle.stream, idle.since_ms));
+        self.owned.sweep(stays);
     }
 }
 

@@ -8,10 +8,19 @@ use std::{collections::HashMap, sync::Arc};
 
 use evenkeel_core::snapshot::Route;
 
-use crate::actions::ActionsView;
+use crate::{actions::ActionsView, http::redirect::RedirectView};
 
 /// A lower-case field name and the value it must have.
 type Condition = (Box<[u8]>, Box<[u8]>);
+
+/// Where a route leads.
+#[derive(Debug)]
+pub enum Destination {
+    /// To the service at this index in the view.
+    Service(usize),
+    /// Elsewhere: the edge answers so. Such a route has actions.
+    Elsewhere(RedirectView),
+}
 
 /// Where matching requests go.
 #[derive(Debug)]
@@ -21,8 +30,8 @@ pub struct RouteView {
     /// Empty for all.
     methods: Vec<Box<[u8]>>,
     headers: Vec<Condition>,
-    /// Index of the service in the view.
-    pub service: usize,
+    /// Where they go.
+    pub destination: Destination,
     /// An `Idempotency-Key` makes a request repeatable.
     pub idempotency_key: bool,
     /// What is done beside; mostly nothing.
@@ -30,17 +39,25 @@ pub struct RouteView {
 }
 
 impl RouteView {
-    /// Compiles one route that leads to the service of this index.
-    pub fn new(route: &Route, service: usize, actions: Option<ActionsView>) -> Self {
+    /// Compiles one route that leads there.
+    pub fn new(route: &Route, destination: Destination, actions: Option<ActionsView>) -> Self {
         let path = route.path.trim_end_matches('/').as_bytes().into();
         let header = |(name, value): &(String, String)| (name.as_bytes().into(), value.as_bytes().into());
         Self {
             path,
             methods: route.methods.iter().map(|method| method.as_bytes().into()).collect(),
             headers: route.headers.iter().map(header).collect(),
-            service,
+            destination,
             idempotency_key: route.idempotency_key,
             actions: actions.map(Box::new),
+        }
+    }
+
+    /// Index of its service in the view; `None`: it leads elsewhere.
+    pub fn service(&self) -> Option<usize> {
+        match self.destination {
+            Destination::Service(place) => Some(place),
+            Destination::Elsewhere(_) => None,
         }
     }
 
@@ -145,11 +162,13 @@ mod tests {
     }
 
     fn table(routes: &[Route]) -> RouteTable {
-        RouteTable::new(routes.iter().enumerate().map(|(i, r)| (r, Arc::new(RouteView::new(r, i, None)))))
+        RouteTable::new(
+            routes.iter().enumerate().map(|(i, r)| (r, Arc::new(RouteView::new(r, Destination::Service(i), None)))),
+        )
     }
 
     fn find(table: &RouteTable, host: &str, path: &str) -> Option<usize> {
-        table.find(host.as_bytes(), b"GET", path.as_bytes(), |_, _| false).map(|route| route.service)
+        table.find(host.as_bytes(), b"GET", path.as_bytes(), |_, _| false).and_then(|route| route.service())
     }
 
     #[test]
@@ -179,6 +198,6 @@ mod tests {
         let table = table(&[route(None, "/", &[("x-canary", "1")]), route(None, "/", &[])]);
         assert_eq!(find(&table, "a", "/"), Some(1));
         let canary = |name: &[u8], value: &[u8]| name == b"x-canary" && value == b"1";
-        assert_eq!(table.find(b"a", b"GET", b"/", canary).map(|r| r.service), Some(0));
+        assert_eq!(table.find(b"a", b"GET", b"/", canary).and_then(|r| r.service()), Some(0));
     }
 }

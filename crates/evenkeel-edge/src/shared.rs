@@ -10,7 +10,7 @@ use std::{
     net::SocketAddr,
     sync::{
         Mutex, PoisonError,
-        atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering::Relaxed},
     },
 };
 
@@ -60,7 +60,15 @@ pub struct InstanceShared {
     pub cut_offs: AtomicU32,
     /// By data thread.
     pub threads: Box<[Padded<InstanceCell>]>,
+    /// Where data threads find what they keep of it: the address of its service's state, compared only, and its place
+    /// among the instances of the newest view. Written by the control thread.
+    pub(crate) home: AtomicUsize,
+    /// See `home`.
+    pub(crate) position: AtomicU32,
+    /// The verdict, and [`ENLISTED`].
     health: AtomicU8,
+    /// Since when its share of requests grows, in milliseconds of [`crate::clock`]; 0: it has the whole.
+    warming_since_ms: AtomicU64,
     probed: AtomicBool,
     resolved: Mutex<Option<SocketAddr>>,
 }
@@ -106,7 +114,10 @@ impl InstanceShared {
             in_flight: AtomicU32::new(0),
             threads: (0..threads).map(|_| Padded::default()).collect(),
             cut_offs: AtomicU32::new(0),
+            home: AtomicUsize::new(0),
+            position: AtomicU32::new(0),
             health: AtomicU8::new(encode(Health::Unknown)),
+            warming_since_ms: AtomicU64::new(0),
             probed: AtomicBool::new(false),
             resolved,
         }
@@ -114,7 +125,30 @@ impl InstanceShared {
 
     /// The verdict now.
     pub fn health(&self) -> Health {
-        decode(self.health.load(Relaxed))
+        decode(self.health.load(Relaxed) & !ENLISTED)
+    }
+
+    /// Whether requests may go there: it is healthy, or enlisted.
+    pub fn takes_requests(&self) -> bool {
+        let code = self.health.load(Relaxed);
+        code == HEALTHY || code & ENLISTED != 0
+    }
+
+    /// It gets requests although it is not healthy, since too few others are, or does so no longer; control thread only.
+    /// Ends with the next verdict. Afterwards tell every data thread (`ToThread::Changed`).
+    pub fn enlist(&self, enlisted: bool) {
+        let code = self.health.load(Relaxed) & !ENLISTED;
+        self.health.store(if enlisted { code | ENLISTED } else { code }, Relaxed);
+    }
+
+    /// Since when its share of requests grows, in milliseconds of [`crate::clock`]; 0: it has the whole.
+    pub fn warming_since_ms(&self) -> u64 {
+        self.warming_since_ms.load(Relaxed)
+    }
+
+    /// Its share grows from now on, or is the whole where that is 0; control thread only, before it becomes healthy.
+    pub fn set_warming_since_ms(&self, since_ms: u64) {
+        self.warming_since_ms.store(since_ms, Relaxed);
     }
 
     /// Writes the verdict; control thread only. Afterwards tell every data thread (`ToThread::Changed`).
@@ -199,6 +233,10 @@ pub struct ServiceCell {
     pub cancelled: Count,
     /// Tries after the first.
     pub retries: Count,
+    /// Second tries that were made beside a first one.
+    pub hedges: Count,
+    /// Of those, the ones that answered first.
+    pub hedges_won: Count,
     /// Requests held.
     pub held: Count,
     /// Since when this thread's oldest held request waits, in milliseconds of [`crate::clock`]; 0: none waits.
@@ -207,10 +245,26 @@ pub struct ServiceCell {
     pub latency_sum_us: Count,
     /// Counts by bucket of `link::LATENCY_BOUNDS_US`.
     pub latency: [Count; LATENCY_BOUNDS_US.len() + 1],
+    /// Connections of TCP listeners that ended in order, or since nothing passed for too long.
+    pub connections: Count,
+    /// Clients of UDP listeners that were led to an instance.
+    pub sessions: Count,
+    /// Datagrams that found no way: no instance, too large, or no room.
+    pub dropped_datagrams: Count,
     /// Body bytes from clients.
     pub received_bytes: Count,
     /// Body bytes to clients.
     pub sent_bytes: Count,
+    /// Requests refused with 429 by a rate limit of a route that leads here.
+    pub limited: Count,
+    /// Copies of requests that were sent here.
+    pub mirrored: Count,
+    /// Of those, the ones without a whole answer in time.
+    pub mirror_failed: Count,
+    /// Copies that were not made or not sent: too large, nobody healthy, or too many under way.
+    pub mirror_skipped: Count,
+    /// Copies under way now.
+    pub mirroring: Count,
 }
 
 impl ServiceShared {
@@ -246,10 +300,18 @@ impl ServiceShared {
 pub struct ThreadCell {
     /// Client connections open now.
     pub connections: Count,
+    /// Of others' connections, those that it was given and has not taken yet. Written by several threads.
+    pub coming: AtomicU32,
     /// Client connections accepted.
     pub accepted: Count,
+    /// Connections that were closed at once, since their client had as many as it may have.
+    pub turned_away: Count,
+    /// Requests that a route sent elsewhere.
+    pub redirected: Count,
     /// Requests refused before they had a route, by the place of their status in [`REJECTED_STATUSES`].
     pub rejected: [Count; REJECTED_STATUSES.len()],
+    /// Requests that were put right, or of which something was left out, since they were ambiguous.
+    pub ambiguous: Count,
     /// Notices to the control thread that found no room.
     pub dropped_notices: Count,
     /// Set by the thread when it has ended after `ToThread::Terminate`.
@@ -275,13 +337,19 @@ impl EdgeShared {
     }
 }
 
+/// The code of a healthy instance.
+const HEALTHY: u8 = 1;
+
+/// Beside a verdict: it gets requests all the same.
+const ENLISTED: u8 = 0x80;
+
 const HEALTHS: [Health; 6] =
     [Health::Unknown, Health::Healthy, Health::Unhealthy, Health::Silent, Health::Ejected, Health::Draining];
 
 fn encode(health: Health) -> u8 {
     match health {
         Health::Unknown => 0,
-        Health::Healthy => 1,
+        Health::Healthy => HEALTHY,
         Health::Unhealthy => 2,
         Health::Silent => 3,
         Health::Ejected => 4,

@@ -7,6 +7,7 @@
 
 use std::{
     cell::{Cell, RefCell},
+    fmt,
     future::poll_fn,
     rc::Rc,
     task::{Context, Poll, Waker},
@@ -36,10 +37,9 @@ pub(crate) enum Signal {
     Turn = 8,
 }
 
-/// One connection, as its thread sees it.
-#[derive(Debug)]
+/// One connection, as its thread sees it. Every connection has one for as long as it is open, so it is kept small.
 pub(crate) struct Slot {
-    place: Cell<usize>,
+    place: Cell<u32>,
     deadline_ms: Cell<u64>,
     signals: Cell<u8>,
     /// The instance whose answer is awaited, while the request may be sent elsewhere. Only compared.
@@ -47,7 +47,16 @@ pub(crate) struct Slot {
     /// Since when, in milliseconds of [`crate::clock`].
     movable_since_ms: Cell<u64>,
     idle: Cell<bool>,
-    waker: RefCell<Option<Waker>>,
+    waker: Cell<Option<Waker>>,
+}
+
+impl fmt::Debug for Slot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Slot")
+            .field("place", &self.place)
+            .field("deadline_ms", &self.deadline_ms)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Slot {
@@ -67,16 +76,15 @@ impl Slot {
     /// Takes one of the signals in `mask`, or asks to be woken.
     pub(crate) fn poll_signal(&self, mask: u8, cx: &mut Context<'_>) -> Poll<Signal> {
         let there = self.signals.get() & mask;
-        for signal in [Signal::Expired, Signal::Abandoned, Signal::Close, Signal::Turn] {
-            if there & signal as u8 != 0 {
-                self.signals.set(self.signals.get() & !(signal as u8));
-                return Poll::Ready(signal);
-            }
+        if there != 0 {
+            let signals = [Signal::Expired, Signal::Abandoned, Signal::Close, Signal::Turn];
+            let first = signals.into_iter().find(|&signal| there & signal as u8 != 0);
+            let first = first.expect("every bit is a signal's");
+            self.signals.set(self.signals.get() & !(first as u8));
+            return Poll::Ready(first);
         }
-        let mut waker = self.waker.borrow_mut();
-        if !waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
-            *waker = Some(cx.waker().clone());
-        }
+        let former = self.waker.take().filter(|waker| waker.will_wake(cx.waker()));
+        self.waker.set(Some(former.unwrap_or_else(|| cx.waker().clone())));
         Poll::Pending
     }
 
@@ -104,8 +112,9 @@ impl Slot {
     /// Sends a signal and wakes the task.
     pub(crate) fn signal(&self, signal: Signal) {
         self.signals.set(self.signals.get() | signal as u8);
-        if let Some(waker) = &*self.waker.borrow() {
+        if let Some(waker) = self.waker.take() {
             waker.wake_by_ref();
+            self.waker.set(Some(waker));
         }
     }
 }
@@ -129,13 +138,13 @@ impl Slots {
     pub(crate) fn open(&self, now_ms: u64) -> Rc<Slot> {
         let mut all = self.all.borrow_mut();
         let slot = Rc::new(Slot {
-            place: Cell::new(all.len()),
+            place: Cell::new(u32::try_from(all.len()).expect("descriptors are fewer")),
             deadline_ms: Cell::new(NEVER_MS),
             signals: Cell::new(0),
             movable_from: Cell::new(std::ptr::null()),
             movable_since_ms: Cell::new(0),
             idle: Cell::new(false),
-            waker: RefCell::new(None),
+            waker: Cell::new(None),
         });
         all.push(Rc::clone(&slot));
         self.scan_by(now_ms + SCAN_MS);
@@ -145,8 +154,9 @@ impl Slots {
     /// The connection is over.
     pub(crate) fn close(&self, slot: &Slot) {
         let mut all = self.all.borrow_mut();
-        all.swap_remove(slot.place.get());
-        if let Some(moved) = all.get(slot.place.get()) {
+        let place = slot.place.get() as usize;
+        all.swap_remove(place);
+        if let Some(moved) = all.get(place) {
             moved.place.set(slot.place.get());
         }
     }

@@ -17,20 +17,29 @@ use evenkeel_core::{
 use tokio::sync::{Notify, mpsc};
 
 use crate::{
+    accept::Doors,
     buffers::Buffers,
     clock,
+    http::workers::Workers,
     local::{LocalView, ServiceLocal},
     messages::{Notice, ToThread},
+    pipes::Pipes,
     shared::{EdgeShared, REJECTED_STATUSES, ServiceShared, ThreadCell},
     slots::Slots,
 };
+
+/// Instances that are tidied up at once.
+const TIDIED: usize = 4_096;
 
 /// The state.
 #[derive(Debug)]
 pub(crate) struct Thread {
     pub(crate) index: usize,
     pub(crate) slots: Slots,
+    pub(crate) doors: Doors,
     pub(crate) buffers: Buffers,
+    pub(crate) workers: Workers,
+    pub(crate) pipes: Pipes,
     pub(crate) ids: RequestIds,
     pub(crate) shared: Arc<EdgeShared>,
     pub(crate) peers: Vec<mpsc::UnboundedSender<ToThread>>,
@@ -41,6 +50,7 @@ pub(crate) struct Thread {
     view: RefCell<Option<Rc<LocalView>>>,
     now: Cell<Moment>,
     rejected_ms: Cell<u64>,
+    ambiguous_ms: Cell<u64>,
 }
 
 impl Thread {
@@ -54,7 +64,10 @@ impl Thread {
         Self {
             index,
             slots: Slots::default(),
+            doors: Doors::default(),
             buffers: Buffers::default(),
+            workers: Workers::default(),
+            pipes: Pipes::new(peers.len()),
             ids: RequestIds::default(),
             shared,
             peers,
@@ -65,6 +78,7 @@ impl Thread {
             view: RefCell::new(None),
             now: Cell::new(clock::now()),
             rejected_ms: Cell::new(0),
+            ambiguous_ms: Cell::new(0),
         }
     }
 
@@ -112,7 +126,7 @@ impl Thread {
     pub(crate) fn service_beside(&self, service: &Rc<ServiceLocal>, place: usize) -> Option<Rc<ServiceLocal>> {
         let view = self.view.borrow();
         let newest = view.as_ref()?;
-        newest.services.iter().any(|other| Rc::ptr_eq(other, service)).then(|| newest.services.get(place).cloned())?
+        newest.services.has(service).then(|| newest.services.get(place).cloned())?
     }
 
     /// Its own counters.
@@ -139,25 +153,45 @@ impl Thread {
         }
     }
 
+    /// Counts a connection that was closed at once; samples are told as those of refused requests.
+    pub(crate) fn turned_away(&self) {
+        self.cell().turned_away.add(1);
+        self.rejected(429, "too many connections of one client: closed without an answer");
+    }
+
+    /// Counts a request that was ambiguous; a sample of them, at most one a second, is told to the control thread.
+    pub(crate) fn ambiguous(&self, sample: impl FnOnce() -> Notice) {
+        self.cell().ambiguous.add(1);
+        let now_ms = clock::millis(self.now());
+        if self.ambiguous_ms.get() == 0 || now_ms >= self.ambiguous_ms.get() + 1000 {
+            self.ambiguous_ms.set(now_ms);
+            self.notify(sample());
+        }
+    }
+
     /// Lets the first held request of a service look again. Returns whether there is one on this thread.
     pub(crate) fn wake_held(&self, service: &Arc<ServiceShared>) -> bool {
         let Some(view) = self.view() else { return false };
-        let local = view.services.iter().find(|local| Arc::ptr_eq(&local.view().shared, service));
-        local.is_some_and(|local| local.queue.wake_first())
+        view.services.same(service).is_some_and(|local| local.queue.wake_first())
     }
 
-    /// Asks the retry budget of a service.
-    pub(crate) fn may_spend(&self, service: &ServiceLocal) -> bool {
+    /// Asks the retry budget of a service for a second try beside a first one, which is not missed.
+    pub(crate) fn may_hedge(&self, service: &ServiceLocal) -> bool {
         let now = self.read_clock();
-        let shared = &service.view().shared;
         let retry = &service.config().retry;
-        let answer = shared.with_budget(|budget| {
+        let answer = service.view().shared.with_budget(|budget| {
             budget.on(Event::Requests(service.unreported.take()), retry, now);
             budget.on(Event::Retry, retry, now)
         });
-        if answer == Answer::Granted {
+        answer == Answer::Granted
+    }
+
+    /// Asks the retry budget of a service. Says so where it is used up.
+    pub(crate) fn may_spend(&self, service: &ServiceLocal) -> bool {
+        if self.may_hedge(service) {
             return true;
         }
+        let (now, shared) = (self.now(), &service.view().shared);
         let now_ms = clock::millis(now);
         let last = shared.exhausted_ms.swap(now_ms, std::sync::atomic::Ordering::Relaxed);
         if last == 0 || now_ms >= last + 1000 {
@@ -168,12 +202,13 @@ impl Thread {
         false
     }
 
-    /// What has to happen now and then: budgets learn of requests, pools lose dead connections.
+    /// What has to happen now and then: budgets learn of requests, pools lose dead connections. Where there are many,
+    /// it is done in portions.
     pub(crate) fn tidy(&self) {
         let (Some(view), now) = (self.view(), self.read_clock()) else {
             return;
         };
-        for service in &view.services {
+        for service in view.services.some(TIDIED) {
             let requests = service.unreported.take();
             if requests > 0 {
                 let retry = &service.config().retry;
@@ -183,6 +218,7 @@ impl Thread {
                 instance.pool.sweep(clock::millis(now));
             }
         }
+        view.services.rewind();
     }
 }
 
@@ -207,9 +243,31 @@ impl RequestIds {
         mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
         mixed ^= mixed >> 31;
         let mut digits = [0u8; 16];
-        for (place, digit) in (0u32..).zip(digits.iter_mut()) {
-            *digit = b"0123456789abcdef"[usize::try_from((mixed >> (60 - 4 * place)) & 15).unwrap_or(0)];
-        }
+        digits[..8].copy_from_slice(&hex(mixed >> 32));
+        digits[8..].copy_from_slice(&hex(mixed & 0xffff_ffff));
         digits
+    }
+}
+
+/// Eight hexadecimal digits of a number of 32 bits, all at once.
+fn hex(number: u64) -> [u8; 8] {
+    const EACH: u64 = u64::from_ne_bytes([1; 8]);
+    // One half byte in each byte, the highest in front.
+    let spread = (number | number << 16) & 0x0000_ffff_0000_ffff;
+    let spread = (spread | spread << 8) & 0x00ff_00ff_00ff_00ff;
+    let spread = (spread | spread << 4) & (EACH * 0x0f);
+    let letters = (spread + EACH * 6) >> 4 & EACH;
+    (spread + EACH * u64::from(b'0') + letters * u64::from(b'a' - b'9' - 1)).to_be_bytes()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn identities_are_hexadecimal_digits() {
+        for number in [0, 9, 10, 0x0123_4567, 0x89ab_cdef, 0xffff_ffff] {
+            assert_eq!(hex(number), format!("{number:08x}").as_bytes());
+        }
     }
 }

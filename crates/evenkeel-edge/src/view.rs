@@ -2,18 +2,26 @@
 //!
 //! The control thread builds a view from each snapshot and hands it to the data threads. Instances and services
 //! that stay keep their shared state, which the [`Registry`] finds again: an instance by identity and address,
-//! a service by name. Building allocates; using a view does not.
+//! a service by name. A service of which nothing changed is the very same value in both views, so that whoever takes
+//! a view over passes it by: what a change costs depends on what changed. Building allocates; using a view does not.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{HashMap, HashSet},
+    net::IpAddr,
+    sync::{Arc, atomic::Ordering::Relaxed},
+};
 
 use evenkeel_core::{
-    snapshot::{Duty, FORMAT, Listener, Service, Snapshot},
+    snapshot::{BadRedirect, Duty, FORMAT, Instance, Listener, Protocol, Route, Service, Snapshot},
     status::InstanceId,
 };
 
 use crate::{
-    actions::ActionsView,
-    routes::{RouteTable, RouteView},
+    actions::{ActionsView, Rails},
+    choosing::Choosing,
+    clients::Connections,
+    http::{rates::Limit, redirect::RedirectView},
+    routes::{Destination, RouteTable, RouteView},
     shared::{InstanceShared, ServiceShared},
 };
 
@@ -24,8 +32,11 @@ pub struct View {
     pub version: u64,
     /// Listeners with their routes, in the order of the snapshot.
     pub listeners: Vec<Arc<ListenerView>>,
-    /// Services in the order of the snapshot; routes lead to them by index.
-    pub services: Vec<ServiceView>,
+    /// Services in the order of the snapshot; routes lead to them by index. Those that the former view had just so are
+    /// shared with it.
+    pub services: Vec<Arc<ServiceView>>,
+    /// Where a service is, by the address of its shared state; compared, never followed.
+    places: HashMap<usize, usize>,
 }
 
 /// One listener.
@@ -33,8 +44,12 @@ pub struct View {
 pub struct ListenerView {
     /// As in the snapshot.
     pub config: Listener,
-    /// The routes of this listener and of all listeners.
-    pub routes: RouteTable,
+    /// The routes of this listener and of all listeners. Listeners without routes of their own share one table.
+    pub routes: Arc<RouteTable>,
+    /// Of TCP and UDP: index of the service that everything leads to.
+    pub service: Option<usize>,
+    /// The connections of each client, where they are bounded.
+    pub connections: Option<Arc<Connections>>,
 }
 
 /// One service.
@@ -50,6 +65,8 @@ pub struct ServiceView {
     pub instances: Vec<InstanceView>,
     /// Whether some of them are on trial.
     pub trials: bool,
+    /// How one of them is chosen.
+    pub choosing: Choosing,
 }
 
 /// One instance of a service.
@@ -94,6 +111,9 @@ pub enum ViewError {
         /// The name.
         name: String,
     },
+    /// A redirect leads nowhere.
+    #[error("a route's redirect: {0}")]
+    Redirect(#[from] BadRedirect),
     /// A route names a listener that is not there.
     #[error("no listener is named `{name}`")]
     NoListener {
@@ -107,44 +127,41 @@ pub enum ViewError {
 pub struct Registry {
     threads: usize,
     instances: HashMap<(InstanceId, String), Arc<InstanceShared>>,
-    services: HashMap<String, Arc<ServiceShared>>,
+    /// As the newest view has them.
+    services: HashMap<String, Arc<ServiceView>>,
+    rails: Rails,
 }
 
 impl Registry {
     /// An empty registry of an edge with this many data threads.
     pub fn new(threads: usize) -> Self {
-        Self { threads, instances: HashMap::new(), services: HashMap::new() }
+        Self { threads, instances: HashMap::new(), services: HashMap::new(), rails: Rails::default() }
+    }
+
+    /// The rate limits of the newest view, and of former ones that somebody still uses.
+    pub fn limits(&self) -> impl Iterator<Item = Arc<Limit>> {
+        self.rails.limits.live()
     }
 
     /// Compiles a snapshot. What it no longer names is forgotten, so a view that fails to compile must not be
     /// followed by a use of what it would have named; the former view stays whole in any case.
     pub fn compile(&mut self, snapshot: &Snapshot) -> Result<View, ViewError> {
-        self.check(snapshot)?;
+        self.compile_owned(snapshot.clone())
+    }
+
+    /// As [`Self::compile`], without copying what the view can take over.
+    pub fn compile_owned(&mut self, snapshot: Snapshot) -> Result<View, ViewError> {
+        self.check(&snapshot)?;
         let index: HashMap<&str, usize> =
             snapshot.services.iter().enumerate().map(|(i, service)| (service.name.as_str(), i)).collect();
         let find = |name: &str| index.get(name).copied().ok_or_else(|| ViewError::NoService { name: name.to_owned() });
-        let mut routes = Vec::with_capacity(snapshot.routes.len());
-        for route in &snapshot.routes {
-            if let Some(name) = route.listener.as_ref().filter(|n| snapshot.listeners.iter().all(|l| l.name != **n)) {
-                return Err(ViewError::NoListener { name: name.clone() });
-            }
-            let actions = ActionsView::compile(&route.actions, |name| index.get(name).copied());
-            let actions = actions.map_err(|name| ViewError::NoService { name })?;
-            // A redirect is the whole answer: its route has no service, and whichever stands there is never asked.
-            let answered = actions.as_ref().is_some_and(|actions| actions.config.redirect.is_some());
-            let service = if answered && route.service.is_empty() { 0 } else { find(&route.service)? };
-            routes.push((route, Arc::new(RouteView::new(route, service, actions))));
-        }
-        let listeners = snapshot.listeners.iter().map(|listener| {
-            let its = routes.iter().filter(|(r, _)| r.listener.as_ref().is_none_or(|name| *name == listener.name));
-            let table = RouteTable::new(its.map(|(route, view)| (*route, Arc::clone(view))));
-            Arc::new(ListenerView { config: listener.clone(), routes: table })
-        });
-        let listeners = listeners.collect();
         let fallbacks = snapshot.services.iter().map(|s| s.fallback.as_deref().map(find).transpose());
         let fallbacks: Vec<Option<usize>> = fallbacks.collect::<Result<_, _>>()?;
-        let services = snapshot.services.iter().zip(fallbacks).map(|(s, fallback)| self.service(s, fallback)).collect();
-        let view = View { version: snapshot.version, listeners, services };
+        let listeners = listeners(&snapshot.listeners, &snapshot.routes, &index, &mut self.rails)?;
+        let services = snapshot.services.into_iter().zip(fallbacks).map(|(s, fallback)| self.service(s, fallback));
+        let services: Vec<_> = services.collect();
+        let places = services.iter().enumerate().map(|(place, service)| (address(&service.shared), place)).collect();
+        let view = View { version: snapshot.version, listeners, services, places };
         self.forget_others(&view);
         Ok(view)
     }
@@ -160,42 +177,144 @@ impl Registry {
         Ok(())
     }
 
-    fn service(&mut self, service: &Service, fallback: Option<usize>) -> ServiceView {
+    fn service(&mut self, mut service: Service, fallback: Option<usize>) -> Arc<ServiceView> {
+        let instances = std::mem::take(&mut service.instances);
+        let former = self.services.get(&service.name);
+        if let Some(former) = former.filter(|former| former.is_made_of(&service, &instances, fallback)) {
+            return Arc::clone(former);
+        }
         let threads = self.threads;
-        let shared = self.services.entry(service.name.clone());
-        let shared = Arc::clone(shared.or_insert_with_key(|name| Arc::new(ServiceShared::new(name.clone(), threads))));
-        let instances = service.instances.iter().map(|instance| {
-            let key = (instance.id.clone(), instance.address.clone());
-            let shared = self.instances.entry(key).or_insert_with_key(|(id, address)| {
+        let shared = former.map(|former| Arc::clone(&former.shared));
+        let shared = shared.unwrap_or_else(|| Arc::new(ServiceShared::new(service.name.clone(), threads)));
+        let prefer = service.prefer.as_ref();
+        let home = address(&shared);
+        let instances = instances.into_iter().zip(0..).map(|(instance, position)| {
+            let key = (instance.id, instance.address);
+            let known = self.instances.entry(key).or_insert_with_key(|(id, address)| {
                 Arc::new(InstanceShared::new(id.clone(), address.clone(), threads))
             });
-            let preferred = service.prefer.is_none() || instance.zone == service.prefer;
+            known.home.store(home, Relaxed);
+            known.position.store(position, Relaxed);
             InstanceView {
-                shared: Arc::clone(shared),
+                shared: Arc::clone(known),
                 weight: instance.weight.max(1),
                 duty: instance.duty,
                 trial: instance.trial,
                 sheltered: instance.sheltered,
-                preferred,
-                zone: instance.zone.clone(),
+                preferred: prefer.is_none() || instance.zone.as_ref() == prefer,
+                zone: instance.zone,
             }
         });
         let instances: Vec<_> = instances.collect();
         let trials = instances.iter().any(|instance| instance.trial);
-        let config = Service { instances: Vec::new(), ..service.clone() };
-        ServiceView { config, fallback, shared, instances, trials }
+        let choosing = Choosing::new(&service, &instances);
+        Arc::new(ServiceView { config: service, fallback, shared, instances, trials, choosing })
     }
 
     fn forget_others(&mut self, view: &View) {
+        let changed = |service: &&Arc<ServiceView>| {
+            !self.services.get(&service.config.name).is_some_and(|former| Arc::ptr_eq(former, service))
+        };
+        if view.services.len() == self.services.len() && !view.services.iter().any(|service| changed(&service)) {
+            return;
+        }
         let kept = view.services.iter().flat_map(|s| &s.instances).map(|i| Arc::as_ptr(&i.shared));
-        let kept: std::collections::HashSet<_> = kept.collect();
-        self.instances.retain(|_, shared| kept.contains(&Arc::as_ptr(shared)));
-        let kept: std::collections::HashSet<_> = view.services.iter().map(|s| Arc::as_ptr(&s.shared)).collect();
-        self.services.retain(|_, shared| kept.contains(&Arc::as_ptr(shared)));
+        let kept: HashSet<_> = kept.collect();
+        if kept.len() < self.instances.len() {
+            self.instances.retain(|_, shared| kept.contains(&Arc::as_ptr(shared)));
+        }
+        self.services =
+            view.services.iter().map(|service| (service.config.name.clone(), Arc::clone(service))).collect();
+    }
+}
+
+/// Each listener with the routes that hold for it.
+fn listeners(
+    listeners: &[Listener],
+    routes: &[Route],
+    services: &HashMap<&str, usize>,
+    rails: &mut Rails,
+) -> Result<Vec<Arc<ListenerView>>, ViewError> {
+    rails.limits.sweep();
+    let names: HashSet<&str> = listeners.iter().map(|listener| listener.name.as_str()).collect();
+    let compiled = routes.iter().map(|route| {
+        if let Some(name) = route.listener.as_ref().filter(|name| !names.contains(name.as_str())) {
+            return Err(ViewError::NoListener { name: name.clone() });
+        }
+        let actions = ActionsView::compile(route, &mut rails.limits, |name| services.get(name).copied());
+        let actions = actions.map_err(|name| ViewError::NoService { name })?;
+        let destination = match (&route.actions.redirect, services.get(route.service.as_str())) {
+            (Some(redirect), _) => Destination::Elsewhere(RedirectView::compile(redirect)?),
+            (None, Some(&service)) => Destination::Service(service),
+            (None, None) => return Err(ViewError::NoService { name: route.service.clone() }),
+        };
+        Ok((route, Arc::new(RouteView::new(route, destination, actions))))
+    });
+    let compiled: Vec<(&Route, Arc<RouteView>)> = compiled.collect::<Result<_, _>>()?;
+    let owned: HashSet<&str> = routes.iter().filter_map(|route| route.listener.as_deref()).collect();
+    let table = |name: Option<&str>| {
+        let its = compiled.iter().filter(|(route, _)| route.listener.is_none() || route.listener.as_deref() == name);
+        Arc::new(RouteTable::new(its.map(|(route, view)| (*route, Arc::clone(view)))))
+    };
+    let common = std::cell::OnceCell::new();
+    let listeners = listeners.iter().map(|listener| {
+        let own = owned.contains(listener.name.as_str());
+        let routes = if own { table(Some(&listener.name)) } else { Arc::clone(common.get_or_init(|| table(None))) };
+        let service = listener.service.as_ref().map(|name| {
+            let place = services.get(name.as_str()).copied();
+            place.ok_or_else(|| ViewError::NoService { name: name.clone() })
+        });
+        let bounded = listener.limits.connections_per_client > 0;
+        let connections = bounded.then(|| rails.connections.of(&listener.name));
+        Ok(Arc::new(ListenerView { config: listener.clone(), routes, service: service.transpose()?, connections }))
+    });
+    listeners.collect()
+}
+
+fn address(service: &Arc<ServiceShared>) -> usize {
+    Arc::as_ptr(service).addr()
+}
+
+impl ListenerView {
+    /// Whether what this address says about others is believed.
+    pub fn trusts(&self, address: IpAddr) -> bool {
+        self.config.trusted.iter().any(|network| network.contains(address))
+    }
+
+    /// Whether it is one of HTTP without anything in front: nothing but requests comes.
+    pub fn is_plain(&self) -> bool {
+        self.config.protocol == Protocol::Http && !self.config.accepts_proxy
+    }
+}
+
+impl ServiceView {
+    /// Whether it would come out the same.
+    fn is_made_of(&self, service: &Service, instances: &[Instance], fallback: Option<usize>) -> bool {
+        let same = |(one, other): (&InstanceView, &Instance)| {
+            one.shared.id == other.id
+                && one.shared.address == other.address
+                && (one.weight, one.duty, one.trial, one.sheltered)
+                    == (other.weight.max(1), other.duty, other.trial, other.sheltered)
+                && one.zone == other.zone
+        };
+        self.fallback == fallback
+            && self.config == *service
+            && self.instances.len() == instances.len()
+            && self.instances.iter().zip(instances).all(same)
     }
 }
 
 impl View {
+    /// Where the service is that shares its state with this one.
+    pub fn place_of(&self, service: &Arc<ServiceShared>) -> Option<usize> {
+        self.place_at(address(service))
+    }
+
+    /// The same by the address of that state.
+    pub(crate) fn place_at(&self, address: usize) -> Option<usize> {
+        self.places.get(&address).copied()
+    }
+
     /// The listener of this name.
     pub fn listener(&self, name: &str) -> Option<&Arc<ListenerView>> {
         self.listeners.iter().find(|listener| listener.config.name == name)

@@ -157,6 +157,18 @@ fn power_of_two_prefers_who_answers_sooner() {
 }
 
 #[test]
+fn power_of_two_does_not_prefer_who_fails_sooner() {
+    let fails = Server::start(|mut script| {
+        while script.request().is_some() {
+            script.send("HTTP/1.1 503 Service Unavailable\r\nContent-Length: 5\r\n\r\nfails");
+        }
+    });
+    let all = [fails, slow("one", 20), slow("two", 20)];
+    let counts = counts(&Edge::start(balanced(&all, Balance::PowerOfTwo, Choice::default())), 60);
+    assert!(counts.get("fails").is_none_or(|fails| *fails < 10), "{counts:?}");
+}
+
+#[test]
 fn power_of_two_does_not_take_a_slow_upload_for_a_slow_instance() {
     let all = [Server::named("one"), Server::named("two")];
     let edge = Edge::start(balanced(&all, Balance::PowerOfTwo, Choice::default()));
@@ -376,7 +388,8 @@ fn a_fallback_gives_no_cookie_of_its_own() {
 
 #[test]
 fn who_starts_slowly_gets_a_part_of_its_share() {
-    for balance in [Balance::WeightedRoundRobin, Balance::Random] {
+    let by_load = [Balance::LeastConnections, Balance::PowerOfTwo];
+    for balance in by_load.into_iter().chain([Balance::WeightedRoundRobin, Balance::Random]) {
         let choice = Choice { slow_start_ms: 3_600_000, ..Choice::default() };
         let edge = Edge::start(balanced(&servers(2), balance, choice));
         assert!(counts(&edge, 100)["one"] > 25, "{balance:?}: nobody starts slowly yet");

@@ -24,7 +24,7 @@ fn a_snapshot_over_the_link_is_served() {
     assert_eq!(node.health("shop/1", Health::Healthy), "a probe passed");
     assert_eq!(edge.get("/"), (200, "one".to_owned()));
     let counters = node.until("counters", |message| match message {
-        ToNode::Counters(counters) if counters.services[0].responses[1] == 1 => Some(counters.clone()),
+        ToNode::Counters(counters) if counters.services[0].responses[1] == 1 => Some((**counters).clone()),
         _ => None,
     });
     assert_eq!(counters.services[0].instances[0].health, Health::Healthy);

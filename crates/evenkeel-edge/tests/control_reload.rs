@@ -5,6 +5,7 @@ mod control_support;
 
 use std::{
     collections::HashSet,
+    net::TcpListener,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -94,6 +95,32 @@ fn what_did_not_change_is_the_very_same_in_the_next_view() {
     let instances = |view: &View| Arc::clone(&view.services[7].instances[3].shared);
     assert!(Arc::ptr_eq(&instances(&first), &instances(&second)));
     assert_eq!(second.place_of(&first.services[100].shared), None);
+}
+
+#[test]
+fn very_many_new_instances_do_not_keep_others_from_being_probed() {
+    let server = Server::start("one");
+    server.set_check_status(503);
+    let nowhere = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let (edge, mut node) = Edge::linked(1);
+    let many = service((0..12_000).map(|place| member(&format!("shop/{place}"), nowhere)).collect());
+    let few = |number: usize| Service {
+        name: format!("few-{number}"),
+        ..service(vec![member(&format!("few-{number}/1"), server.address)])
+    };
+    node.send(edge.snapshot(1, vec![many.clone()]));
+    node.applied(1);
+    // All of the many are probed quickly at first, which wants all the room there is for a minute.
+    node.send(edge.snapshot(2, std::iter::once(many).chain((0..10).map(few)).collect()));
+    node.applied(2);
+    // Said with a probe that fails a second later.
+    for number in 0..10 {
+        node.health(&format!("few-{number}/1"), Health::Unknown);
+    }
+    server.set_check_status(200);
+    for number in 0..10 {
+        node.health(&format!("few-{number}/1"), Health::Healthy);
+    }
 }
 
 #[test]

@@ -7,7 +7,7 @@ mod common;
 use std::io::Write;
 
 use common::{Edge, Server, service, snapshot};
-use evenkeel_core::snapshot::{ErrorPage, Page, Snapshot};
+use evenkeel_core::snapshot::{ErrorPage, FieldChanges, Page, Rate, RateKey, Snapshot};
 
 fn page(statuses: (u16, u16), body: &str, of_instances: bool) -> ErrorPage {
     let content_type = "text/html; charset=utf-8".to_owned();
@@ -126,6 +126,29 @@ fn an_instances_own_page_is_replaced_and_its_status_kept() {
     let mut old = edge.client();
     old.send(b"GET /404/chunked HTTP/1.0\r\n\r\n");
     assert_eq!(old.answer().text(), "<p>mine</p>");
+}
+
+#[test]
+fn what_the_route_says_of_a_field_holds_beside_a_page() {
+    let instance = Server::answering("HTTP/1.1 404 Not Found\r\nContent-Type: text/x\r\nContent-Length: 2\r\n\r\nno");
+    let mut snapshot = of_instances(&instance);
+    let set = vec![("Content-Type".to_owned(), "text/y".to_owned())];
+    snapshot.routes[0].actions.response_fields = FieldChanges { set, ..FieldChanges::default() };
+    let answer = Edge::start(snapshot).get("/");
+    assert_eq!((answer.text().as_str(), answer.fields("content-type")), ("<p>mine</p>", vec!["text/y"]));
+}
+
+#[test]
+fn a_page_for_429_says_when_to_come_again() {
+    let instance = Server::named("a");
+    let mut snapshot = snapshot(&[instance.address]);
+    snapshot.listeners[0].error_pages = vec![page((429, 429), "<p>slowly</p>", false)];
+    snapshot.routes[0].actions.rates = vec![Rate { by: RateKey::Address, requests: 1, per_ms: 3_600_000, burst: 0 }];
+    let edge = Edge::start(snapshot);
+    assert_eq!(edge.get("/").text(), "a");
+    let answer = edge.get("/");
+    assert_eq!((answer.status(), answer.text().as_str()), (429, "<p>slowly</p>"));
+    assert!(answer.field("retry-after").is_some_and(|after| after.parse::<u64>().is_ok()), "{}", answer.head);
 }
 
 #[test]

@@ -18,7 +18,7 @@ fn fields_meant_for_one_connection_stay_behind() {
     );
     let edge = Edge::start(snapshot(&[server.address]));
     let answer = edge.ask(
-        "GET /p?q=1 HTTP/1.1\r\nHost: shop.example:8080\r\nConnection: close, X-Drop\r\nX-Drop: 1\r\nTE: trailers\r\n\
+        "GET /p?q=1 HTTP/1.1\r\nHost: shop.example:8080\r\nConnection: close, X-Drop\r\nX-Drop: 1\r\nTE: gzip\r\n\
          Upgrade: websocket\r\nKeep-Alive: 5\r\nProxy-Authorization: x\r\nProxy: evil\r\nAccept: */*\r\n\r\n",
     );
     assert_eq!((answer.status(), answer.text().as_str()), (200, "ok"));
@@ -411,8 +411,7 @@ fn names_that_an_application_may_take_for_others_stay_behind() {
         ["X_Forwarded_For", "x-forwarded_proto", "X_Real_IP", "Content_Length", "Transfer_Encoding", "Host_"];
     let fields = doubtful.join(": 7\r\n");
     let seen = edge.ask(&format!("GET / HTTP/1.1\r\nHost: a\r\n{fields}: 7\r\nMy_Own: 7\r\n\r\n")).text();
-    for name in &doubtful[..5] {
+    for name in doubtful.iter().chain(&["My_Own"]) {
         assert!(!seen.contains(name), "{name} in {seen}");
     }
-    assert!(seen.contains("Host_: 7") && seen.contains("My_Own: 7"), "{seen}");
 }

@@ -141,3 +141,71 @@ fn a_client_that_takes_nothing_slows_the_instance_down() {
     assert!(written.load(Relaxed) < HUGE as u64 / 2, "{} bytes are on their way", written.load(Relaxed));
     drop(client);
 }
+
+#[test]
+fn what_follows_a_long_answer_is_nobodys_answer() {
+    let body = pattern(1 << 20);
+    let evil = b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil";
+    let server = Server::answering([answer(&body).as_slice(), evil].concat());
+    let edge = Edge::start(snapshot(&[server.address]));
+    let mut client = edge.client();
+    for _ in 0..10 {
+        client.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+        assert!(client.answer().body == body, "the body differs");
+    }
+}
+
+#[test]
+fn requests_behind_a_long_body_wait_for_their_turn() {
+    let body = pattern(LONG + 1);
+    let expected = body.clone();
+    let server = Server::start(move |mut script| {
+        while let Some(request) = script.request() {
+            let same = request.body == expected || request.body.is_empty();
+            script.send(format!("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n{same:<5}"));
+        }
+    });
+    let edge = Edge::start(snapshot(&[server.address]));
+    let mut client = edge.client();
+    let mut sender = client.stream.try_clone().unwrap();
+    let sending = std::thread::spawn(move || {
+        for _ in 0..2 {
+            let post = format!("POST /long HTTP/1.1\r\nHost: a\r\nContent-Length: {}\r\n\r\n", body.len());
+            sender.write_all(&[post.as_bytes(), &body, b"GET /next HTTP/1.1\r\nHost: a\r\n\r\n"].concat()).unwrap();
+        }
+        // Whoever has said everything still wants its answers.
+        sender.shutdown(Shutdown::Write).unwrap();
+    });
+    for _ in 0..4 {
+        assert_eq!(client.answer().text().trim(), "true");
+    }
+    sending.join().unwrap();
+    let starts: Vec<String> =
+        server.requests().iter().map(|request| request.head.split(' ').nth(1).unwrap().to_owned()).collect();
+    assert_eq!(starts, ["/long", "/next", "/long", "/next"]);
+}
+
+#[test]
+fn half_a_long_request_body_is_no_request() {
+    for resets in [false, true] {
+        let server = Server::start(|mut script| {
+            if let Some(request) = script.request() {
+                script.send(format!("HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\n{}", request.body.len().min(1)));
+            }
+        });
+        let edge = Edge::start(snapshot(&[server.address]));
+        let mut client = edge.client();
+        client.send(format!("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: {LONG}\r\n\r\n").as_bytes());
+        client.send(&pattern(LONG / 2));
+        if resets {
+            rustix::net::sockopt::set_socket_linger(&client.stream, Some(std::time::Duration::ZERO)).unwrap();
+            drop(client);
+        } else {
+            client.finish_sending();
+            assert!(client.message(false).is_none(), "nobody has the whole request");
+        }
+        eventually("it is counted", || edge.sum(|cell| &cell.cancelled) == 1);
+        assert_eq!(server.count(), 0, "the instance has seen no whole request");
+        assert_eq!(edge.get("/").text(), "0", "the next one goes on");
+    }
+}

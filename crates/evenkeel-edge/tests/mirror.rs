@@ -155,3 +155,20 @@ fn an_instance_on_trial_gets_no_copies_and_answers_of_any_kind_are_dropped() {
     }
     assert_eq!((trial.count(), count(&edge, |cell| &cell.mirror_failed)), (0, 0));
 }
+
+#[test]
+fn a_copy_goes_to_whoever_is_there_when_its_original_has_been_answered() {
+    let ((main, answers), former, next) = (Server::silent(), Server::named("former"), Server::named("next"));
+    let mut edge = Edge::start(mirrored(&main, former.address, 100));
+    let mut client = edge.client();
+    client.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+    eventually("the original is there", || main.count() == 1);
+    let mut replaced = mirrored(&main, next.address, 100);
+    replaced.version = 2;
+    edge.apply(replaced);
+    edge.view.services[1].instances[0].shared.set_health(Health::Healthy);
+    answers.send(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n".to_vec()).unwrap();
+    client.answer();
+    eventually("the copy is there", || next.count() == 1);
+    assert_eq!(former.count(), 0);
+}

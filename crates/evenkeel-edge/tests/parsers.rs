@@ -4,6 +4,7 @@
 use std::mem::MaybeUninit;
 
 use evenkeel_core::snapshot::{ClientLimits, ServiceLimits};
+use evenkeel_edge::fastcgi::translated;
 use evenkeel_edge::http::{
     framing::Body,
     head_request::{self, FieldRoom, Forwarding},
@@ -21,6 +22,8 @@ const LIMITS: ClientLimits = ClientLimits {
     keep_alive_ms: 1,
     connections: 1,
     connections_per_client: 0,
+    min_rate_bytes_per_s: 0,
+    min_rate_grace_ms: 0,
 };
 
 const SERVICE: ServiceLimits = ServiceLimits {
@@ -75,10 +78,13 @@ proptest! {
             let lengths = text.matches("\r\ncontent-length:").count() + text.matches("\r\ntransfer-encoding:").count();
             prop_assert!(lengths <= 1);
             prop_assert_eq!(text.matches("\r\nx-forwarded-for:").count(), 1);
-            prop_assert!(!text.contains("9.9.9.9") && !text.contains("\r\nte:"));
+            prop_assert!(!text.contains("9.9.9.9"));
             prop_assert!(!text.contains("\r\nconnection: close") && !text.contains("h2c"));
             let upgrades = text.matches("\r\nconnection: upgrade\r\nupgrade: ").count();
-            prop_assert_eq!(text.matches("\r\nconnection:").count(), upgrades);
+            // Either another protocol is asked for, or trailers are.
+            let trailers = text.matches("\r\nconnection: te\r\nte: trailers\r\n").count();
+            prop_assert_eq!(text.matches("\r\nte:").count(), trailers);
+            prop_assert_eq!(text.matches("\r\nconnection:").count(), upgrades + trailers);
             prop_assert_eq!(text.matches("\r\nupgrade:").count(), upgrades);
             let mut first: FieldRoom<'_> = [const { MaybeUninit::uninit() }; 256];
             let mut second: FieldRoom<'_> = [const { MaybeUninit::uninit() }; 256];
@@ -113,7 +119,7 @@ proptest! {
         let mut room: FieldRoom<'_> = [const { MaybeUninit::uninit() }; 256];
         if let Ok(Some(head)) = head_response::parse(&input, &mut room, &SERVICE, to_head) {
             let mut out = Vec::new();
-            head.write(&mut out, &Delivery { id: b"id", minor: 1, close: false });
+            head.write(&mut out, &Delivery { id: b"id", minor: 1, close: false, more: b"" });
             let text = String::from_utf8_lossy(&out).to_ascii_lowercase();
             prop_assert!(text.ends_with("\r\n\r\n"));
             prop_assert_eq!(text.matches('\n').count(), text.matches("\r\n").count());
@@ -130,6 +136,13 @@ proptest! {
         }
     }
 
+    /// What is forwarded, also by a listener that reports, reads the same by other means.
+    #[test]
+    fn what_is_forwarded_means_the_same_to_others(pieces in prop::collection::vec(piece(), 1..12)) {
+        forwarded::request(&pieces.concat());
+        forwarded::answer(&[b"HTTP/1.1 200 OK\r\n".to_vec(), pieces.concat()].concat(), false);
+    }
+
     /// Any bytes at all.
     #[test]
     fn nothing_panics(input in prop::collection::vec(any::<u8>(), 0..300)) {
@@ -137,4 +150,125 @@ proptest! {
         let mut room: FieldRoom<'_> = [const { MaybeUninit::uninit() }; 256];
         let _ = head_response::parse(&input, &mut room, &SERVICE, false);
     }
+}
+
+proptest! {
+    /// What speaks FastCGI: whatever comes, what passes is one answer of HTTP, and pieces do not change which.
+    #[test]
+    fn a_fastcgi_answer_that_passes_is_one_answer(records in prop::collection::vec((
+        prop::sample::select(vec![3_u8, 6, 6, 6, 7, 9]),
+        prop::sample::select(vec![
+            "", "Status: 404 x\r\n", "Content-Length: 2\r\n", "\r\n", "\n", "hi", "A: b\r\n", "\0", "\0\0\0\0\0\0\0\0", "Location: /\n",
+        ]),
+        0_u8..4,
+    ), 0..8), piece in 1_usize..30, to_head in any::<bool>()) {
+        let record = |(kind, content, padding): &(u8, &str, u8)| {
+            let length = u8::try_from(content.len()).expect("they are short");
+            [&[1, *kind, 0, 1, 0, length, *padding, 0], content.as_bytes(), &vec![0; usize::from(*padding)]].concat()
+        };
+        let input: Vec<u8> = records.iter().flat_map(record).collect();
+        let whole = translated(&input, usize::MAX, to_head);
+        let pieces = translated(&input, piece, to_head);
+        prop_assert_eq!(whole.is_some(), pieces.is_some());
+        let read = |out: &[u8]| {
+            let mut room: FieldRoom<'_> = [const { MaybeUninit::uninit() }; 256];
+            let head = head_response::parse(out, &mut room, &SERVICE, to_head).expect("an answer").expect("a whole head");
+            let (mut body, mut content) = (head.body, Vec::new());
+            let step = body.advance_with(&out[head.length..], |part| content.extend_from_slice(part)).expect("a body");
+            assert!(step.done && head.length + step.taken == out.len(), "nothing is missing, and nothing follows");
+            (head.status, content)
+        };
+        if let (Some(whole), Some(pieces)) = (whole, pieces) {
+            prop_assert_eq!(read(&whole), read(&pieces));
+        }
+    }
+}
+
+#[path = "fuzzed/body.rs"]
+mod body;
+#[path = "strict/corpus.rs"]
+mod corpus;
+#[path = "fuzzed/forwarded.rs"]
+mod forwarded;
+
+/// What the fuzzer has found of interest on this machine, which may be nothing.
+fn found(corpus: &str) -> Vec<Vec<u8>> {
+    let folder = format!("{}/../../fuzz/corpus/{corpus}", env!("CARGO_MANIFEST_DIR"));
+    let files = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    files.map(|file| std::fs::read(file.path()).expect("a seed can be read")).collect()
+}
+
+/// Every message of the corpus of ambiguous ones, and what the fuzzer made of them.
+#[test]
+fn messages_mean_to_others_what_they_mean_to_the_edge() {
+    let mut messages: Vec<Vec<u8>> = corpus::requests().into_iter().map(|case| case.sent).collect();
+    messages.extend(corpus::answers().into_iter().map(|case| case.sent));
+    messages.extend(["forwarded", "request_head", "response_head"].into_iter().flat_map(found));
+    let (mut strict, mut put_right, mut answers) = (0, 0, 0);
+    for message in messages {
+        let (refusing, reporting) = forwarded::request(&message);
+        strict += usize::from(refusing);
+        put_right += usize::from(reporting && !refusing);
+        answers += usize::from(forwarded::answer(&message, false)) + usize::from(forwarded::answer(&message, true));
+    }
+    assert!(strict > 50 && put_right > 10 && answers > 20, "{strict}, {put_right}, {answers}");
+}
+
+#[test]
+fn bodies_mean_the_same_however_they_are_cut() {
+    let behind = |sent: Vec<u8>| {
+        let end = sent.windows(4).position(|four| four == b"\r\n\r\n")?;
+        Some(sent[end + 4..].to_vec())
+    };
+    let bodies = corpus::requests().into_iter().filter_map(|case| behind(case.sent)).chain(found("body"));
+    let refused = bodies.filter(|body| body::run(body)).count();
+    assert!(refused > 20, "{refused}");
+}
+
+/// Answers of scripts as they come, whole and in pieces.
+#[test]
+fn answers_of_fastcgi_become_answers_of_http() {
+    let record = |kind: u8, content: &[u8]| {
+        let length = u8::try_from(content.len()).expect("they are short");
+        [&[1, kind, 0, 1, 0, length, 0, 0], content].concat()
+    };
+    let end = record(3, &[0; 8]);
+    for (head, begins) in [
+        ("Status: 404 Not Found\r\n\r\n", "HTTP/1.1 404 "),
+        ("Location: /x\n\n", "HTTP/1.1 302 "),
+        ("Content-Length: 2\r\n\r\n", "HTTP/1.1 200 "),
+    ] {
+        let input = [record(6, head.as_bytes()), record(7, b"notice"), record(6, b"hi"), end.clone()].concat();
+        for piece in [1, 7, usize::MAX] {
+            let answer = translated(&input, piece, false).expect("it is one");
+            assert!(answer.starts_with(begins.as_bytes()), "{head}");
+        }
+    }
+    for bad in [record(3, &[0, 0, 0, 0, 2, 0, 0, 0]), record(6, b"no colon\n\n"), end, b"HTTP/1.1 200 OK\r\n".to_vec()]
+    {
+        assert_eq!(translated(&bad, 5, false), None, "{bad:?}");
+    }
+}
+
+#[path = "fuzzed/cookie.rs"]
+mod cookie;
+
+#[test]
+fn the_corpus_of_cookies_holds() {
+    let stripped = found("cookie").iter().filter(|input| cookie::run(input)).count();
+    assert!(stripped >= 2, "{stripped}");
+}
+
+#[path = "fuzzed/proxy_header.rs"]
+mod proxy_header;
+
+#[test]
+fn the_corpus_of_proxy_headers_holds() {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../../fuzz/corpus/proxy_header");
+    let mut understood = 0;
+    for entry in std::fs::read_dir(folder).expect("the corpus is there").flatten() {
+        let input = std::fs::read(entry.path()).expect("a seed can be read");
+        understood += usize::from(proxy_header::run(&input).is_some());
+    }
+    assert!(understood >= 12, "{understood}");
 }

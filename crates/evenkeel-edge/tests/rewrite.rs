@@ -8,7 +8,7 @@ mod common;
 mod fuzzed;
 
 use common::{Edge, Server, snapshot};
-use evenkeel_core::snapshot::{Actions, FieldChanges, Network, Rewrite, Snapshot};
+use evenkeel_core::snapshot::{Actions, FieldChanges, Network, Rewrite, Snapshot, Strictness};
 
 fn with(actions: Actions, instance: &Server) -> Snapshot {
     let mut snapshot = snapshot(&[instance.address]);
@@ -100,6 +100,28 @@ fn fields_of_requests_are_removed_set_and_added() {
     assert_eq!((seen.fields("content-length"), seen.text().as_str()), (vec!["4"], "body"));
 }
 
+/// A listener that reports passes names with underscores on, and many applications take `X_Tenant` for `X-Tenant`.
+#[test]
+fn who_spells_a_field_otherwise_does_not_get_around_what_is_said_of_it() {
+    let instance = Server::echo();
+    let request_fields = FieldChanges {
+        remove: vec!["x-secret".into(), "x_exactly".into()],
+        set: fields(&[("X-Tenant", "mine")]),
+        ..FieldChanges::default()
+    };
+    let mut snapshot = with(Actions { request_fields, ..Actions::default() }, &instance);
+    snapshot.listeners[0].strictness = Strictness::Report;
+    let request = "GET / HTTP/1.1\r\nHost: test\r\nX_Tenant: evil\r\nx_TENANT: too\r\nX_Secret: 1\r\nx_exactly: 1\r\n\
+                   X-Exactly: 2\r\nX_Other: 3\r\n\r\n";
+    assert_eq!(Edge::start(snapshot).ask(request).status(), 200);
+    let seen = &instance.seen.lock().unwrap()[0];
+    assert_eq!(seen.fields("x-tenant"), ["mine"]);
+    for gone in ["x_tenant", "x_secret", "x_exactly"] {
+        assert!(seen.fields(gone).is_empty(), "{gone}: {}", seen.head);
+    }
+    assert_eq!((seen.fields("x-exactly"), seen.fields("x_other")), (vec!["2"], vec!["3"]), "others are none of it");
+}
+
 #[test]
 fn fields_of_final_answers_are_changed_however_they_are_passed_on() {
     let instance = Server::start(|mut script| {
@@ -142,20 +164,26 @@ fn fields_of_final_answers_are_changed_however_they_are_passed_on() {
 }
 
 #[test]
-fn an_upgrade_is_passed_on_as_the_instance_agreed_to_it() {
+fn an_upgrade_is_rewritten_as_any_request_and_answer() {
     let instance = Server::start(|mut script| {
         script.request();
         script
             .send("HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: echo\r\nServer: old\r\n\r\nhi");
         let _ = script.client.some();
     });
-    let response_fields = FieldChanges { remove: vec!["server".into()], ..FieldChanges::default() };
+    let response_fields = FieldChanges {
+        remove: vec!["server".into()],
+        set: fields(&[("X-Served-By", "{host}")]),
+        ..FieldChanges::default()
+    };
     let rewrite = Rewrite { strip_prefix: Some("/ws".into()), ..Rewrite::default() };
     let edge = Edge::start(with(Actions { rewrite, response_fields, ..Actions::default() }, &instance));
     let mut client = edge.client();
     client.send(b"GET /ws/echo HTTP/1.1\r\nHost: test\r\nConnection: upgrade\r\nUpgrade: echo\r\n\r\n");
     let answer = client.message(false).unwrap();
-    assert_eq!((answer.status(), answer.fields("server")), (101, vec!["old"]));
+    assert_eq!((answer.status(), answer.fields("server").len()), (101, 0), "{}", answer.head);
+    assert_eq!((answer.fields("x-served-by"), answer.fields("upgrade")), (vec!["test"], vec!["echo"]));
+    assert_eq!((answer.fields("connection"), answer.fields("vary").len()), (vec!["upgrade"], 0));
     assert_eq!(client.take(2).unwrap(), b"hi");
     assert!(instance.seen.lock().unwrap()[0].head.starts_with("GET /echo HTTP/1.1"));
 }

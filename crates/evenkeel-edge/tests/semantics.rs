@@ -226,6 +226,32 @@ fn a_slow_body_is_refused_where_its_rate_is_bounded() {
     assert_eq!(quick.status(), 200);
 }
 
+/// Neither one that waits for the 100 it asked for, nor one whose instance was slow to take what had come.
+#[test]
+fn who_waits_for_the_instance_is_not_slow() {
+    let server = Server::start(|mut script| {
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            head.extend(script.client.take(1).unwrap());
+        }
+        std::thread::sleep(Duration::from_millis(900));
+        script.send("HTTP/1.1 100 Continue\r\n\r\n");
+        assert_eq!(script.client.take(20).unwrap(), [b'x'; 20]);
+        script.send("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
+    });
+    let mut bounded = snapshot(&[server.address]);
+    let limits = &mut bounded.listeners[0].limits;
+    (limits.min_rate_bytes_per_s, limits.min_rate_grace_ms) = (1000, 600);
+    let edge = Edge::start(bounded);
+    let mut client = edge.client();
+    client.send(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 20\r\nExpect: 100-continue\r\n\r\n");
+    assert_eq!(client.answer().status(), 100);
+    client.send(&[b'x'; 10]);
+    std::thread::sleep(Duration::from_millis(50));
+    client.send(&[b'x'; 10]);
+    assert_eq!(client.answer().status(), 200, "the time until the 100 was not the client's");
+}
+
 #[test]
 fn versions_are_spoken_with_each_side_as_it_can() {
     // Of HTTP/1.0, without a length, to a client of HTTP/1.1: it ends with the connection.

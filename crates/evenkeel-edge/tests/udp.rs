@@ -278,13 +278,13 @@ fn a_flood_of_datagrams_leaves_requests_their_turn() {
     both.listeners[1].limits.connections = 4;
     // Whatever is sent to the instance comes back to the listener, as from another client: there is always more to read.
     both.services.push(service("names", &[address]));
-    let edge = Edge::start(both);
+    let mut edge = Edge::start(both);
     edge.threads.orders[0].send(ToThread::Open { name: "dns".into(), socket: socket.into() }).unwrap();
     let client = client(address);
     for _ in 0..100 {
         client.send(b"round and round").unwrap();
     }
-    let service = &edge.view.services[1].shared;
+    let service = Arc::clone(&edge.view.services[1].shared);
     eventually("it is flooded", || service.sum(|cell| &cell.sessions) > 1000);
     for _ in 0..10 {
         let mut web = edge.client();
@@ -295,6 +295,16 @@ fn a_flood_of_datagrams_leaves_requests_their_turn() {
     eventually("the flood goes on", || service.sum(|cell| &cell.sessions) > 2000);
     // Sessions end in their turn, too.
     assert!(edge.view.services[1].instances[0].shared.sum(|cell| &cell.in_flight) < 200);
+    // And views are heard of.
+    let end = UdpSocket::bind("127.0.0.1:0").unwrap();
+    end.set_read_timeout(Some(PATIENCE)).unwrap();
+    let mut elsewhere = edge.snapshot.clone();
+    elsewhere.version = 2;
+    elsewhere.listeners[1].service = Some("end".into());
+    elsewhere.services.push(common::service("end", &[end.local_addr().unwrap()]));
+    edge.apply(elsewhere);
+    edge.view.services[2].instances[0].shared.set_health(Health::Healthy);
+    assert_eq!(end.recv(&mut [0; 100]).unwrap(), 15);
 }
 
 #[test]
@@ -311,4 +321,21 @@ fn a_socket_of_another_kind_waits_for_the_view_that_knows_it_so() {
     early.stream.set_nonblocking(false).unwrap();
     edge.apply(Snapshot { version: 2, ..requests });
     assert_eq!(early.answer().text(), "web");
+}
+
+#[test]
+fn a_listener_that_leads_elsewhere_takes_its_clients_along() {
+    let (one, two) = (Echo::named("one"), Echo::named("two"));
+    let mut before = udp(&[one.address]);
+    before.services.push(service("other", &[two.address]));
+    let mut front = start(before.clone());
+    let client = client(front.address);
+    assert_eq!(ask(&client, b"a"), "one a");
+    let mut after = Snapshot { version: 2, ..before };
+    after.listeners[0].service = Some("other".into());
+    front.edge.apply(after);
+    let left = front.edge.instance(0);
+    eventually("the next datagram goes there", || ask(&client, b"b") == "two b");
+    eventually("and nothing is left behind", || left.sum(|cell| &cell.in_flight) == 0);
+    assert_eq!(ask(&client, b"c"), "two c");
 }

@@ -7,7 +7,7 @@
 use std::{io, os::fd::OwnedFd, sync::Arc};
 
 use evenkeel_core::{
-    link::{MAX_FRAME_BYTES, ToEdge, ToNode},
+    link::{Checked, MAX_FRAME_BYTES, ToEdge, ToNode},
     snapshot::Snapshot,
 };
 use tokio::{
@@ -19,6 +19,9 @@ use tokio::{
     sync::{mpsc, watch},
     task::AbortHandle,
 };
+
+/// How many ends of checks may wait for an edge that does not read.
+const CHECKS: usize = 256;
 
 /// Something from a link.
 #[derive(Debug)]
@@ -45,6 +48,7 @@ pub(crate) struct EdgeLink {
     /// Its number.
     pub(crate) number: u64,
     newest: watch::Sender<Option<Arc<Snapshot>>>,
+    checked: mpsc::Sender<Checked>,
     tasks: [AbortHandle; 2],
 }
 
@@ -55,14 +59,20 @@ impl EdgeLink {
         stream.set_nonblocking(true)?;
         let (reader, writer) = UnixStream::from_std(stream)?.into_split();
         let (newest, changes) = watch::channel(None);
+        let (checked, ends) = mpsc::channel(CHECKS);
         let reading = tokio::spawn(read(number, reader, inbox.clone()));
-        let writing = tokio::spawn(write(number, writer, changes, inbox));
-        Ok(Self { number, newest, tasks: [reading.abort_handle(), writing.abort_handle()] })
+        let writing = tokio::spawn(write(number, writer, (changes, ends), inbox));
+        Ok(Self { number, newest, checked, tasks: [reading.abort_handle(), writing.abort_handle()] })
     }
 
     /// Sends this snapshot as soon as the edge takes it.
     pub(crate) fn send(&self, snapshot: Arc<Snapshot>) {
         self.newest.send_replace(Some(snapshot));
+    }
+
+    /// Says how a check ended, once the edge takes it. Returns whether there was room for that.
+    pub(crate) fn tell(&self, checked: Checked) -> bool {
+        self.checked.try_send(checked).is_ok()
     }
 }
 
@@ -102,22 +112,27 @@ async fn read_frame(reader: &mut OwnedReadHalf) -> io::Result<ToNode> {
 async fn write(
     link: u64,
     mut writer: OwnedWriteHalf,
-    mut changes: watch::Receiver<Option<Arc<Snapshot>>>,
+    (mut newest, mut ends): (watch::Receiver<Option<Arc<Snapshot>>>, mpsc::Receiver<Checked>),
     inbox: mpsc::Sender<FromEdge>,
 ) {
-    while changes.changed().await.is_ok() {
-        let Some(snapshot) = changes.borrow_and_update().clone() else {
-            continue;
+    loop {
+        let message = tokio::select! {
+            changed = newest.changed() => match (changed, newest.borrow_and_update().clone()) {
+                (Err(_), _) => return,
+                (Ok(()), Some(snapshot)) => ToEdge::Snapshot(Box::new((*snapshot).clone())),
+                (Ok(()), None) => continue,
+            },
+            Some(checked) = ends.recv() => ToEdge::Checked(checked),
         };
-        if let Err(error) = write_frame(&mut writer, &snapshot).await {
+        if let Err(error) = write_frame(&mut writer, &message).await {
             let _ = inbox.send(FromEdge::Closed { link, reason: error.to_string() }).await;
             return;
         }
     }
 }
 
-async fn write_frame(writer: &mut OwnedWriteHalf, snapshot: &Snapshot) -> io::Result<()> {
-    let body = serde_json::to_vec(&ToEdge::Snapshot(Box::new(snapshot.clone()))).map_err(io::Error::other)?;
+async fn write_frame(writer: &mut OwnedWriteHalf, message: &ToEdge) -> io::Result<()> {
+    let body = serde_json::to_vec(message).map_err(io::Error::other)?;
     let length = u32::try_from(body.len()).ok().filter(|length| *length <= MAX_FRAME_BYTES);
     let length = length.ok_or_else(|| io::Error::other("the snapshot exceeds the largest frame"))?;
     let mut frame = Vec::with_capacity(body.len() + 4);

@@ -104,10 +104,10 @@ pub enum NodeError {
     },
     /// The file of a page cannot be used.
     #[error(
-        "the page of service `{service}` cannot be read: {path}: {why}\nGive a file of UTF-8 text of at most 64 KiB."
+        "the page of `{service}` cannot be read: {path}: {why}\nGive a file of UTF-8 text of at most 64 KiB."
     )]
     Page {
-        /// The service.
+        /// The service, or the place of an error page in the stack file.
         service: String,
         /// The file.
         path: PathBuf,

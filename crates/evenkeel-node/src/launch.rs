@@ -103,6 +103,12 @@ impl Launch {
         Self { digest: digest.to_owned(), ..self }
     }
 
+    /// Another command, started as the instance is.
+    pub(crate) fn instead(&self, command: Vec<String>) -> Self {
+        let service = Service { run: Some(command), files: None, ..self.service.clone() };
+        Self { service, ..self.clone() }
+    }
+
     /// The number of the release that it stems from; 0 is what the stack file says.
     pub(crate) fn release(&self) -> u64 {
         self.service.env.get(RELEASE_VARIABLE).and_then(|number| number.parse().ok()).unwrap_or(0)

@@ -4,12 +4,13 @@
 //! kernel spreads connections and threads share nothing. Since that option lets any process of the same user bind
 //! the same address as well, an address is first tried without it: a port that somebody listens on is an error
 //! that names who does, not a silent division of the traffic. Where somebody handed over a socket of that address, as
-//! systemd does, it is used instead (see `activated`).
+//! systemd does, it is used instead (see `activated`). Sockets of datagrams are held in the same way; their addresses
+//! are others than those of connections.
 
 mod activated;
 mod holder;
 
-pub(crate) use activated::{Activated, listening_at};
+pub(crate) use activated::{Activated, bound_at};
 
 use std::{
     collections::BTreeMap,
@@ -20,10 +21,31 @@ use std::{
 
 use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, getsockname, listen, socket_with, sockopt};
 
+use evenkeel_core::{snapshot::Protocol, stack::Listener};
+
 use crate::error::NodeError;
 
 /// Connections that the kernel keeps for us while all threads are busy or an edge is being replaced.
 const BACKLOG: i32 = 4096;
+
+/// What comes to a socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// Connections.
+    Stream,
+    /// Datagrams.
+    Datagram,
+}
+
+impl Kind {
+    /// What comes to the sockets of a listener.
+    pub(crate) fn of(listener: &Listener) -> Self {
+        match listener.protocol {
+            Protocol::Http | Protocol::Tcp => Self::Stream,
+            Protocol::Udp => Self::Datagram,
+        }
+    }
+}
 
 /// The guard's name for one thread's socket.
 pub(crate) fn key(name: &str, thread: u16) -> String {
@@ -44,45 +66,49 @@ pub(crate) fn address_of(socket: impl AsFd) -> io::Result<SocketAddr> {
 /// A socket for each thread: what was handed over for this address, or else newly bound.
 pub(crate) fn open_all(
     name: &str,
-    wanted: SocketAddr,
+    (wanted, kind): (SocketAddr, Kind),
     threads: u16,
     ours: &BTreeMap<String, SocketAddr>,
     activated: &Activated,
 ) -> Result<(SocketAddr, Vec<OwnedFd>), NodeError> {
-    match activated.at(wanted, threads) {
-        Some(sockets) => Ok((wanted, sockets.map_err(|error| explain(name, wanted, &error))?)),
-        None => bind_all(name, wanted, threads, ours),
+    match activated.at((wanted, kind), threads) {
+        Some(sockets) => Ok((wanted, sockets.map_err(|error| explain(name, (wanted, kind), &error))?)),
+        None => bind_all(name, (wanted, kind), threads, ours),
     }
 }
 
 /// Binds those that are missing beside sockets that are held already, all at one address.
-pub(crate) fn bind_more(name: &str, bound: SocketAddr, count: usize) -> Result<Vec<OwnedFd>, NodeError> {
-    (0..count).map(|_| open(bound, true).map_err(|error| explain(name, bound, &error))).collect()
+pub(crate) fn bind_more(
+    name: &str,
+    (bound, kind): (SocketAddr, Kind),
+    count: usize,
+) -> Result<Vec<OwnedFd>, NodeError> {
+    (0..count).map(|_| open(bound, kind, true).map_err(|error| explain(name, (bound, kind), &error))).collect()
 }
 
-/// Binds one socket for each thread. `ours` are the addresses that are bound already, which are no obstacle.
+/// Binds one socket for each thread. `ours` are the addresses of this kind that are bound already, which are no obstacle.
 pub(crate) fn bind_all(
     name: &str,
-    wanted: SocketAddr,
+    (wanted, kind): (SocketAddr, Kind),
     threads: u16,
     ours: &BTreeMap<String, SocketAddr>,
 ) -> Result<(SocketAddr, Vec<OwnedFd>), NodeError> {
-    let fail = |error: io::Error| explain(name, wanted, &error);
+    let fail = |error: io::Error| explain(name, (wanted, kind), &error);
     if !ours.values().any(|bound| bound.port() == wanted.port()) {
-        drop(open(wanted, false).map_err(fail)?);
+        drop(open(wanted, kind, false).map_err(fail)?);
     }
-    let mut sockets = vec![open(wanted, true).map_err(fail)?];
+    let mut sockets = vec![open(wanted, kind, true).map_err(fail)?];
     // Port 0 lets the kernel choose; all threads share what it chose for the first.
     let bound = address_of(&sockets[0]).map_err(fail)?;
     for _ in 1..threads {
-        sockets.push(open(bound, true).map_err(fail)?);
+        sockets.push(open(bound, kind, true).map_err(fail)?);
     }
     Ok((bound, sockets))
 }
 
 /// Who listens on the port of `address`, as "`nginx` (process 4711)"; `None` where that cannot be seen.
 pub fn port_holder(address: SocketAddr) -> Option<String> {
-    holder::of(address).map(|holder| holder.to_string())
+    holder::of(address, Kind::Stream).map(|holder| holder.to_string())
 }
 
 /// The ports on which a process or its descendants listen, as far as they can be looked into.
@@ -90,23 +116,31 @@ pub(crate) fn ports_of(pid: u32) -> std::collections::BTreeSet<u16> {
     holder::ports_of(pid)
 }
 
-fn open(address: SocketAddr, shared: bool) -> io::Result<OwnedFd> {
+fn open(address: SocketAddr, kind: Kind, shared: bool) -> io::Result<OwnedFd> {
     let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-    let socket = socket_with(family, SocketType::STREAM, flags, None)?;
-    sockopt::set_socket_reuseaddr(&socket, true)?;
+    let socket = match kind {
+        Kind::Stream => socket_with(family, SocketType::STREAM, flags, None)?,
+        Kind::Datagram => socket_with(family, SocketType::DGRAM, flags, None)?,
+    };
+    if kind == Kind::Stream {
+        // Of datagrams it would let in whoever else asks for it too.
+        sockopt::set_socket_reuseaddr(&socket, true)?;
+    }
     if shared {
         sockopt::set_socket_reuseport(&socket, true)?;
     }
     bind(&socket, &address)?;
-    listen(&socket, BACKLOG)?;
+    if kind == Kind::Stream {
+        listen(&socket, BACKLOG)?;
+    }
     Ok(socket)
 }
 
-fn explain(name: &str, address: SocketAddr, error: &io::Error) -> NodeError {
+fn explain(name: &str, (address, kind): (SocketAddr, Kind), error: &io::Error) -> NodeError {
     let (why, fix) = match error.kind() {
         io::ErrorKind::AddrInUse => {
-            let who = holder::of(address).map_or_else(|| "another process".to_owned(), |who| who.to_string());
+            let who = holder::of(address, kind).map_or_else(|| "another process".to_owned(), |who| who.to_string());
             let fix = format!("Stop it, or give `listeners.{name}.bind` another port.");
             (format!("{who} listens there already"), fix)
         }
@@ -132,14 +166,30 @@ mod tests {
 
     #[test]
     fn threads_share_an_address_that_the_kernel_chose() {
-        let (bound, sockets) = bind_all("web", "127.0.0.1:0".parse().unwrap(), 3, &BTreeMap::new()).unwrap();
+        let (bound, sockets) =
+            bind_all("web", ("127.0.0.1:0".parse().unwrap(), Kind::Stream), 3, &BTreeMap::new()).unwrap();
         assert_ne!(bound.port(), 0);
         for socket in &sockets {
             assert_eq!(address_of(socket).unwrap(), bound);
         }
         // A second stack is refused although SO_REUSEPORT would let it in; ourselves we do not refuse.
-        assert!(bind_all("web", bound, 1, &BTreeMap::new()).is_err());
-        assert!(bind_all("web", bound, 1, &BTreeMap::from([("web".to_owned(), bound)])).is_ok());
+        assert!(bind_all("web", (bound, Kind::Stream), 1, &BTreeMap::new()).is_err());
+        assert!(bind_all("web", (bound, Kind::Stream), 1, &BTreeMap::from([("web".to_owned(), bound)])).is_ok());
+    }
+
+    #[test]
+    fn datagrams_have_ports_of_their_own() {
+        let connections = TcpListener::bind("127.0.0.1:0").unwrap();
+        let wanted = (connections.local_addr().unwrap(), Kind::Datagram);
+        let (bound, sockets) = bind_all("dns", wanted, 2, &BTreeMap::new()).unwrap();
+        assert_eq!(bound, wanted.0);
+        assert!(sockets.iter().all(|socket| bound_at(socket) == Some((bound, Kind::Datagram))));
+        let error = bind_all("dns", wanted, 1, &BTreeMap::new()).unwrap_err().to_string();
+        assert!(error.contains(&format!("process {}", std::process::id())), "{error}");
+        // As the guard does at its end: who is shut down receives nothing ever again.
+        let _ = rustix::net::shutdown(&sockets[0], rustix::net::Shutdown::Both);
+        assert_eq!(bound_at(&sockets[0]), None);
+        assert!(bound_at(&sockets[1]).is_some());
     }
 
     #[test]
@@ -157,7 +207,7 @@ mod tests {
     fn a_taken_port_names_its_holder() {
         let held = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = held.local_addr().unwrap();
-        let error = bind_all("web", address, 2, &BTreeMap::new()).unwrap_err().to_string();
+        let error = bind_all("web", (address, Kind::Stream), 2, &BTreeMap::new()).unwrap_err().to_string();
         assert!(error.contains(&address.to_string()), "{error}");
         assert!(error.contains(&format!("process {}", std::process::id())), "{error}");
         assert!(error.contains("listeners.web.bind"), "{error}");
@@ -165,7 +215,8 @@ mod tests {
 
     #[test]
     fn an_address_of_another_machine_is_explained() {
-        let error = bind_all("web", "192.0.2.1:0".parse().unwrap(), 1, &BTreeMap::new()).unwrap_err().to_string();
+        let error = bind_all("web", ("192.0.2.1:0".parse().unwrap(), Kind::Stream), 1, &BTreeMap::new());
+        let error = error.unwrap_err().to_string();
         assert!(error.contains("does not have that address"), "{error}");
     }
 

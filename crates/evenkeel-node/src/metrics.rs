@@ -72,6 +72,9 @@ impl Collector for Scrape {
         self.instances(to)?;
         gauge(to, "keel_connections", "Open client connections", self.connections)?;
         counter(to, "keel_connections_accepted", "Client connections accepted", self.totals.accepted)?;
+        let help = "Client connections closed at once: their client had as many as it may have";
+        counter(to, "keel_connections_turned_away", help, self.totals.turned_away)?;
+        counter(to, "keel_redirected", "Requests that a route sent elsewhere", self.totals.redirected)?;
         counter(to, "keel_edge_restarts", "Starts of the edge after its first", self.edge_restarts)?;
         counter(to, "keel_node_restarts", "Starts of the node process after its first", self.node_restarts)?;
         counter(to, "keel_journal_dropped", "Journal entries that could not be kept", self.journal_dropped)?;
@@ -105,16 +108,40 @@ impl Scrape {
         let name = "keel_request_duration_seconds";
         family(to, name, help, MetricType::Histogram, latency)?;
         self.sums(to, "keel_retries", "Tries after the first", |sums| sums.retries)?;
+        self.some(to, "keel_hedges", "Second tries beside a first one that was late", |sums| sums.hedges)?;
+        self.some(to, "keel_hedges_won", "Of those, the ones that answered first", |sums| sums.hedges_won)?;
         self.sums(to, "keel_held", "Requests that waited for an instance", |sums| sums.held)?;
         self.sums(to, "keel_received_bytes", "Body bytes from clients", |sums| sums.received_bytes)?;
         self.sums(to, "keel_sent_bytes", "Body bytes to clients", |sums| sums.sent_bytes)?;
+        self.sums(to, "keel_rate_limited", "Requests refused with 429 by a rate limit", |sums| sums.limited)?;
+        let mirrored = services.iter().filter(|(_, sums)| sums.mirrored != [0; 3]).flat_map(|(name, sums)| {
+            let one = |(what, count): (&str, u64)| {
+                (vec![("service", name.clone()), ("copies", what.to_owned())], Sample::Counter(count))
+            };
+            ["sent", "failed", "skipped"].into_iter().zip(sums.mirrored).map(one).collect::<Vec<_>>()
+        });
+        let help = "Copies of requests; failed: sent, but without a whole answer; skipped: not sent";
+        family(to, "keel_mirrored", help, MetricType::Counter, mirrored)?;
+        self.some(to, "keel_tcp_connections", "Connections of TCP listeners that ended in order", |s| s.connections)?;
+        self.some(to, "keel_udp_sessions", "Clients of UDP listeners", |sums| sums.sessions)?;
+        self.some(to, "keel_udp_dropped", "Datagrams that found no way", |sums| sums.dropped_datagrams)?;
         let holding = self.holding.iter().map(|(name, n)| (of_service(name), Sample::Gauge(*n)));
         let help = "Requests that wait for an instance now";
         family(to, "keel_holding", help, MetricType::Gauge, holding)?;
         let by_status = self.totals.rejected.iter();
         let rejected = by_status.map(|(status, n)| (vec![("status", status.to_string())], Sample::Counter(*n)));
         let help = "Requests refused before they had a route";
-        family(to, "keel_rejected", help, MetricType::Counter, rejected)
+        family(to, "keel_rejected", help, MetricType::Counter, rejected)?;
+        let ambiguous = [(Vec::new(), Sample::Counter(self.totals.ambiguous))].into_iter();
+        let help = "Requests that were ambiguous: put right and forwarded, or something of them left out";
+        family(to, "keel_ambiguous", help, MetricType::Counter, ambiguous)
+    }
+
+    /// One counter of each service that has counted it.
+    fn some(&self, to: &mut DescriptorEncoder<'_>, name: &str, help: &str, value: fn(&Sums) -> u64) -> fmt::Result {
+        let services = self.totals.services.iter().filter(|(_, sums)| value(sums) > 0);
+        let samples = services.map(|(service, sums)| (of_service(service), Sample::Counter(value(sums))));
+        family(to, name, help, MetricType::Counter, samples)
     }
 
     /// One counter of each service.

@@ -35,8 +35,17 @@ pub(crate) struct Traffic {
 pub(crate) struct Totals {
     /// Client connections accepted.
     pub(crate) accepted: u64,
+    /// Client connections closed at once.
+    #[serde(default)]
+    pub(crate) turned_away: u64,
+    /// Requests that routes sent elsewhere.
+    #[serde(default)]
+    pub(crate) redirected: u64,
     /// Requests refused before they had a route, by status.
     pub(crate) rejected: BTreeMap<u16, u64>,
+    /// Requests that were ambiguous, and put right or altered.
+    #[serde(default)]
+    pub(crate) ambiguous: u64,
     /// By service.
     pub(crate) services: BTreeMap<String, Sums>,
 }
@@ -53,22 +62,36 @@ pub(crate) struct Sums {
     pub(crate) cancelled: u64,
     /// Tries after the first.
     pub(crate) retries: u64,
+    /// Second tries that were made beside a first one.
+    pub(crate) hedges: u64,
+    /// Of those, the ones that answered first.
+    pub(crate) hedges_won: u64,
     /// Requests held.
     pub(crate) held: u64,
     /// Of all latencies, in microseconds.
     pub(crate) latency_sum_us: u64,
     /// By bucket, as [`LATENCY_BOUNDS_US`] has them.
     pub(crate) latency: [u64; LATENCY_BOUNDS_US.len() + 1],
+    /// Connections of TCP listeners that ended in order.
+    pub(crate) connections: u64,
+    /// Clients of UDP listeners.
+    pub(crate) sessions: u64,
+    /// Datagrams that found no way.
+    pub(crate) dropped_datagrams: u64,
     /// Body bytes from clients.
     pub(crate) received_bytes: u64,
     /// Body bytes to clients.
     pub(crate) sent_bytes: u64,
+    /// Requests refused by rate limits.
+    pub(crate) limited: u64,
+    /// Copies of requests: sent, without an answer, not sent.
+    pub(crate) mirrored: [u64; 3],
 }
 
 impl Sums {
-    /// Requests that are over, however they ended. An interim answer (1xx) is none.
+    /// Requests and connections of TCP listeners that are over, however they ended. An interim answer (1xx) is none.
     pub(crate) fn requests(&self) -> u64 {
-        self.responses[1..].iter().sum::<u64>() + self.aborted + self.cancelled
+        self.responses[1..].iter().sum::<u64>() + self.aborted + self.cancelled + self.connections
     }
 
     /// Answers of 5xx and requests without an answer.
@@ -87,10 +110,18 @@ impl Sums {
         self.aborted += more.aborted;
         self.cancelled += more.cancelled;
         self.retries += more.retries;
+        self.hedges += more.hedges;
+        self.hedges_won += more.hedges_won;
         self.held += more.held;
         self.latency_sum_us += more.latency_sum_us;
+        self.connections += more.connections;
+        self.sessions += more.sessions;
+        self.dropped_datagrams += more.dropped_datagrams;
         self.received_bytes += more.received_bytes;
         self.sent_bytes += more.sent_bytes;
+        self.limited += more.limited;
+        let mirrored = [more.mirrored, more.mirror_failed, more.mirror_skipped];
+        self.mirrored.iter_mut().zip(mirrored).for_each(|(sum, more)| *sum += more);
     }
 
     /// What was counted after `earlier`.
@@ -101,6 +132,7 @@ impl Sums {
         responses.chain(latency).for_each(|(sum, before)| *sum = sum.saturating_sub(before));
         delta.aborted = delta.aborted.saturating_sub(earlier.aborted);
         delta.cancelled = delta.cancelled.saturating_sub(earlier.cancelled);
+        delta.connections = delta.connections.saturating_sub(earlier.connections);
         delta
     }
 
@@ -191,9 +223,12 @@ impl Traffic {
     pub(crate) fn totals(&self) -> Totals {
         let mut totals = self.base.clone();
         totals.accepted += self.newest.accepted;
+        totals.turned_away += self.newest.turned_away;
+        totals.redirected += self.newest.redirected;
         for (status, count) in &self.newest.rejected {
             *totals.rejected.entry(*status).or_default() += count;
         }
+        totals.ambiguous += self.newest.ambiguous;
         for service in &self.newest.services {
             totals.services.entry(service.name.clone()).or_default().add(service);
         }

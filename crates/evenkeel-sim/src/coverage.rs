@@ -6,9 +6,13 @@
 use std::collections::BTreeMap;
 
 /// What must have been seen over [`SEEDS`] seeds.
-pub const EXPECTED: [&str; 85] = [
+pub const EXPECTED: [&str; 89] = [
+    "balance: consistent-hash",
     "balance: ip-hash",
     "balance: least-connections",
+    "balance: maglev",
+    "balance: power-of-two",
+    "balance: random",
     "balance: round-robin",
     "balance: weighted-round-robin",
     "edge: drained reported",

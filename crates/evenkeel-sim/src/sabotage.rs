@@ -32,6 +32,8 @@ pub enum Sabotage {
     RepeatAnything,
     /// No request is sent again.
     RepeatNothing,
+    /// The retry budget is always used up.
+    NoBudget,
     /// A rollout takes a new instance for ready as soon as it was created.
     BelieveNewOnes,
     /// A stop does not wait until requests are finished.
@@ -48,7 +50,7 @@ pub enum Sabotage {
 
 impl Sabotage {
     /// All of them with their names.
-    pub const ALL: [(Self, &'static str); 19] = [
+    pub const ALL: [(Self, &'static str); 20] = [
         (Self::IgnoreVerdict, "ignore-verdict"),
         (Self::ForgetProcesses, "forget-processes"),
         (Self::ForgetGenerations, "forget-generations"),
@@ -62,6 +64,7 @@ impl Sabotage {
         (Self::DropLiveness, "drop-liveness"),
         (Self::RepeatAnything, "repeat-anything"),
         (Self::RepeatNothing, "repeat-nothing"),
+        (Self::NoBudget, "no-budget"),
         (Self::BelieveNewOnes, "believe-new-ones"),
         (Self::StopAtOnce, "stop-at-once"),
         (Self::ForgetWanted, "forget-wanted"),

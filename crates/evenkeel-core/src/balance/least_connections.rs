@@ -5,15 +5,22 @@ use super::Candidate;
 /// The place of the open candidate with the fewest requests in flight by weight, `None` if none is open. Among
 /// equals the first one from `start` on is taken, so a caller that moves `start` along spreads light load evenly.
 pub fn least_connections(candidates: &[Candidate], start: usize) -> Option<usize> {
-    let count = candidates.len();
+    least_connections_of(candidates.len(), start, |place| candidates[place])
+}
+
+/// The same of `count` candidates that need not lie in a slice: each is asked for once.
+pub fn least_connections_of(count: usize, start: usize, candidate: impl Fn(usize) -> Candidate) -> Option<usize> {
     let start = start.checked_rem(count)?;
-    let mut best: Option<usize> = None;
-    for at in (start..count).chain(0..start) {
-        if candidates[at].open && best.is_none_or(|best| lighter(candidates[at], candidates[best])) {
-            best = Some(at);
+    let mut best: Option<(usize, Candidate)> = None;
+    let mut look = |place: usize| {
+        let one = candidate(place);
+        if one.open && best.is_none_or(|(_, best)| lighter(one, best)) {
+            best = Some((place, one));
         }
-    }
-    best
+    };
+    (start..count).for_each(&mut look);
+    (0..start).for_each(&mut look);
+    best.map(|(place, _)| place)
 }
 
 /// Whether one more request loads `a` strictly less than `b`. Fractions are compared by multiplying across.

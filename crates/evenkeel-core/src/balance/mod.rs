@@ -3,16 +3,26 @@
 //! Every algorithm chooses among a slice of [`Candidate`]s and keeps at most a small state of its own; none
 //! allocates, reads a clock or knows what an instance is. A candidate that may not be chosen (not healthy, at
 //! its limit, already tried) stays in the slice with `open` false, so that places keep their meaning from one
-//! request to the next.
+//! request to the next. Tables of algorithms that hash are made when the set of instances changes.
 
+mod consistent_hash;
+mod hash;
 mod ip_hash;
 mod least_connections;
+mod maglev;
+mod power_of_two;
+mod random;
 mod round_robin;
 mod trial;
 mod weighted_round_robin;
 
+pub use consistent_hash::Ring;
+pub use hash::{client_hash, hash_bytes, rendezvous, token};
 pub use ip_hash::ip_hash;
-pub use least_connections::least_connections;
+pub use least_connections::{least_connections, least_connections_of};
+pub use maglev::Maglev;
+pub use power_of_two::{PeakEwma, power_of_two};
+pub use random::{Draws, random};
 pub use round_robin::RoundRobin;
 pub use trial::{Scales, TrialShare};
 pub use weighted_round_robin::WeightedRoundRobin;
@@ -23,7 +33,7 @@ pub struct Candidate {
     /// A number that stays the same while the instance stays, whatever comes and goes around it.
     pub key: u64,
     /// Relative share, at least 1.
-    pub weight: u16,
+    pub weight: u32,
     /// Requests in flight.
     pub in_flight: u32,
     /// Whether it may be chosen.
@@ -32,6 +42,11 @@ pub struct Candidate {
 
 #[cfg(test)]
 pub(crate) fn candidates(weights: &[u16]) -> Vec<Candidate> {
-    let made = weights.iter().zip(1..).map(|(&weight, key)| Candidate { key, weight, in_flight: 0, open: true });
+    let made = weights.iter().zip(1..).map(|(&weight, key)| Candidate {
+        key,
+        weight: u32::from(weight),
+        in_flight: 0,
+        open: true,
+    });
     made.collect()
 }

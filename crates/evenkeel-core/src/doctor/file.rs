@@ -4,7 +4,7 @@ use super::{
     Finding, Observed,
     Severity::{Advice, Warning},
 };
-use crate::stack::{Service, Stack};
+use crate::stack::{Limits, Service, Stack};
 
 pub(super) fn findings(observed: &Observed) -> Vec<Finding> {
     let Some(stack) = &observed.stack else { return Vec::new() };
@@ -27,7 +27,7 @@ pub(super) fn findings(observed: &Observed) -> Vec<Finding> {
 
 /// A service that somebody keeps alive, as opposed to a page.
 fn is_served(service: &Service) -> bool {
-    service.run.is_some() || service.files.is_some() || !service.fixed().is_empty()
+    service.is_run() || !service.fixed().is_empty()
 }
 
 fn single(name: &str, service: &Service, stack: &Stack) -> Option<Finding> {
@@ -107,7 +107,10 @@ fn late_silence(name: &str, service: &Service) -> Option<Finding> {
                 "silent_after = \"{}\", response_timeout = \"{}\"",
                 limits.silent_after, limits.response_timeout
             ))
-            .fix("a `silent_after` well below `response_timeout`; its default is 200ms")
+            .fix(format!(
+                "a `silent_after` well below `response_timeout`; its default is {}",
+                Limits::default().silent_after
+            ))
     })
 }
 

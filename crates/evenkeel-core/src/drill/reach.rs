@@ -22,7 +22,7 @@ pub(super) fn leads_to<'s>(stack: &'s Stack, listener: &str, host: Option<&str>,
     let mut best: Option<(&Route, (u8, usize, usize))> = None;
     for route in &stack.routes {
         let fits = route.listener.as_deref().is_none_or(|name| name == listener)
-            && route.headers.is_empty()
+            && takes_a_get(route)
             && lies_below(path, &route.path);
         let Some(host_rank) = host_rank(route.host.as_deref(), host).filter(|_| fits) else {
             continue;
@@ -36,11 +36,15 @@ pub(super) fn leads_to<'s>(stack: &'s Stack, listener: &str, host: Option<&str>,
     best.map(|(route, _)| route.service.as_str())
 }
 
-/// All ways to a service, in the order of the file; the first listener stands for a route on every listener.
+/// All ways to a service, in the order of the file, but those without a rate limit first, since a drill's clients come
+/// from one address; the first listener stands for a route on every listener.
 pub(super) fn ways_to(stack: &Stack, service: &str) -> Vec<Way> {
     let first = stack.listeners.keys().next();
-    let routes = stack.routes.iter().filter(|route| route.service == service && route.headers.is_empty());
+    let mut routes: Vec<&Route> =
+        stack.routes.iter().filter(|route| route.service == service && takes_a_get(route)).collect();
+    routes.sort_by_key(|route| !route.rate.is_empty());
     routes
+        .into_iter()
         .filter_map(|route| {
             let listener = route.listener.as_ref().or(first)?.clone();
             let host = route.host.as_ref().map(|host| match host.strip_prefix("*.") {
@@ -50,6 +54,11 @@ pub(super) fn ways_to(stack: &Stack, service: &str) -> Vec<Way> {
             Some(Way { listener, host, path: route.path.clone() })
         })
         .collect()
+}
+
+/// Whether it takes a plain `GET`.
+fn takes_a_get(route: &Route) -> bool {
+    route.headers.is_empty() && (route.methods.is_empty() || route.methods.iter().any(|method| method == "GET"))
 }
 
 /// `/api` covers `/api` and `/api/orders`, not `/apis`.

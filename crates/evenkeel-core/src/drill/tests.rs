@@ -68,7 +68,11 @@ fn the_status() -> Status {
         guard: ProcessStatus { pid: 1, restarts: 0 },
         node: ProcessStatus { pid: 2, restarts: 0 },
         edge: Some(EdgeStatus { pid: 3, restarts: 0, snapshot: 1, applied: 1, reported: None, connections: 0 }),
-        listeners: vec![ListenerStatus { name: "web".to_owned(), address: "0.0.0.0:8080".to_owned() }],
+        listeners: vec![ListenerStatus {
+            name: "web".to_owned(),
+            address: "0.0.0.0:8080".to_owned(),
+            protocol: crate::snapshot::Protocol::Http,
+        }],
         services: vec![
             service("api", vec![instance("api", 1, 0)]),
             service("legacy", vec![legacy]),

@@ -23,6 +23,9 @@ pub const CHANNEL_FD: i32 = 3;
 /// What names a process or a held descriptor, as `shop/1#4`, `listener/web/0`, `snapshot`.
 pub type Key = String;
 
+/// How the key of a process begins that checks an instance; no instance's does.
+pub const CHECK_KEYS: &str = "check ";
+
 /// What the node process tells the guard.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Order {

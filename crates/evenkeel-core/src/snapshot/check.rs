@@ -32,11 +32,16 @@ pub enum Probe {
     },
     /// Connecting passes.
     Tcp,
+    /// An empty datagram is sent: a refusal by ICMP fails, anything else passes.
+    Udp,
     /// Asks `grpc.health.v1.Health/Check` (the gRPC health checking protocol) over HTTP/2; `SERVING` passes.
     Grpc {
         /// The service asked about; empty: the whole server.
         service: String,
     },
-    /// A command that the node process runs; its verdicts come over the link. Exit code 0 passes.
-    Exec,
+    /// A command that the node process runs; how each run ended comes over the link. Exit code 0 passes.
+    Exec {
+        /// Tells one command from another.
+        digest: u64,
+    },
 }

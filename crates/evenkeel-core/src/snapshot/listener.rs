@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::ErrorPage;
@@ -35,7 +36,7 @@ pub struct Listener {
 }
 
 /// What is spoken on a listener.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Protocol {
     /// HTTP/1.0 and HTTP/1.1.
@@ -48,7 +49,7 @@ pub enum Protocol {
 }
 
 /// Versions of the PROXY protocol (HAProxy's `proxy-protocol.txt`).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum ProxyHeader {
     /// A line of text.
@@ -58,7 +59,7 @@ pub enum ProxyHeader {
 }
 
 /// What is done with requests that are ambiguous, yet have one meaning for most.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Strictness {
     /// Refused with 400.
@@ -113,6 +114,13 @@ pub struct ClientLimits {
     /// Most connections of one client's address at once; beyond it new ones are closed. 0: no bound.
     #[serde(default)]
     pub connections_per_client: u32,
+    /// Fewest bytes of a body a second that a client may send, on average over the time that is spent waiting for it
+    /// beyond the grace; a slower one gets 408. 0: no bound.
+    #[serde(default)]
+    pub min_rate_bytes_per_s: u64,
+    /// How long a body may be waited for before its rate counts: slow starts and retransmissions are common.
+    #[serde(default)]
+    pub min_rate_grace_ms: u64,
 }
 
 #[cfg(test)]

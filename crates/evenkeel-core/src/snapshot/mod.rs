@@ -7,14 +7,17 @@
 
 mod check;
 mod listener;
+mod redirect;
 mod route;
 mod service;
+pub mod template;
 
 use serde::{Deserialize, Serialize};
 
 pub use self::{
     check::{Check, Probe},
     listener::{ClientLimits, Listener, Network, Protocol, ProxyHeader, Strictness},
+    redirect::{BadRedirect, RedirectPart},
     route::{Actions, FieldChanges, Mirror, Rate, RateKey, Redirect, Rewrite, Route, Split, SplitBy},
     service::{
         Answers, Balance, Choice, Compress, Duty, Ejection, Encoding, ErrorPage, FastCgi, HashBy, Hold, Instance, Page,

@@ -151,3 +151,18 @@ pub struct FieldChanges {
     /// Fields that are put beside those of the same name.
     pub add: Vec<(String, String)>,
 }
+
+impl FieldChanges {
+    /// Whether nothing changes.
+    pub const fn is_empty(&self) -> bool {
+        self.remove.is_empty() && self.set.is_empty() && self.add.is_empty()
+    }
+
+    /// The first word in braces that stands for nothing.
+    pub fn unknown_word(value: &str) -> Option<&str> {
+        super::template::parts(value).find_map(|part| match part {
+            super::template::Part::Unknown(word) => Some(word),
+            _ => None,
+        })
+    }
+}

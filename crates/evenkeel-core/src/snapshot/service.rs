@@ -232,6 +232,17 @@ pub enum Encoding {
     Gzip,
 }
 
+impl Encoding {
+    /// Its name in the stack file and in `Content-Encoding`.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Zstd => "zstd",
+            Self::Br => "br",
+            Self::Gzip => "gzip",
+        }
+    }
+}
+
 /// What clients get for some statuses.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ErrorPage {
@@ -248,10 +259,13 @@ pub struct ErrorPage {
 pub struct FastCgi {
     /// `DOCUMENT_ROOT`: where scripts lie, as the instance sees it.
     pub root: String,
-    /// Script for paths that end with a slash, and for those that name no script.
+    /// Script of the root for paths that name none, and of each of `folders` for its own.
     pub index: String,
     /// Ending of scripts, as `.php`; what follows it in a path is `PATH_INFO`.
     pub ending: String,
+    /// Paths from slash to slash of folders that have an index of their own.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub folders: Vec<String>,
     /// More parameters.
     pub params: Vec<(String, String)>,
 }

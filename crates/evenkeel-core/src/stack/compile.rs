@@ -1,6 +1,6 @@
 //! From the stack file to the parts of a snapshot: names are resolved, units become milliseconds and bytes.
 
-use super::{Check, Liveness, Service, Stack, listener::ClientLimits, validate::signal_number};
+use super::{Check, Liveness, Service, Stack, listener::ClientLimits, transform, validate::signal_number};
 use crate::snapshot;
 
 /// The listeners of a snapshot.
@@ -10,14 +10,17 @@ pub fn compile_listeners(stack: &Stack) -> Vec<snapshot::Listener> {
         bind: listener.bind,
         trusted: listener.trusted.iter().map(|cidr| cidr.0).collect(),
         limits: client_limits(&listener.limits),
-        protocol: snapshot::Protocol::Http,
-        service: None,
-        accepts_proxy: false,
-        strictness: snapshot::Strictness::Refuse,
-        error_pages: Vec::new(),
+        protocol: listener.protocol,
+        service: listener.service.clone(),
+        accepts_proxy: listener.proxy_protocol,
+        strictness: listener.strict,
+        error_pages: transform::compile_error_pages(&listener.error_pages),
     };
     stack.listeners.iter().map(listener).collect()
 }
+
+/// How long a body may be waited for before its rate counts: slow starts and retransmissions are common.
+const MIN_RATE_GRACE_MS: u64 = 10_000;
 
 fn client_limits(limits: &ClientLimits) -> snapshot::ClientLimits {
     snapshot::ClientLimits {
@@ -29,7 +32,9 @@ fn client_limits(limits: &ClientLimits) -> snapshot::ClientLimits {
         body_idle_ms: limits.body_idle.as_ms(),
         keep_alive_ms: limits.keep_alive.as_ms(),
         connections: limits.connections,
-        connections_per_client: 0,
+        min_rate_bytes_per_s: limits.min_rate.as_bytes(),
+        min_rate_grace_ms: MIN_RATE_GRACE_MS,
+        connections_per_client: limits.connections_per_client,
     }
 }
 
@@ -40,10 +45,15 @@ pub fn compile_routes(stack: &Stack) -> Vec<snapshot::Route> {
         host: route.host.as_ref().map(|host| host.to_ascii_lowercase()),
         path: route.path.clone(),
         headers: route.headers.iter().map(|(name, value)| (name.to_ascii_lowercase(), value.clone())).collect(),
-        methods: Vec::new(),
+        methods: route.methods.clone(),
         service: route.service.clone(),
         idempotency_key: route.idempotency_key,
-        actions: snapshot::Actions::default(),
+        actions: snapshot::Actions {
+            rewrite: route.rewrite.as_ref().map(super::Rewrite::compile).unwrap_or_default(),
+            request_fields: route.request_headers.compile(),
+            response_fields: route.response_headers.compile(),
+            ..route.compile_rails()
+        },
     };
     stack.routes.iter().map(route).collect()
 }
@@ -70,7 +80,7 @@ pub fn compile_service(name: &str, service: &Service, instances: Vec<snapshot::I
             budget_percent: service.retries.budget_percent,
             budget_min_per_s: service.retries.budget_min,
             try_timeout_ms: service.retries.try_timeout.as_ms(),
-            hedge_after_ms: 0,
+            hedge_after_ms: service.retries.hedge_after.as_ms(),
         },
         hold: snapshot::Hold { max_ms: service.hold.max.as_ms(), max_requests: service.hold.requests },
         limits: snapshot::ServiceLimits {
@@ -81,7 +91,8 @@ pub fn compile_service(name: &str, service: &Service, instances: Vec<snapshot::I
             in_flight_per_instance: service.limits.in_flight,
             head_bytes: narrow(service.limits.head.as_bytes()),
             whole_bytes: narrow(service.limits.whole.as_bytes()),
-            silent_after_ms: service.limits.silent_after.as_ms(),
+            // PHP's manager answers nobody while all of its workers are busy, so its silence says nothing.
+            silent_after_ms: if service.fastcgi.is_some() { 0 } else { service.limits.silent_after.as_ms() },
             idle_connections: service.limits.idle_connections,
         },
         fallback: service.fallback.clone(),
@@ -89,16 +100,22 @@ pub fn compile_service(name: &str, service: &Service, instances: Vec<snapshot::I
         away: false,
         observe: false,
         page: None,
-        choice: snapshot::Choice::default(),
-        wire: snapshot::Wire::default(),
-        answers: snapshot::Answers::default(),
+        choice: super::choice::compile(service),
+        wire: snapshot::Wire {
+            fastcgi: service.fastcgi.as_ref().map(super::FastCgi::compile),
+            sends_proxy: service.proxy_protocol,
+        },
+        answers: snapshot::Answers {
+            compress: service.compress.as_ref().map(super::Compress::compile),
+            error_pages: transform::compile_error_pages(&service.error_pages),
+        },
         instances,
     }
 }
 
 fn check(check: &Check) -> snapshot::Check {
     snapshot::Check {
-        probe: probe(check.http.as_deref(), check.host.as_deref(), check.status.unwrap_or((200, 399))),
+        probe: check.probe(),
         interval_ms: check.interval.as_ms(),
         timeout_ms: check.timeout.as_ms(),
         rise: check.rise,
@@ -108,20 +125,12 @@ fn check(check: &Check) -> snapshot::Check {
 
 fn liveness(liveness: &Liveness) -> snapshot::Check {
     snapshot::Check {
-        probe: probe(liveness.http.as_deref(), None, (100, 499)),
+        probe: liveness.probe(),
         interval_ms: liveness.interval.as_ms(),
         timeout_ms: liveness.timeout.as_ms(),
         rise: 1,
         fall: 1,
     }
-}
-
-fn probe(http: Option<&str>, host: Option<&str>, status: (u16, u16)) -> snapshot::Probe {
-    http.map_or(snapshot::Probe::Tcp, |path| snapshot::Probe::Http {
-        path: path.to_owned(),
-        host: host.map(str::to_owned),
-        status,
-    })
 }
 
 /// Sizes that a snapshot keeps in 32 bits; larger ones mean "no bound" anyway.

@@ -5,22 +5,28 @@
 //! Nothing here touches the file system or resolves a name.
 
 mod check;
+mod choice;
 mod compile;
 mod deploy;
 mod diagnostics;
 mod drills;
+mod fastcgi;
 mod files;
+mod instances;
 mod journal;
 mod listener;
 mod mode;
 mod names;
 mod parse;
+mod rails;
 pub mod reference;
 mod replicas;
 mod returning;
 mod route;
 mod secrets;
 mod service;
+mod stream;
+mod transform;
 mod tree;
 mod units;
 mod validate;
@@ -31,22 +37,27 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use self::{
-    check::{Check, Liveness},
+    choice::{HashBy, NotAHashBy, PlainSticky, Sticky, StickyCookie},
+    check::{Check, Liveness, digest_of_command},
     compile::{compile_listeners, compile_routes, compile_service},
     deploy::Deploy,
     diagnostics::{Diagnostic, Diagnostics},
     drills::{Drills, Write},
+    fastcgi::FastCgi,
     files::Files,
+    instances::{Dns, Instances, UNIX},
     journal::Journal,
     listener::{Cidr, ClientLimits, Listener},
     mode::Mode,
     names::nearest,
     parse::parse,
+    rails::{By, Mirror, Rate, Rates, Redirect, Split},
     replicas::{Backlog, Elastic, Replicas, Target},
     returning::{NotAReturn, Page, Return, Window},
     route::Route,
     secrets::{SECRET_NAME_RULE, SecretSource, is_secret_name, secret_reference, secrets_used},
     service::{Eject, Hold, InstanceAddress, Limits, Restart, Retries, Service, Stop},
+    transform::{Compress, ErrorPage, HeaderChanges, Rewrite},
     units::{Duration, Size},
 };
 

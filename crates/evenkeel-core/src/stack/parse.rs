@@ -15,7 +15,7 @@ use super::{
 };
 
 /// Keys that are described but not built yet. `*` stands for a name or an index.
-const PLANNED: [(&str, &str); 17] = [
+const PLANNED: [(&str, &str); 13] = [
     ("nodes", "clusters of several machines"),
     ("databases", "replicated databases"),
     ("caches", "caches"),
@@ -27,12 +27,8 @@ const PLANNED: [(&str, &str); 17] = [
     ("alerts", "alert rules"),
     ("mode", "observing without acting"),
     ("listeners.*.tls", "TLS"),
-    ("listeners.*.protocol", "protocols other than HTTP/1.1"),
     ("services.*.image", "containers"),
     ("services.*.singleton", "services that run on exactly one node"),
-    ("services.*.sticky", "sticky sessions"),
-    ("services.*.check.exec", "checks that run a command"),
-    ("services.*.check.grpc", "gRPC checks"),
 ];
 
 /// Reads `text`, which came from `file`. On success everything that can be known without the machine is known to

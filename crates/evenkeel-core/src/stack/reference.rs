@@ -43,7 +43,7 @@ fn table(root: &Value, node: &Value, path: &str, page: &mut String) {
         let _ = writeln!(
             page,
             "| `{name}` | {} | {} | {} |",
-            kind(root, resolved),
+            kinds(root, field),
             default(node, name, field),
             cell(description(field, resolved))
         );
@@ -85,6 +85,22 @@ fn resolve<'a>(root: &'a Value, field: &'a Value) -> &'a Value {
 fn description<'a>(field: &'a Value, resolved: &'a Value) -> &'a str {
     let own = field.get("description").or_else(|| resolved.get("description"));
     own.and_then(Value::as_str).unwrap_or_default()
+}
+
+/// What may stand there, in each form that a key has.
+fn kinds(root: &Value, field: &Value) -> String {
+    if let Some(name) = field.get("$ref").and_then(Value::as_str).and_then(|path| path.strip_prefix("#/$defs/")) {
+        return kinds(root, &root["$defs"][name]);
+    }
+    let sides = field.get("anyOf").and_then(Value::as_array).into_iter().flatten();
+    let mut forms: Vec<String> = Vec::new();
+    for side in sides.filter(|side| side.get("type").is_none_or(|kind| kind != "null")) {
+        let form = kinds(root, side);
+        if !forms.contains(&form) {
+            forms.push(form);
+        }
+    }
+    if forms.is_empty() { kind(root, field) } else { forms.join(" or ") }
 }
 
 fn kind(root: &Value, field: &Value) -> String {

@@ -7,13 +7,17 @@ use serde::{Deserialize, Deserializer, Serialize, de};
 
 use super::{
     check::{Check, Liveness},
+    choice::{HashBy, Sticky},
     deploy::Deploy,
+    fastcgi::FastCgi,
     files::Files,
+    instances::Instances,
     replicas::Replicas,
     returning::{Page, Return},
+    transform::{Compress, ErrorPage},
     units::{Duration, Size},
 };
-use crate::snapshot::Balance;
+use crate::snapshot::{Balance, ProxyHeader};
 
 /// `[services.NAME]`: either `run` or `instances`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -23,10 +27,11 @@ pub struct Service {
     /// environment as `PORT` too.
     #[serde(default)]
     pub run: Option<Vec<String>>,
-    /// Addresses of instances that something else runs, as `10.0.0.5:8080`, `app.internal:80` (resolved again and
-    /// again) or `{ address = "10.0.0.5:8080", weight = 3 }`.
+    /// Addresses of instances that something else runs: a list of `10.0.0.5:8080`, `app.internal:80` (one instance,
+    /// resolved again and again), `{ address = "10.0.0.5:8080", weight = 3 }` or, with `fastcgi`,
+    /// `unix:/run/php/php8.2-fpm.sock`; or `{ dns = "app.internal:8080" }`: as many as the name has addresses.
     #[serde(default)]
-    pub instances: Option<Vec<InstanceAddress>>,
+    pub instances: Option<Instances>,
     /// Folder whose files are served as they are, relative to `dir`, by instances that `keel` itself is; or
     /// `{ dir = "public", fallback = "index.html" }`, where that file answers for paths that have none.
     #[serde(default)]
@@ -39,10 +44,38 @@ pub struct Service {
     /// `{ min = 2, max = 8, target = { concurrency = 10 } }`.
     #[serde(default)]
     pub replicas: Replicas,
-    /// How an instance is chosen.
+    /// How an instance is chosen: by the fewest requests in flight relative to weight, in turn (with or without
+    /// weights), by chance and weight, as the better one of two drawn by chance by latency and requests in flight
+    /// (`power-of-two`), or by a hash: of the client's address (`ip-hash`), or by `hash_by` in a table with nearly equal
+    /// shares (`maglev`) or on a ring with a bound on each instance's load (`consistent-hash`).
     #[serde(default)]
     #[schemars(with = "BalanceNames")]
     pub balance: Balance,
+    /// By what `maglev` and `consistent-hash` tell requests apart: `"address"` (the default), `"path"` (without query),
+    /// `"header:NAME"` or `"cookie:NAME"`. A request that has none of it counts by the client's address.
+    #[serde(default)]
+    pub hash_by: Option<HashBy>,
+    /// Of `consistent-hash`: how many requests in flight an instance may have, in percent of the mean (by weight); beyond
+    /// it the next one on the ring has the request. At least 100. Default: 125. 0: no bound.
+    #[serde(default)]
+    pub hash_bound: Option<u16>,
+    /// Keeps each client at its instance: by `"address"`, by `"header:NAME"`, or by a cookie that the edge sets, as
+    /// `{ cookie = "keel-instance", max_age = "0s", secure = false }`. Instances do not see that cookie, and each service
+    /// needs a name of its own. A client whose instance is not healthy, drains or is gone moves to another one, and stays
+    /// there. One whose instance is only at its limit (`limits.in_flight`) is served by another one meanwhile.
+    #[serde(default)]
+    pub sticky: Option<Sticky>,
+    /// How long an instance that becomes healthy takes to its whole share: it begins with a tenth. Not while the service
+    /// as a whole comes up. For `least-connections`, `weighted-round-robin`, `random` and `power-of-two`. `0ms`: none.
+    #[serde(default = "Service::no_slow_start")]
+    pub slow_start: Duration,
+    /// Where a smaller part of the instances is healthy, in percent, those that are not and still answer get requests
+    /// too: their check fails by an answer, as a status, or they are ejected. Never those that cannot be connected to, are
+    /// silent, never passed, or drain; those that drain do not count at all. `fallback` answers, and requests are held,
+    /// only where this finds nobody either. 0: never.
+    #[serde(default)]
+    #[schemars(range(max = 100))]
+    pub min_capacity: u8,
     /// Decides whether an instance gets requests. Default: it does once it accepts a connection.
     #[serde(default)]
     pub check: Option<Check>,
@@ -52,6 +85,9 @@ pub struct Service {
     /// Environment of `run`, beside `PORT`, `PATH`, `HOME`, `LANG` and `TZ`.
     #[serde(default)]
     pub env: BTreeMap<String, String>,
+    /// FastCGI in place of HTTP towards instances, for PHP: `{ root = "/srv/www" }`.
+    #[serde(default)]
+    pub fastcgi: Option<FastCgi>,
     /// Working directory of `run`. Default: where the stack file lies.
     #[serde(default)]
     pub dir: Option<String>,
@@ -96,6 +132,26 @@ pub struct Service {
     /// Zone whose instances get every request while one of them is healthy; the others answer while none is.
     #[serde(default)]
     pub prefer: Option<String>,
+    /// Connections to instances begin with a PROXY header that names the client: `"v1"` or `"v2"`. Such a connection
+    /// belongs to that client's connection: it is reused for its requests alone, so instances see more connections than
+    /// they would otherwise. Checks begin with a header that names nobody.
+    #[serde(default)]
+    pub proxy_protocol: Option<ProxyHeader>,
+    /// What clients get in place of a plain line where no instance of this service could answer (502, 503, 504), by
+    /// status or range, as `{ "500-599" = { file = "sorry.html" } }`; with `of_instances = true` also in place of the
+    /// body of an instance's own answer of such a status.
+    #[serde(default)]
+    pub error_pages: BTreeMap<String, ErrorPage>,
+    /// Compresses answers of instances for clients that accept it: `true`, or
+    /// `{ encodings = ["zstd", "br", "gzip"], min = "1KiB", types = ["text/*"] }`. Answers to HTTP/1.0 and to `Range`,
+    /// encoded ones, event streams, and those that say `no-transform` or carry a digest stay as they are. A long answer
+    /// under way costs about 350 KiB of memory with gzip, 700 KiB with Zstandard, 1.8 MiB with Brotli;
+    /// where those of one of the edge's threads would take more than 64 MiB, the next ones stay as they are. Where an answer
+    /// holds a secret beside something that an attacker may choose, its compressed length tells about the secret (BREACH):
+    /// give such paths a service without `compress`, or mask the secret anew in each answer.
+    #[serde(default, deserialize_with = "Compress::deserialize_form")]
+    #[schemars(with = "Option<super::transform::CompressForm>")]
+    pub compress: Option<Compress>,
     /// When `fallback` and `prefer` are undone: `"at-once"` (the default), `"by-hand"` (`keel resume SERVICE`), or
     /// within a time of day in UTC, as `"02:00-04:00"`.
     #[serde(default, rename = "return")]
@@ -103,13 +159,12 @@ pub struct Service {
 }
 
 impl Service {
-    const fn default_start_timeout() -> Duration {
-        Duration::s(60)
+    const fn no_slow_start() -> Duration {
+        Duration::ms(0)
     }
 
-    /// Addresses of fixed instances; empty for a service that is run.
-    pub fn fixed(&self) -> &[InstanceAddress] {
-        self.instances.as_deref().unwrap_or_default()
+    const fn default_start_timeout() -> Duration {
+        Duration::s(60)
     }
 }
 
@@ -122,6 +177,10 @@ enum BalanceNames {
     WeightedRoundRobin,
     LeastConnections,
     IpHash,
+    Random,
+    PowerOfTwo,
+    Maglev,
+    ConsistentHash,
 }
 
 /// How instances are stopped: they get no new requests, finish what they have, get the signal, and are killed if
@@ -186,7 +245,8 @@ pub struct Limits {
     /// After so long with requests that wait for their answers and nothing received while other instances answer, an
     /// instance is probed at once, and silent if it fails two probes in a row. Each of them may take half of this time,
     /// or four times as long as its check usually takes where that is longer. Uploads, streams and tunnels under way do
-    /// not count. `0ms` switches the rule off.
+    /// not count. Where an instance serves one request at a time, it answers no probe meanwhile: give such a service more
+    /// than its requests usually take. `0ms` switches the rule off.
     pub silent_after: Duration,
     /// Idle connections kept by edge thread and instance.
     pub idle_connections: u16,
@@ -202,7 +262,7 @@ impl Default for Limits {
             in_flight: 0,
             head: Size::kib(64),
             whole: Size::kib(64),
-            silent_after: Duration::ms(200),
+            silent_after: Duration::ms(100),
             idle_connections: 128,
         }
     }
@@ -222,11 +282,15 @@ pub struct Retries {
     pub budget_min: u32,
     /// Bound on each try until the head of its answer. `0ms`: only the request's own bound.
     pub try_timeout: Duration,
+    /// After so long without the first byte of an answer, a second try runs beside the first at another instance, and the
+    /// first answer wins. Only for requests that may be repeated, once for each, out of the same budget; not where
+    /// clients stay with an instance (`sticky`). `0ms`: never.
+    pub hedge_after: Duration,
 }
 
 impl Default for Retries {
     fn default() -> Self {
-        Self { max: 3, budget_percent: 20, budget_min: 50, try_timeout: Duration::ms(0) }
+        Self { max: 3, budget_percent: 20, budget_min: 50, try_timeout: Duration::ms(0), hedge_after: Duration::ms(0) }
     }
 }
 

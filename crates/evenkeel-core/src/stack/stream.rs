@@ -67,6 +67,11 @@ pub(super) fn check(stack: &Stack, add: &mut Add<'_>) {
             let message = "a page is an answer of HTTP, and a listener that speaks another protocol leads here";
             add(&["services", name, "page"], message.to_owned(), None);
         }
+        if (udp || tcp) && service.fastcgi.is_some() && requests.contains(name.as_str()) {
+            let message = "whoever speaks FastCGI with PHP can have it run anything, and a listener that speaks another \
+                           protocol than HTTP leads here";
+            add(&["services", name, "fastcgi"], message.to_owned(), None);
+        }
         if service.fastcgi.is_some() && service.proxy_protocol.is_some() {
             let message = "instances of `fastcgi` get the client's address as a parameter";
             add(&["services", name, "proxy_protocol"], message.to_owned(), None);
@@ -273,6 +278,11 @@ mod tests {
             "[listeners.a]\nbind = \"0.0.0.0:1\"\nprotocol = \"tcp\"\nservice = \"sorry\"\n[services.sorry]\n\
              page = { text = \"Back soon.\" }\ncompress = true\nbalance = \"maglev\"\nhash_by = \"path\"\n",
             &["a page is an answer of HTTP", "`compress` is for requests", "`hash_by` is for requests"],
+        );
+        refused(
+            "[listeners.a]\nbind = \"0.0.0.0:1\"\nprotocol = \"tcp\"\nservice = \"php\"\n[[routes]]\nservice = \"php\"\n\
+             [services.php]\ninstances = [\"10.0.0.5:9000\"]\nfastcgi = { root = \"/srv/www\" }\n",
+            &["can have it run anything"],
         );
     }
 }

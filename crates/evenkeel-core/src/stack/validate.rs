@@ -3,9 +3,11 @@
 
 use std::collections::BTreeSet;
 
+use crate::snapshot::Protocol;
+
 use super::{
-    Check, Listener, Route, Service, Stack, diagnostics::Diagnostic, listener::ClientLimits, names::nearest, secrets,
-    tree::Tree,
+    Check, Listener, Route, Service, Stack, check::fault_of_probe, choice, diagnostics::Diagnostic,
+    listener::ClientLimits, names::nearest, rails, secrets, stream, transform, tree::Tree,
 };
 
 /// Fills in what an empty file means and returns every fault.
@@ -23,6 +25,9 @@ pub(super) fn validate(stack: &mut Stack, tree: &Tree) -> Vec<Diagnostic> {
         check_service(name, service, stack, &mut faults);
     }
     secrets::check(stack, &mut |path, message, help| faults.add(path, message, help));
+    transform::check(stack, &mut |path, message, help| faults.add(path, message, help));
+    choice::check(stack, &mut |path, message, help| faults.add(path, message, help));
+    stream::check(stack, &mut |path, message, help| faults.add(path, message, help));
     check_drills(stack, &mut faults);
     if stack.journal.size < super::Journal::LEAST {
         let message = format!("`{}` is too small for a journal", stack.journal.size);
@@ -36,15 +41,19 @@ pub(super) fn validate(stack: &mut Stack, tree: &Tree) -> Vec<Diagnostic> {
 fn fill_in(stack: &mut Stack) {
     if stack.listeners.is_empty() {
         let bind = std::net::SocketAddr::from(([127, 0, 0, 1], 8080));
-        let listener = Listener { bind, trusted: Vec::new(), limits: ClientLimits::default() };
+        let listener = Listener {
+            bind,
+            protocol: Protocol::Http,
+            service: None,
+            proxy_protocol: false,
+            trusted: Vec::new(),
+            strict: crate::snapshot::Strictness::default(),
+            limits: ClientLimits::default(),
+            error_pages: std::collections::BTreeMap::new(),
+        };
         stack.listeners.insert("web".to_owned(), listener);
     }
-    if stack.routes.is_empty()
-        && stack.services.len() == 1
-        && let Some(name) = stack.services.keys().next()
-    {
-        stack.routes.push(Route::everything_to(name));
-    }
+    stream::fill_in(stack);
     for service in stack.services.values_mut().filter(|service| service.files.is_some()) {
         service.check.get_or_insert_with(Service::default_check_of_files);
     }
@@ -91,7 +100,7 @@ fn check_head(stack: &Stack, faults: &mut Faults) {
         let help = "add one, as [services.web] with run = [\"node\", \"server.js\"]".to_owned();
         faults.add(&["services"], "the file has no service", Some(help));
     }
-    if stack.routes.is_empty() && stack.services.len() > 1 {
+    if !stream::leads_somewhere(stack) && stack.services.len() > 1 {
         let help = "add [[routes]] with host or path, and service".to_owned();
         faults.add(&["services"], "several services but no route: nobody could reach them", Some(help));
     }
@@ -120,10 +129,13 @@ fn check_listener(name: &str, listener: &Listener, stack: &Stack, faults: &mut F
         faults.add(&bind, "port 0 means any port, which nobody could find", None);
     }
     let earlier = stack.listeners.iter().take_while(|(other, _)| *other != name);
-    for (other, _) in earlier.filter(|(_, other)| other.bind == listener.bind) {
+    // The ports of TCP and of UDP are others.
+    let is_udp = |listener: &Listener| listener.protocol == Protocol::Udp;
+    let same = |other: &Listener| other.bind == listener.bind && is_udp(other) == is_udp(listener);
+    for (other, _) in earlier.filter(|(_, other)| same(other)) {
         faults.add(&bind, format!("listeners `{other}` and `{name}` have the same address"), None);
     }
-    if listener.bind == stack.console.bind {
+    if listener.bind == stack.console.bind && !is_udp(listener) {
         faults.add(&bind, "this is the console's address", Some("change it, or `[console] bind`".to_owned()));
     }
     let limits = &listener.limits;
@@ -138,7 +150,24 @@ fn check_listener(name: &str, listener: &Listener, stack: &Stack, faults: &mut F
 
 fn check_route(index: usize, route: &Route, stack: &Stack, faults: &mut Faults) {
     let at = index.to_string();
-    faults.must_exist(&["routes", &at, "service"], "service", &route.service, stack.services.keys());
+    if !route.service.is_empty() {
+        faults.must_exist(&["routes", &at, "service"], "service", &route.service, stack.services.keys());
+    }
+    for (place, split) in route.split.iter().enumerate() {
+        let path = ["routes", &at, "split", &place.to_string(), "service"];
+        faults.must_exist(&path, "service", &split.service, stack.services.keys());
+    }
+    if let Some(mirror) = &route.mirror {
+        let path = ["routes", &at, "mirror", "service"];
+        faults.must_exist(&path, "service", &mirror.service, stack.services.keys());
+        if let Some(message) = stack.services.get(&mirror.service).and_then(rails::fault_of_mirrored) {
+            faults.add(&path, message, None);
+        }
+    }
+    for (keys, message, help) in rails::faults(route) {
+        let path: Vec<&str> = ["routes", &at].into_iter().chain(keys.iter().map(String::as_str)).collect();
+        faults.add(&path, message, help.map(str::to_owned));
+    }
     if let Some(listener) = &route.listener {
         faults.must_exist(&["routes", &at, "listener"], "listener", listener, stack.listeners.keys());
     }
@@ -154,7 +183,7 @@ fn check_route(index: usize, route: &Route, stack: &Stack, faults: &mut Faults) 
     }
 }
 
-fn is_host(text: &str) -> bool {
+pub(super) fn is_host(text: &str) -> bool {
     let fits = |label: &str| {
         !label.is_empty() && label.len() <= 63 && label.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_".contains(&b))
     };
@@ -173,6 +202,7 @@ fn check_service(name: &str, service: &Service, stack: &Stack, faults: &mut Faul
             faults.add(&["services", name, "fallback"], "a service cannot be its own fallback", None);
         }
     }
+    check_others(name, service, faults);
     if let Some(check) = &service.check {
         check_check(name, check, faults);
     }
@@ -187,6 +217,7 @@ fn check_service(name: &str, service: &Service, stack: &Stack, faults: &mut Faul
     if service.retries.max > 10 || service.retries.budget_percent > 100 {
         faults.add(&["services", name, "retries"], "`max` is at most 10 and `budget_percent` at most 100", None);
     }
+    check_hedge(name, service, faults);
     if service.eject.percent > 100 || service.eject.max_percent > 100 || service.eject.window.as_ms() == 0 {
         faults.add(&["services", name, "eject"], "percentages are at most 100, and the window is not empty", None);
     }
@@ -198,11 +229,32 @@ fn check_service(name: &str, service: &Service, stack: &Stack, faults: &mut Faul
     }
 }
 
+/// What goes with `retries.hedge_after`.
+fn check_hedge(name: &str, service: &Service, faults: &mut Faults) {
+    if service.retries.hedge_after.as_ms() == 0 {
+        return;
+    }
+    let wrong = if service.retries.max == 0 {
+        "a hedge is a repetition, and `max = 0` forbids those"
+    } else if service.retries.hedge_after >= service.limits.response_timeout {
+        "`hedge_after` must be shorter than `limits.response_timeout`"
+    } else if service.sticky.is_some() {
+        "where clients stay with an instance (`sticky`), no other one is asked beside it"
+    } else if service.fastcgi.is_some() {
+        "instances that speak FastCGI are not hedged"
+    } else {
+        return;
+    };
+    faults.add(&["services", name, "retries", "hedge_after"], wrong, None);
+}
+
 /// What goes with `liveness`.
 fn check_liveness(name: &str, service: &Service, faults: &mut Faults) {
     let Some(liveness) = &service.liveness else { return };
     let path = ["services", name, "liveness"];
-    check_probe(&path, liveness.http.as_deref(), liveness.tcp, faults);
+    let super::Liveness { http, tcp, grpc, exec, .. } = liveness;
+    let fault = fault_of_probe("liveness", http.as_deref(), (*tcp, false), grpc.as_deref(), exec.as_deref());
+    check_probe(&path, fault, faults);
     if liveness.interval.as_ms() == 0 || liveness.timeout.as_ms() == 0 {
         faults.add(&path, "`interval` and `timeout` must be longer than nothing", None);
     }
@@ -315,7 +367,9 @@ fn check_source(name: &str, service: &Service, faults: &mut Faults) {
         let at = ["services", name, "instances", &index.to_string()];
         let (host, port) = instance.address.rsplit_once(':').unwrap_or((&instance.address, ""));
         let host = host.trim_start_matches('[').trim_end_matches(']');
-        if !is_host(host) || !port.parse::<u16>().is_ok_and(|port| port > 0) {
+        if let Some(socket) = instance.address.strip_prefix(super::UNIX) {
+            check_socket(&at, socket, service, faults);
+        } else if !is_host(host) || !port.parse::<u16>().is_ok_and(|port| port > 0) {
             let help = Some("as `10.0.0.5:8080`, `[::1]:8080` or `app.internal:80`".to_owned());
             faults.add(&at, format!("`{}` is not an address with a port", instance.address), help);
         }
@@ -328,9 +382,46 @@ fn check_source(name: &str, service: &Service, faults: &mut Faults) {
     }
 }
 
+/// The path of a Unix socket in place of an address.
+fn check_socket(at: &[&str], socket: &str, service: &Service, faults: &mut Faults) {
+    if service.fastcgi.is_none() {
+        let help = Some("only instances of a service with `fastcgi` are reached by Unix sockets".to_owned());
+        faults.add(at, format!("`unix:{socket}` cannot be reached over HTTP"), help);
+    }
+    // The kernel keeps 108 bytes for it, the last one a zero (unix(7)).
+    if !socket.starts_with('/') || socket.len() > 107 || socket.contains('\0') {
+        faults.add(at, format!("`{socket}` is not the absolute path of a socket, of at most 107 bytes"), None);
+    }
+}
+
+/// What goes with `instances = { dns = … }` and `fastcgi`.
+fn check_others(name: &str, service: &Service, faults: &mut Faults) {
+    if let Some((key, message, help)) = service.dns().and_then(super::Dns::fault) {
+        faults.add(&["services", name, "instances", key], message, help);
+    }
+    for (key, message) in service.fastcgi.iter().flat_map(|fastcgi| fastcgi.faults(service.run.is_some())) {
+        faults.add(&["services", name, "fastcgi", key], message, None);
+    }
+    if service.fastcgi.is_some() && (service.files.is_some() || service.page.is_some()) {
+        faults.add(&["services", name, "fastcgi"], "`files` and `page` need no FastCGI", None);
+    }
+    let asks_http = |check: &Check| check.http.is_some() || check.grpc.is_some();
+    let lives_by_http = service.liveness.as_ref().is_some_and(|live| live.http.is_some() || live.grpc.is_some());
+    if service.fastcgi.is_some() && lives_by_http {
+        let help = Some("liveness = { tcp = true } or { exec = [\"./check\", \"{port}\"] }".to_owned());
+        faults.add(&["services", name, "liveness"], "instances of `fastcgi` do not speak HTTP", help);
+    }
+    if service.fastcgi.is_some() && service.check.as_ref().is_some_and(asks_http) {
+        let help = Some("check = { tcp = true } or { exec = [\"./check\", \"{port}\"] }".to_owned());
+        faults.add(&["services", name, "check"], "instances of `fastcgi` do not speak HTTP", help);
+    }
+}
+
 fn check_check(name: &str, check: &Check, faults: &mut Faults) {
     let path = ["services", name, "check"];
-    check_probe(&path, check.http.as_deref(), check.tcp, faults);
+    let Check { http, tcp, udp, grpc, exec, .. } = check;
+    let fault = fault_of_probe("check", http.as_deref(), (*tcp, *udp), grpc.as_deref(), exec.as_deref());
+    check_probe(&path, fault, faults);
     if check.rise == 0 || check.fall == 0 {
         faults.add(&path, "`rise` and `fall` must be at least 1", None);
     }
@@ -344,21 +435,9 @@ fn check_check(name: &str, check: &Check, faults: &mut Faults) {
     }
 }
 
-fn check_probe(path: &[&str], http: Option<&str>, tcp: bool, faults: &mut Faults) {
-    match (http, tcp) {
-        (None, false) => {
-            let part = path.last().copied().unwrap_or_default();
-            faults.add(
-                path,
-                format!("`{part}` says not what to probe"),
-                Some("http = \"/healthz\" or tcp = true".to_owned()),
-            );
-        }
-        (Some(_), true) => faults.add(path, "both `http` and `tcp`; it needs one of them", None),
-        (Some(target), false) if !target.starts_with('/') || target.contains([' ', '\r', '\n']) => {
-            faults.add(path, format!("`{target}` is not a path"), Some("a path starts with `/`".to_owned()));
-        }
-        _ => {}
+fn check_probe(path: &[&str], probe: Option<(String, Option<&'static str>)>, faults: &mut Faults) {
+    if let Some((message, help)) = probe {
+        faults.add(path, message, help.map(str::to_owned));
     }
 }
 

@@ -21,6 +21,7 @@ use evenkeel_core::{
 
 use super::{Control, End};
 use crate::{
+    http::rates::Limit,
     messages::{Ack, Threads, ToThread},
     view::{Registry, View, ViewError},
 };
@@ -112,10 +113,20 @@ pub(super) struct Applying {
     registry: Option<Registry>,
     /// What threads serve or are about to.
     view: Option<Arc<View>>,
+    /// Those before it that threads may still hold. Kept here, so that whoever lets go of one last is this thread:
+    /// to give the memory of a large one back takes longer than a request should wait.
+    former: Vec<Arc<View>>,
     /// Counts views.
     number: u64,
     /// Views that not every thread has acknowledged, oldest first.
     unacknowledged: VecDeque<Unacknowledged>,
+}
+
+impl Applying {
+    /// The rate limits in use.
+    pub(super) fn limits(&self) -> impl Iterator<Item = Arc<Limit>> {
+        self.registry.iter().flat_map(Registry::limits)
+    }
 }
 
 #[derive(Debug)]
@@ -134,6 +145,11 @@ impl Applying {
     /// The number of the newest view that every thread serves; 0: none.
     pub(super) fn applied(&self) -> u64 {
         self.number - u64::try_from(self.unacknowledged.len()).unwrap_or(u64::MAX)
+    }
+
+    /// Lets go of the views that nobody else holds.
+    pub(super) fn let_go(&mut self) {
+        self.former.retain(|view| Arc::strong_count(view) > 1);
     }
 
     /// The version of the newest view, once every thread serves it.
@@ -173,7 +189,7 @@ impl Control {
     pub(super) fn apply_waiting(&mut self, now: Moment) -> Result<(), End> {
         let ready = |(snapshot, _): &mut (Snapshot, Moment)| self.sockets.missing(snapshot).is_empty();
         match self.applying.waiting.take_if(ready) {
-            Some((snapshot, _)) => self.apply(&snapshot, now),
+            Some((snapshot, _)) => self.apply(snapshot, now),
             None => Ok(()),
         }
     }
@@ -183,7 +199,7 @@ impl Control {
         if let Some((snapshot, _)) = self.applying.waiting.take_if(|(_, until)| *until <= now) {
             let missing = self.sockets.missing(&snapshot);
             if missing.is_empty() {
-                return self.apply(&snapshot, now);
+                return self.apply(snapshot, now);
             }
             let reason = format!("the guard did not hand over {} within {} s", missing.join(", "), PATIENCE.as_secs());
             self.refuse(snapshot.version, reason, now);
@@ -206,7 +222,7 @@ impl Control {
                 if !missing.is_empty() {
                     tracing::error!(missing = missing.join(", "), "serving the held snapshot without these listeners");
                 }
-                self.apply(&snapshot, now)
+                self.apply(snapshot, now)
             }
             Err(reason) => {
                 tracing::error!(%reason, "cannot use the held snapshot; waiting for the node process");
@@ -215,30 +231,31 @@ impl Control {
         }
     }
 
-    fn apply(&mut self, snapshot: &Snapshot, now: Moment) -> Result<(), End> {
+    fn apply(&mut self, snapshot: Snapshot, now: Moment) -> Result<(), End> {
         if self.threads.is_none() {
             self.start_threads(usize::from(snapshot.threads.max(1)))?;
         }
         let Some(threads) = &self.threads else { return Ok(()) };
         self.sockets.hand_over(threads);
         let registry = self.applying.registry.get_or_insert_with(|| Registry::new(threads.orders.len()));
-        let view = match registry.compile(snapshot) {
+        let (version, revision) = (snapshot.version, snapshot.revision);
+        let view = match registry.compile_owned(snapshot) {
             Ok(view) => Arc::new(view),
             Err(reason) => {
-                self.refuse(snapshot.version, reason.to_string(), now);
+                self.refuse(version, reason.to_string(), now);
                 return Ok(());
             }
         };
         self.applying.number += 1;
-        self.applying.view = Some(Arc::clone(&view));
+        self.applying.former.extend(self.applying.view.replace(Arc::clone(&view)));
         let threads = (0..threads.orders.len()).collect();
-        self.applying.unacknowledged.push_back(Unacknowledged { version: snapshot.version, threads });
+        self.applying.unacknowledged.push_back(Unacknowledged { version, threads });
         self.fleet.apply(&view, self.applying.number, &mut self.hands, now);
         self.hands.tell(|| ToThread::View(Arc::clone(&view)));
-        let instances = snapshot.services.iter().flat_map(|service| &service.instances);
-        self.resolver.watch(instances.map(|instance| instance.address.as_str()));
+        let instances = view.services.iter().flat_map(|service| &service.instances);
+        self.resolver.watch(instances.map(|instance| instance.shared.address.as_str()));
         self.resolver.tick(now);
-        tracing::info!(version = snapshot.version, revision = snapshot.revision, "a snapshot is being applied");
+        tracing::info!(version, revision, "a snapshot is being applied");
         Ok(())
     }
 

@@ -92,15 +92,54 @@ impl Checking {
         &self.check
     }
 
+    /// When the next probe is to be started.
+    pub(super) fn due(&self) -> Option<Moment> {
+        self.due.filter(|_| !self.running && !self.is_told())
+    }
+
+    /// Whether a probe is to be started now.
+    pub(super) fn is_due(&self, now: Moment) -> bool {
+        self.due().is_some_and(|due| due <= now)
+    }
+
+    /// The next probe is at least so long after the last one began, where it will hardly bring news: the last one was as
+    /// those before it, and the quick phase is over.
+    pub(super) fn put_off(&mut self, least: Duration) {
+        let failing = !self.cause.is_empty();
+        let settled = if self.verdict() == Some(true) { !failing } else { failing && self.probes >= 25 };
+        if settled {
+            self.due = self.due.map(|due| due.max(self.started + least));
+        }
+    }
+
     /// Whether a probe is to be started now. If so it counts as started.
     pub(super) fn starts(&mut self, now: Moment) -> bool {
-        let starts = !self.running && self.due.is_some_and(|due| due <= now);
+        let starts = self.is_due(now);
         if starts {
             self.running = true;
             self.started = now;
             self.due = None;
         }
         starts
+    }
+
+    /// Whether the node process probes, by a command, and says how that ended.
+    fn is_told(&self) -> bool {
+        matches!(self.check.probe, Probe::Exec { .. })
+    }
+
+    /// Whether this command decides here.
+    pub(super) fn runs(&self, digest: u64) -> bool {
+        self.check.probe == (Probe::Exec { digest })
+    }
+
+    /// A run of its command ended. `Some` when that changes the verdict.
+    pub(super) fn told(&mut self, result: Result<(), Failed>, now: Moment) -> Option<bool> {
+        // A probe of a former check may be under way still, and is to stay one that says nothing.
+        let (running, outdated) = (self.running, std::mem::take(&mut self.outdated));
+        let change = self.ended(result, now);
+        (self.running, self.outdated) = (running, outdated);
+        change
     }
 
     /// A probe ended. `Some` when that changes the verdict.
@@ -133,7 +172,7 @@ impl Checking {
 
     /// Whether a pass shows that the process answers. Connecting does not: a kernel does that for a frozen one.
     pub(super) fn shows_answers(&self) -> bool {
-        matches!(self.check.probe, Probe::Http { .. })
+        matches!(self.check.probe, Probe::Http { .. } | Probe::Grpc { .. })
     }
 
     /// The verdict; `None` until the first pass.

@@ -26,8 +26,11 @@ pub(super) fn collect(edge: &EdgeShared, view: &View, basis: Vec<(InstanceId, Ba
         basis,
         connections: threads().map(|cell| cell.connections.get()).sum(),
         accepted: threads().map(|cell| cell.accepted.get()).sum(),
+        turned_away: threads().map(|cell| cell.turned_away.get()).sum(),
+        redirected: threads().map(|cell| cell.redirected.get()).sum(),
         rejected: rejected.filter(|(_, count)| *count > 0).collect(),
-        services: view.services.iter().map(service).collect(),
+        ambiguous: threads().map(|cell| cell.ambiguous.get()).sum(),
+        services: view.services.iter().map(|view| service(view)).collect(),
     }
 }
 
@@ -39,17 +42,30 @@ fn service(view: &ServiceView) -> ServiceCounters {
         aborted: shared.sum(|cell| &cell.aborted),
         cancelled: shared.sum(|cell| &cell.cancelled),
         retries: shared.sum(|cell| &cell.retries),
+        hedges: shared.sum(|cell| &cell.hedges),
+        hedges_won: shared.sum(|cell| &cell.hedges_won),
         held: shared.sum(|cell| &cell.held),
         holding: u64::from(shared.holding.load(Relaxed)),
         latency_sum_us: shared.sum(|cell| &cell.latency_sum_us),
         latency: std::array::from_fn(|bucket| shared.sum(|cell| &cell.latency[bucket])),
+        connections: shared.sum(|cell| &cell.connections),
+        sessions: shared.sum(|cell| &cell.sessions),
+        dropped_datagrams: shared.sum(|cell| &cell.dropped_datagrams),
         received_bytes: shared.sum(|cell| &cell.received_bytes),
         sent_bytes: shared.sum(|cell| &cell.sent_bytes),
+        limited: shared.sum(|cell| &cell.limited),
+        mirrored: shared.sum(|cell| &cell.mirrored),
+        mirror_failed: shared.sum(|cell| &cell.mirror_failed),
+        mirror_skipped: shared.sum(|cell| &cell.mirror_skipped),
         instances: view.instances.iter().map(|one| instance(&one.shared)).collect(),
     }
 }
 
 fn instance(shared: &InstanceShared) -> InstanceCounters {
+    if shared.sum(|cell| &cell.tries) == 0 {
+        // Of very many instances most have not been asked for yet.
+        return InstanceCounters { health: shared.health(), ..InstanceCounters::zero(shared.id.clone()) };
+    }
     InstanceCounters {
         id: shared.id.clone(),
         health: shared.health(),

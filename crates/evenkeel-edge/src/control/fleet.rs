@@ -12,6 +12,8 @@ use std::{
 };
 
 use evenkeel_core::{
+    link::{Checked, EventKind},
+    snapshot::Probe,
     status::{Basis, InstanceId},
     time::Moment,
 };
@@ -21,20 +23,31 @@ use super::{
     group::Group,
     hands::{Done, Hands},
     member::Key,
+    pace::AT_ONCE,
     resolve::Resolved,
 };
-use crate::{messages, probe::Failure, shared::InstanceShared, view::View};
+use crate::{
+    clock, messages,
+    probe::Failure,
+    shared::InstanceShared,
+    view::{ServiceView, View},
+};
 
 /// All instances of all services.
 #[derive(Debug, Default)]
 pub(super) struct Fleet {
     groups: HashMap<String, Group>,
     /// Which group a member is in.
-    homes: HashMap<Key, String>,
+    homes: HashMap<Key, Arc<str>>,
     /// Finds the member of what data threads name. An address is compared, never followed; the member keeps what
     /// lives there alive.
     keys: HashMap<*const InstanceShared, Key>,
     last_key: u64,
+    /// Which group, by its place in the order of iteration, is looked at first: others before the one for which there was
+    /// no room, since that may want all there is.
+    first: usize,
+    /// Checks are made less often than they should be, for there are so many instances.
+    stretched: Option<usize>,
     /// When we last found that we had slept, and for how long.
     overslept: Option<(Moment, Duration)>,
 }
@@ -50,48 +63,96 @@ impl Fleet {
         self.groups.values().flat_map(Group::basis).collect()
     }
 
-    /// Takes over a view, the `number`th: who stays keeps everything known of it, who is new starts with nothing.
+    /// Takes over a view, the `number`th: who stays keeps everything known of it, who is new starts with nothing. A
+    /// service that is the very same as before is passed by.
     pub(super) fn apply(&mut self, view: &View, number: u64, hands: &mut Hands, now: Moment) {
-        let mut kept = HashSet::new();
+        let names: HashSet<&str> = view.services.iter().map(|service| service.config.name.as_str()).collect();
+        let gone = self.groups.extract_if(|name, _| !names.contains(name.as_str()));
+        let mut forgotten: Vec<(Key, Arc<InstanceShared>)> = Vec::new();
+        gone.for_each(|(_, mut group)| forgotten.extend(group.forget_all_but(&HashSet::new())));
+        self.forget(forgotten);
+        let mut changed = Vec::new();
         for service in &view.services {
-            let name = &service.config.name;
-            let group = self.groups.entry(name.clone()).or_insert_with(|| Group::new(&service.config));
-            group.retune(&service.config);
-            for instance in &service.instances {
-                let pointer = Arc::as_ptr(&instance.shared);
-                let last_key = &mut self.last_key;
-                let key = *self.keys.entry(pointer).or_insert_with(|| {
-                    *last_key += 1;
-                    Key(*last_key)
-                });
-                if !kept.insert(key) || self.homes.get(&key).is_some_and(|home| home != name) {
-                    continue;
-                }
-                self.homes.insert(key, name.clone());
-                group.takes(key, instance, instance.zone.as_deref(), number, hands, now);
+            let known = self.groups.get(&service.config.name).and_then(|group| group.view.as_ref());
+            if !known.is_some_and(|known| Arc::ptr_eq(known, service)) {
+                self.take_over(service, number, hands, now);
+                changed.push(&service.config.name);
             }
         }
-        self.forget_all_but(&kept, view);
-        for group in self.groups.values_mut() {
-            group.tick(0, hands, now);
+        self.stretch(view, hands, now);
+        for name in changed {
+            if let Some(group) = self.groups.get_mut(name) {
+                group.tick(0, hands, now);
+            }
         }
     }
 
-    fn forget_all_but(&mut self, kept: &HashSet<Key>, view: &View) {
-        let services: HashSet<&str> = view.services.iter().map(|service| service.config.name.as_str()).collect();
-        self.groups.retain(|name, _| services.contains(name.as_str()));
-        for group in self.groups.values_mut() {
-            group.forget_all_but(kept);
+    fn take_over(&mut self, service: &Arc<ServiceView>, number: u64, hands: &mut Hands, now: Moment) {
+        let name = &service.config.name;
+        let home: Arc<str> = name.as_str().into();
+        let group = self.groups.entry(name.clone()).or_insert_with(|| Group::new(&service.config));
+        group.view = Some(Arc::clone(service));
+        group.retune(&service.config);
+        let mut kept = HashSet::with_capacity(service.instances.len());
+        for instance in &service.instances {
+            let pointer = Arc::as_ptr(&instance.shared);
+            let last_key = &mut self.last_key;
+            let key = *self.keys.entry(pointer).or_insert_with(|| {
+                *last_key += 1;
+                Key(*last_key)
+            });
+            if self.homes.get(&key).is_some_and(|other| *other != home) || !kept.insert(key) {
+                continue;
+            }
+            self.homes.insert(key, Arc::clone(&home));
+            group.takes(key, instance, instance.zone.as_deref(), number, hands, now);
         }
-        self.keys.retain(|_, key| kept.contains(key));
-        self.homes.retain(|key, _| kept.contains(key));
+        let gone = group.forget_all_but(&kept);
+        self.forget(gone);
     }
 
-    /// One look at everything; `applied` is the number of the view that every thread serves.
+    fn forget(&mut self, gone: Vec<(Key, Arc<InstanceShared>)>) {
+        for (key, shared) in gone {
+            self.homes.remove(&key);
+            self.keys.remove(&Arc::as_ptr(&shared));
+        }
+    }
+
+    /// Where there are more instances than can be probed as often as their checks want, says how often they are.
+    fn stretch(&mut self, view: &View, hands: &mut Hands, now: Moment) {
+        let checks = view.services.iter().flat_map(|service| {
+            let its = [&service.config.check, &service.config.liveness].into_iter().flatten();
+            // Commands are run by the node process.
+            let its = its.filter(|check| !matches!(check.probe, Probe::Exec { .. }));
+            its.map(|check| (service.instances.len(), check.interval_ms))
+        });
+        hands.pace.set_checks(checks.collect());
+        let least = hands.pace.least();
+        let stretched = (!least.is_zero()).then_some(self.homes.len());
+        if std::mem::replace(&mut self.stretched, stretched) != stretched
+            && let Some(instances) = stretched
+        {
+            let interval_ms = u64::try_from(least.as_millis()).unwrap_or(u64::MAX);
+            let what = EventKind::ChecksStretched { instances: instances as u64, interval_ms };
+            tracing::warn!("{what:?}");
+            hands.events.of_service("", what, clock::wall(), now);
+        }
+    }
+
+    /// One look at everything, or with very many instances at whoever calls for it; `applied` is the number of the view
+    /// that every thread serves.
     pub(super) fn tick(&mut self, applied: u64, hands: &mut Hands, now: Moment) {
-        for group in self.groups.values_mut() {
-            group.tick(applied, hands, now);
+        let all = self.homes.len() <= AT_ONCE;
+        let first = self.first.min(self.groups.len());
+        let mut without_room = None;
+        for (part, skipped) in [(first..self.groups.len(), first), (0..first, 0)] {
+            for (place, group) in part.clone().zip(self.groups.values_mut().skip(skipped)) {
+                if (all || group.calls(now)) && !group.tick(applied, hands, now) {
+                    without_room.get_or_insert(place);
+                }
+            }
         }
+        self.first = without_room.map_or(0, |place| place + 1);
         let asides = self.groups.iter().filter(|(_, group)| group.may_stand_aside());
         let asides = asides.filter_map(|(name, group)| Some((name.clone(), aside::judge(group, &self.groups)?)));
         let asides: Vec<_> = asides.collect();
@@ -119,10 +180,19 @@ impl Fleet {
         if slept && matches!(done.result, Err(Failure::Timeout(_))) {
             return hands.probe(done.key, done.which, done.target);
         }
-        let Some(group) = self.homes.get(&done.key).and_then(|home| self.groups.get_mut(home)) else {
+        let Some(group) = self.homes.get(&done.key).and_then(|home| self.groups.get_mut(&**home)) else {
             return;
         };
         group.probed(done, hands, now);
+    }
+
+    /// The node process says how a command of a check ended. Of an instance that is not here it says nothing.
+    pub(super) fn told(&mut self, checked: Checked, hands: &mut Hands, now: Moment) {
+        let service = checked.instance.name.split_once('/').map_or("", |(service, _)| service);
+        let Some(group) = self.groups.get_mut(service) else { return };
+        if let Some(key) = group.key_of(&checked.instance) {
+            group.told(key, checked, hands, now);
+        }
     }
 
     /// A try failed at this instance: its next probe comes sooner.
@@ -162,6 +232,6 @@ impl Fleet {
 
     fn find(&mut self, instance: &Arc<InstanceShared>) -> Option<(&mut Group, Key)> {
         let key = *self.keys.get(&Arc::as_ptr(instance))?;
-        Some((self.groups.get_mut(self.homes.get(&key)?)?, key))
+        Some((self.groups.get_mut(&**self.homes.get(&key)?)?, key))
     }
 }

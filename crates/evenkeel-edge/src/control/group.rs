@@ -4,6 +4,10 @@
 //! in a verdict, which is written where data threads read it, then told to them, then reported, in this order, so
 //! that nobody acts on a verdict that is not there yet.
 
+mod probing;
+mod proof;
+mod share;
+
 use std::{
     collections::{BTreeMap, HashSet},
     sync::{Arc, atomic::Ordering::Relaxed},
@@ -11,28 +15,29 @@ use std::{
 };
 
 use evenkeel_core::{
+    capacity::Capacity,
     ejection::{self, Ejector},
-    health::KEPT,
     link::{Event, EventKind},
     silence::{self, Seen, Silence},
-    snapshot::{Check, Duty, Service},
-    status::{Basis, Health, InstanceId},
+    slow_start::SlowStart,
+    snapshot::{Duty, Service},
+    status::Health,
     time::Moment,
 };
 
+use self::{probing::start, proof::Proof};
 use super::{
     aside::{self, Aside},
-    checking::Failed,
-    hands::{Done, Hands, Which},
+    hands::{Hands, Which},
     member::{Drain, Key, Member},
+    pace::Calm,
     resolve::Resolved,
 };
 use crate::{
     clock,
     messages::{Failure, ToThread},
-    probe::Failure as ProbeFailure,
     shared::InstanceShared,
-    view::InstanceView,
+    view::{InstanceView, ServiceView},
 };
 
 /// Failures in traffic are looked at once in this time at most.
@@ -45,16 +50,21 @@ const ABANDONS_APART: Duration = Duration::from_millis(500);
 #[derive(Debug)]
 pub(super) struct Group {
     config: Service,
+    /// As it was taken over last.
+    pub(super) view: Option<Arc<ServiceView>>,
+    calm: Calm,
+    /// Who was to be probed and found no room.
+    unstarted: Option<Key>,
     ejector: Ejector<Key>,
     silence: Silence<Key>,
     members: BTreeMap<Key, Member>,
     /// Who answered for the service when that was asked last, and what was said of it.
     pub(super) aside: Aside,
     said_of_aside: Option<EventKind>,
-    /// The check in force changed, and nobody has passed it yet.
-    unproven: bool,
-    /// The check of which that was said.
-    said_unproven: Option<Check>,
+    proof: Proof,
+    slow_start: SlowStart,
+    capacity: Capacity,
+    said_of_capacity: Option<EventKind>,
     /// When the ejection rules were asked last.
     decided: Moment,
 }
@@ -63,19 +73,24 @@ impl Group {
     pub(super) fn new(config: &Service) -> Self {
         Self {
             config: config.clone(),
+            view: None,
+            calm: Calm::default(),
+            unstarted: None,
             ejector: Ejector::new(config.ejection.clone()),
             silence: Silence::new(config.limits.silent_after_ms),
             members: BTreeMap::new(),
             aside: Aside::default(),
             said_of_aside: None,
-            unproven: false,
-            said_unproven: None,
+            proof: Proof::default(),
+            slow_start: SlowStart::default(),
+            capacity: Capacity::default(),
+            said_of_capacity: None,
             decided: Moment::ORIGIN,
         }
     }
 
     pub(super) fn retune(&mut self, config: &Service) {
-        self.unproven |= self.config.check != config.check;
+        self.proof.wanted |= self.config.check != config.check;
         self.config = config.clone();
         self.ejector.retune(config.ejection.clone());
         self.silence.retune(config.limits.silent_after_ms);
@@ -105,14 +120,6 @@ impl Group {
         &self.config
     }
 
-    /// Whose verdict rests on something other than the check in force.
-    pub(super) fn basis(&self) -> impl Iterator<Item = (InstanceId, Basis)> {
-        let serving = self.members.values().filter(|member| member.duty == Duty::Serve);
-        let others =
-            serving.map(|member| (&member.shared.id, member.check.basis())).filter(|(_, basis)| !basis.is_check());
-        others.map(|(id, basis)| (id.clone(), basis))
-    }
-
     /// Whether it can take a request now.
     pub(super) fn can_answer(&self) -> bool {
         self.config.page.is_some() || self.has_healthy(|_| true)
@@ -120,12 +127,12 @@ impl Group {
 
     /// Whether an instance in such a zone is healthy.
     pub(super) fn has_healthy(&self, is: impl Fn(Option<&String>) -> bool) -> bool {
-        self.members.values().any(|member| member.told.health == Health::Healthy && is(member.zone.as_ref()))
+        self.members.values().any(|member| member.gets_requests() && is(member.zone.as_ref()))
     }
 
     /// A zone other than this one with a healthy instance.
     pub(super) fn healthy_zone_beside(&self, zone: &str) -> String {
-        let mut healthy = self.members.values().filter(|member| member.told.health == Health::Healthy);
+        let mut healthy = self.members.values().filter(|member| member.gets_requests());
         let other = healthy.find(|member| member.zone.as_deref() != Some(zone));
         other.and_then(|member| member.zone.clone()).unwrap_or_else(|| format!("outside of {zone}"))
     }
@@ -174,38 +181,26 @@ impl Group {
         hands.events.of_service(&self.config.name, what, clock::wall(), now);
     }
 
-    /// Exactly these instances are left, of this service and of others.
-    pub(super) fn forget_all_but(&mut self, kept: &HashSet<Key>) {
+    /// Exactly these instances are left. Returns who is gone.
+    pub(super) fn forget_all_but(&mut self, kept: &HashSet<Key>) -> Vec<(Key, Arc<InstanceShared>)> {
         let gone: Vec<Key> = self.members.keys().filter(|key| !kept.contains(key)).copied().collect();
-        for key in gone {
-            self.members.remove(&key);
+        let forget = |key| {
             self.ejector.on(ejection::Event::Gone { key }, Moment::ORIGIN);
-        }
+            Some((key, self.members.remove(&key)?.shared))
+        };
+        gone.into_iter().filter_map(forget).collect()
     }
 
-    /// One look at everything; `applied` is the number of the view that every thread serves.
-    pub(super) fn tick(&mut self, applied: u64, hands: &mut Hands, now: Moment) {
+    /// One look at everything; `applied` is the number of the view that every thread serves. Returns whether every
+    /// probe that is due was started.
+    pub(super) fn tick(&mut self, applied: u64, hands: &mut Hands, now: Moment) -> bool {
         self.look_at_traffic(now);
         self.decide(hands, now);
         self.look_for_silence(hands, now);
         self.look_for_abandoned(hands, now);
         self.look_for_drained(applied, hands, now);
-        for (&key, member) in &mut self.members {
-            start(key, member, hands, now);
-        }
-    }
-
-    /// A probe ended.
-    pub(super) fn probed(&mut self, done: Done, hands: &mut Hands, now: Moment) {
-        match done.which {
-            Which::Check => self.checked(done, hands, now),
-            Which::Liveness => self.liveness_checked(done, hands, now),
-            Which::Tight { number } => {
-                let cause = done.result.err().map(|failure| failure.to_string());
-                let result = cause.as_deref().map_or(Ok(()), Err);
-                self.on_silence(silence::Event::Probed { key: done.key, number, took: done.took, result }, hands, now);
-            }
-        }
+        self.look_at_capacity(hands, now);
+        self.start_probes(hands, now)
     }
 
     /// A try failed: the next probe comes sooner.
@@ -217,6 +212,7 @@ impl Group {
         if failure != Failure::Status {
             member.check.hurry(now);
             start(key, member, hands, now);
+            self.calm.ends_by(member.due());
         }
         // An instance that died draws requests until it is out, so this does not wait for the next tick.
         if now.since(self.decided) >= FAILURES_APART {
@@ -241,6 +237,7 @@ impl Group {
             if let Some(new) = member.resolves(answer.as_deref().unwrap_or_default()) {
                 member.shared.set_resolved(new);
                 member.check.hurry(now);
+                self.calm.ends_by(Some(now));
                 hands.tell(|| ToThread::Changed(Arc::clone(&member.shared)));
             }
             let remark = match (answer, former, member.shared.resolved()) {
@@ -262,7 +259,7 @@ impl Group {
     /// Says again what holds now, for a node process that may have heard none of it. What waits to be sent anyway
     /// is not said twice.
     pub(super) fn repeat(&self, hands: &mut Hands, now: Moment) {
-        if let Some(what) = &self.said_of_aside {
+        for what in [&self.said_of_aside, &self.said_of_capacity].into_iter().flatten() {
             hands.events.of_service(&self.config.name, what.clone(), clock::wall(), now);
         }
         for member in self.members.values() {
@@ -285,12 +282,16 @@ impl Group {
 
     /// Writes and reports the verdict if it changed, and tells the ejection rules what else speaks for it.
     fn judge(&mut self, key: Key, because: Option<&str>, hands: &mut Hands, now: Moment) {
+        let slowly = self.starts_slowly(key, now);
         let Some(member) = self.members.get_mut(&key) else {
             return;
         };
-        if let Some(event) = member.judge(because, clock::wall(), now) {
+        let mut lost = false;
+        if let Some(event) = member.judge((because, slowly.as_deref()), clock::wall(), now) {
             hands.tell(|| ToThread::Changed(Arc::clone(&member.shared)));
             hands.report(&self.config.name, event, now);
+            lost = member.told.health != Health::Healthy;
+            self.calm.ends_by(Some(now));
         }
         let (trial, well) = (member.trial, member.is_well());
         let event = match member.duty {
@@ -299,6 +300,9 @@ impl Group {
         };
         self.ejector.on(event, now);
         self.ejector.on(ejection::Event::Trial { key, trial }, now);
+        if lost {
+            self.look_at_capacity(hands, now);
+        }
     }
 
     fn look_at_traffic(&mut self, now: Moment) {
@@ -351,7 +355,7 @@ impl Group {
     fn look_for_silence(&mut self, hands: &mut Hands, now: Moment) {
         let seen = self.members.iter().map(|(&key, member)| Seen {
             key,
-            healthy: member.told.health == Health::Healthy,
+            healthy: member.gets_requests(),
             quiet_since: member.shared.quiet_since_ms().map(Moment::from_millis),
             in_flight: member.shared.sum(|cell| &cell.waiting),
             last_received: member.shared.last_received_ms().map(Moment::from_millis),
@@ -409,127 +413,5 @@ impl Group {
                 hands.report(&self.config.name, event, now);
             }
         }
-    }
-
-    fn checked(&mut self, done: Done, hands: &mut Hands, now: Moment) {
-        let Some(member) = self.members.get_mut(&done.key) else {
-            return;
-        };
-        let first = !member.shared.was_probed();
-        let answers = done.result.is_ok() && member.check.shows_answers();
-        let is_mute = done.result.as_ref().is_err_and(|failure| !failure.is_answer());
-        let (passed, before) = (done.result.is_ok() && !member.check.is_outdated(), member.check.basis());
-        if !is_mute && member.silent.is_none() {
-            // It answers, well or not: what takes long there is left alone again.
-            member.abandoned = None;
-        }
-        let change = member.check.ended(done.result.map_err(|failure| failed(&failure)), now);
-        let gives_up = change == Some(false) && is_mute && is_quiet(&member.shared, &self.config, now);
-        if let Some(event) = member.still_unknown(clock::wall(), now) {
-            hands.report(&self.config.name, event, now);
-        }
-        let reason = member.check.reason();
-        let shared = Arc::clone(&member.shared);
-        self.judge(done.key, Some(&reason), hands, now);
-        self.basis_changed(done.key, before, hands, now);
-        if passed && self.unproven && (!before.is_check() || !self.rests_on_former_check()) {
-            self.proven(&shared.id, hands, now);
-        }
-        if first {
-            // Whoever waited to know more may fall back now.
-            shared.set_probed();
-            hands.tell(|| ToThread::Changed(Arc::clone(&shared)));
-        }
-        if gives_up {
-            self.members.entry(done.key).and_modify(|member| member.abandoned = Some(now));
-            hands.tell(|| ToThread::Abandon(Arc::clone(&shared)));
-        }
-        if answers {
-            let event = silence::Event::Probed { key: done.key, number: 0, took: done.took, result: Ok(()) };
-            self.on_silence(event, hands, now);
-        }
-    }
-
-    /// Says so when an instance begins or ceases to be kept against the check in force.
-    fn basis_changed(&mut self, key: Key, before: Basis, hands: &mut Hands, now: Moment) {
-        let Some(member) = self.members.get_mut(&key).filter(|member| member.duty == Duty::Serve) else { return };
-        let basis = member.check.basis();
-        let news = match basis {
-            Basis::Kept => before != Basis::Kept,
-            Basis::Check => member.told.reason.starts_with(KEPT),
-            Basis::Former => false,
-        };
-        if !news {
-            return;
-        }
-        let (health, reason) = member.verdict();
-        if health == member.told.health && reason != member.told.reason {
-            let event = member.remark(reason, clock::wall(), now);
-            hands.report(&self.config.name, event, now);
-        }
-        if basis == Basis::Kept && self.said_unproven.as_ref() != Some(member.check.check()) {
-            self.said_unproven = Some(member.check.check().clone());
-            let what = EventKind::CheckUnproven { reason: member.check.saw() };
-            tracing::warn!(service = self.config.name, "{what:?}");
-            hands.events.of_service(&self.config.name, what, clock::wall(), now);
-        }
-    }
-
-    /// Whether somebody serves by what a former check said. A new instance that passes the check in force proves nothing
-    /// against those: where command and check change together, they serve until they are replaced.
-    fn rests_on_former_check(&self) -> bool {
-        self.members.values().any(|member| member.duty == Duty::Serve && !member.check.basis().is_check())
-    }
-
-    /// This one has passed the check in force: it counts for everybody from now on.
-    fn proven(&mut self, by: &InstanceId, hands: &mut Hands, now: Moment) {
-        self.unproven = false;
-        if self.said_unproven.take().is_some() {
-            let what = EventKind::CheckProven { by: by.clone() };
-            tracing::info!(service = self.config.name, "{what:?}");
-            hands.events.of_service(&self.config.name, what, clock::wall(), now);
-        }
-        let unproven: Vec<Key> =
-            self.members.iter().filter(|(_, member)| !member.check.basis().is_check()).map(|(key, _)| *key).collect();
-        for key in unproven {
-            self.members.entry(key).and_modify(|member| member.check.proven());
-            self.judge(key, None, hands, now);
-        }
-    }
-
-    fn liveness_checked(&mut self, done: Done, hands: &mut Hands, now: Moment) {
-        let Some(member) = self.members.get_mut(&done.key) else {
-            return;
-        };
-        let Some(liveness) = &mut member.liveness else { return };
-        if let Some(passing) = liveness.ended(done.result.map_err(|failure| failed(&failure)), now) {
-            let what = EventKind::Liveness { passing, reason: liveness.reason() };
-            let event = member.event(clock::wall(), what);
-            hands.report(&self.config.name, event, now);
-        }
-    }
-}
-
-/// What a failed probe says to the rules. A name that does not resolve says nothing about who is there, but nobody can
-/// be reached by it.
-fn failed(failure: &ProbeFailure) -> Failed {
-    let gone = matches!(failure, ProbeFailure::NotResolved | ProbeFailure::Connect(_));
-    Failed { cause: failure.to_string(), gone }
-}
-
-/// Whether requests wait there for so long that whoever fails its check as well will hardly answer them.
-fn is_quiet(shared: &InstanceShared, config: &Service, now: Moment) -> bool {
-    let bound = Duration::from_millis(config.limits.silent_after_ms);
-    let since = shared.quiet_since_ms().map(Moment::from_millis);
-    !bound.is_zero() && since.is_some_and(|since| now.since(since) >= bound)
-}
-
-fn start(key: Key, member: &mut Member, hands: &Hands, now: Moment) {
-    if member.check.starts(now) {
-        hands.probe(key, Which::Check, member.target(&member.check));
-    }
-    let starts = member.liveness.as_mut().is_some_and(|liveness| liveness.starts(now));
-    if let (true, Some(liveness)) = (starts, &member.liveness) {
-        hands.probe(key, Which::Liveness, member.target(liveness));
     }
 }

@@ -11,7 +11,7 @@ use evenkeel_core::{
 };
 use tokio::sync::{Semaphore, mpsc};
 
-use super::{events::Events, member::Key};
+use super::{events::Events, member::Key, pace::Pace};
 use crate::{
     clock,
     messages::ToThread,
@@ -45,6 +45,11 @@ pub(super) enum Which {
     Check,
     /// The liveness check's turn.
     Liveness,
+    /// A command of the check's was run by the node process.
+    Told {
+        /// Which command.
+        digest: u64,
+    },
     /// The instance may be silent.
     Tight {
         /// Names it for the rule that asked.
@@ -59,6 +64,8 @@ pub(super) struct Hands {
     pub(super) events: Events,
     /// One for each data thread; none before the first snapshot.
     pub(super) orders: Vec<mpsc::UnboundedSender<ToThread>>,
+    /// How many probes may be started.
+    pub(super) pace: Pace,
     done: mpsc::UnboundedSender<Done>,
     room: Arc<Semaphore>,
 }
@@ -66,7 +73,7 @@ pub(super) struct Hands {
 impl Hands {
     /// Nothing to act on yet. Ended probes arrive at the other end of `done`.
     pub(super) fn new(done: mpsc::UnboundedSender<Done>) -> Self {
-        Self { events: Events::default(), orders: Vec::new(), done, room: Arc::new(Semaphore::new(PROBES)) }
+        Self { events: Events::default(), orders: Vec::new(), pace: Pace::default(), done, room: Arc::new(Semaphore::new(PROBES)) }
     }
 
     /// Sends an order to every data thread.

@@ -23,6 +23,9 @@ const OUTBOX: usize = 64;
 /// Frames above this size are parsed on another thread, so that probes and ticks keep their time.
 const LARGE_BYTES: usize = 128 * 1024;
 
+/// Counters of so many instances are not put into words between probes and ticks.
+const LARGE_FLEET: usize = 1_000;
+
 /// Why a link ended.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum LinkError {
@@ -121,9 +124,23 @@ async fn read_one(socket: &mut OwnedReadHalf) -> Result<ToEdge, LinkError> {
     Ok(parsed.map_err(io::Error::other)??)
 }
 
+/// Counters of very many instances are put into words on another thread, as large frames are read on one.
+async fn encode(message: ToNode) -> io::Result<Vec<u8>> {
+    let large = match &message {
+        ToNode::Counters(counters) => {
+            counters.services.iter().map(|service| service.instances.len()).sum::<usize>() > LARGE_FLEET
+        }
+        _ => false,
+    };
+    if large {
+        return Ok(tokio::task::spawn_blocking(move || serde_json::to_vec(&message)).await??);
+    }
+    Ok(serde_json::to_vec(&message)?)
+}
+
 async fn write_all(mut socket: OwnedWriteHalf, mut from: mpsc::Receiver<ToNode>) {
     while let Some(message) = from.recv().await {
-        let Ok(body) = serde_json::to_vec(&message) else {
+        let Ok(body) = encode(message).await else {
             continue;
         };
         let Some(length) = u32::try_from(body.len()).ok().filter(|&length| length <= MAX_FRAME_BYTES) else {

@@ -14,7 +14,7 @@ use std::{
 use evenkeel_core::{
     health::{Known, verdict},
     link::{Event, EventKind},
-    snapshot::{Check, Duty, Probe, Service},
+    snapshot::{Check, Duty, Probe, ProxyHeader, Service},
     status::Health,
     time::{Moment, WallTime},
 };
@@ -39,11 +39,17 @@ pub(super) struct Member {
     /// When its requests were told last to go elsewhere; `None` while it may answer them.
     pub(super) abandoned: Option<Moment>,
     pub(super) ejected: Option<String>,
+    /// The last probe got an answer, whatever it said.
+    pub(super) answers: bool,
+    /// It gets requests although it is not healthy.
+    pub(super) enlisted: bool,
     pub(super) traffic: Traffic,
     pub(super) last_failure: Option<Failure>,
     pub(super) drain: Drain,
     /// What was said last.
     pub(super) told: Told,
+    /// What its service's connections begin with.
+    introduces: Option<ProxyHeader>,
     since: Moment,
     seed: u64,
 }
@@ -86,10 +92,13 @@ impl Member {
             silent: None,
             abandoned: None,
             ejected: None,
+            answers: false,
+            enlisted: false,
             traffic: Traffic::new(&shared),
             last_failure: None,
             drain: Drain::No,
             told,
+            introduces: service.wire.sends_proxy,
             since: now,
             seed,
             shared,
@@ -98,6 +107,7 @@ impl Member {
 
     /// The service's configuration or the duty may have changed with the view of this number.
     pub(super) fn retune(&mut self, service: &Service, duty: Duty, view: u64, now: Moment) {
+        self.introduces = service.wire.sends_proxy;
         self.check.retune(service.check.as_ref(), now);
         match (&mut self.liveness, &service.liveness) {
             (Some(checking), Some(check)) => {
@@ -122,15 +132,25 @@ impl Member {
     }
 
     /// The verdict by everything known now, written where data threads see it. `Some` when it changed;
-    /// `because` says why it may have become healthy.
-    pub(super) fn judge(&mut self, because: Option<&str>, at: WallTime, now: Moment) -> Option<Event> {
+    /// `because` says why it may have become healthy, and that it then starts slowly.
+    pub(super) fn judge(&mut self, because: (Option<&str>, Option<&str>), at: WallTime, now: Moment) -> Option<Event> {
         let (health, reason) = self.verdict();
         if health == self.told.health {
             return None;
         }
         self.shared.set_health(health);
-        let reason = because.filter(|_| health == Health::Healthy).map_or(reason, str::to_owned);
+        self.enlisted = false;
+        let (because, slowly) = because;
+        let mut reason = because.filter(|_| health == Health::Healthy).map_or(reason, str::to_owned);
+        if let Some(words) = slowly {
+            reason = format!("{reason}; {words}");
+        }
         Some(self.say(health, reason, at, now))
+    }
+
+    /// Whether data threads send it any.
+    pub(super) fn gets_requests(&self) -> bool {
+        self.told.health == Health::Healthy || self.enlisted
     }
 
     /// The verdict by everything known now, and why.
@@ -177,6 +197,17 @@ impl Member {
         Event { at, instance: Some(self.shared.id.clone()), service: String::new(), what }
     }
 
+    /// When its next probe is due.
+    pub(super) fn due(&self) -> Option<Moment> {
+        [self.check.due(), self.liveness.as_ref().and_then(Checking::due)].into_iter().flatten().min()
+    }
+
+    /// Probes of a healthy instance are at least so far apart.
+    pub(super) fn put_off(&mut self, least: Duration) {
+        self.check.put_off(least);
+        self.liveness.iter_mut().for_each(|liveness| liveness.put_off(least));
+    }
+
     /// The next probe of its check, or of its liveness check.
     pub(super) fn target(&self, checking: &Checking) -> Target {
         let check = checking.check();
@@ -188,13 +219,16 @@ impl Member {
         let status = (100, 999);
         let probe = match self.check.answered() {
             Probe::Http { path, host, .. } => Probe::Http { path: path.clone(), host: host.clone(), status },
-            Probe::Tcp | Probe::Exec | Probe::Grpc { .. } => Probe::Http { path: "/".to_owned(), host: None, status },
+            grpc @ Probe::Grpc { .. } => grpc.clone(),
+            Probe::Udp => Probe::Udp,
+            Probe::Tcp | Probe::Exec { .. } => Probe::Http { path: "/".to_owned(), host: None, status },
         };
         self.target_of(probe, timeout)
     }
 
     fn target_of(&self, probe: Probe, timeout: Duration) -> Target {
-        Target { resolved: self.shared.resolved(), address: self.shared.address.clone(), probe, timeout }
+        let (resolved, address) = (self.shared.resolved(), self.shared.address.clone());
+        Target { resolved, address, probe, timeout, introduces: self.introduces }
     }
 
     /// The address to use from now on, if these answers change it: the one in use stays while it is among them.

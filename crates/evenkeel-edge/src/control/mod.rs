@@ -10,6 +10,7 @@
 //! | `guard`, `link` | bytes to messages |
 //! | `apply` | a snapshot becomes what every thread serves |
 //! | `fleet`, `group`, `member`, `checking`, `traffic` | which instances get requests |
+//! | `pace` | how often, with very many instances |
 //! | `aside` | whether somebody else answers for a service |
 //! | `resolve` | host names of instances |
 //! | `events`, `counters` | what the node process is told |
@@ -24,8 +25,10 @@ mod fleet;
 mod group;
 mod guard;
 mod hands;
+mod limits;
 mod link;
 mod member;
+mod pace;
 mod resolve;
 mod traffic;
 
@@ -47,6 +50,7 @@ use self::{
     fleet::Fleet,
     guard::Channel,
     hands::{Done, Hands},
+    limits::LimitWatch,
     link::{Link, LinkError},
     resolve::{Resolved, Resolver},
 };
@@ -62,8 +66,9 @@ const TICK: Duration = Duration::from_millis(20);
 /// was suspended or overloaded, or something here took too long.
 const SLEPT: Duration = Duration::from_millis(40);
 
-/// How often the node process gets counters.
+/// How often the node process gets counters; with very many instances only every so many times.
 const COUNTERS: Duration = Duration::from_millis(250);
+const COUNTERS_APART: usize = 40;
 
 /// What data threads may take longer than the grace that they were given.
 const LATE: Duration = Duration::from_secs(1);
@@ -119,6 +124,7 @@ struct Control {
     /// When the process ends whatever still runs.
     ends: Option<Instant>,
     rejected_at: Option<Moment>,
+    limits: LimitWatch,
 }
 
 /// What happened.
@@ -153,6 +159,7 @@ impl Control {
             resolved,
             ends: None,
             rejected_at: None,
+            limits: LimitWatch::default(),
         })
     }
 
@@ -172,7 +179,7 @@ impl Control {
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut counters = interval(COUNTERS);
         counters.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut ticks = 0_usize;
+        let (mut ticks, mut counted) = (0_usize, 0_usize);
         let mut last = clock::now();
         loop {
             let happened = self.next(&mut signals, &mut tick, &mut counters).await;
@@ -202,7 +209,13 @@ impl Control {
                         self.tick(now)?;
                     }
                 }
-                Happened::Counters => self.send_counters(now),
+                Happened::Counters => {
+                    counted += 1;
+                    if counted >= (1 + self.fleet.len() / pace::AT_ONCE).min(COUNTERS_APART) {
+                        counted = 0;
+                        self.send_counters(now);
+                    }
+                }
                 Happened::Due => {}
                 Happened::Told => self.terminate(10_000),
                 Happened::Over => return Ok(()),
@@ -284,6 +297,7 @@ impl Control {
     fn node_says(&mut self, received: Result<ToEdge, LinkError>, now: Moment) -> Result<(), End> {
         match received {
             Ok(ToEdge::Snapshot(snapshot)) => self.takes_snapshot(*snapshot, now)?,
+            Ok(ToEdge::Checked(checked)) => self.fleet.told(checked, &mut self.hands, now),
             Err(reason) => {
                 tracing::info!(%reason, "the link to the node process ended; serving on");
                 self.link = None;
@@ -306,6 +320,11 @@ impl Control {
                     hands.events.of_service("", what, at, now);
                 }
             }
+            // Each thread says one a second at most, and the journal samples them again.
+            Notice::Ambiguous { listener, request, reason, reported } => {
+                let what = EventKind::Ambiguous { listener, request, reason, reported };
+                hands.events.of_service("", what, at, now);
+            }
             Notice::Retried { service, reason, instance, next, others } => {
                 let what = EventKind::Retried { reason, next: Some(next.id.clone()), others };
                 let instance = Some(instance.id.clone());
@@ -326,7 +345,11 @@ impl Control {
 
     fn tick(&mut self, now: Moment) -> Result<(), End> {
         self.resolver.tick(now);
+        self.applying.let_go();
         self.fleet.tick(self.applying.applied(), &mut self.hands, now);
+        let (limits, events) = (&mut self.limits, &mut self.hands.events);
+        let tell = |service: &str, what| events.of_service(service, what, clock::wall(), now);
+        limits.tick(self.applying.limits(), now, tell);
         self.refuse_overdue(now)?;
         if let Some(threads) = &self.threads {
             let lost = threads.shared.threads.iter().map(|cell| cell.0.dropped_notices.get()).sum();
@@ -346,7 +369,7 @@ impl Control {
             && link.is_idle()
         {
             let counters = counters::collect(&threads.shared, view, self.fleet.basis());
-            self.hands.events.flush_before(ToNode::Counters(counters), link, now);
+            self.hands.events.flush_before(ToNode::Counters(Box::new(counters)), link, now);
         }
     }
 

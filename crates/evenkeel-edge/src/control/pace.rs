@@ -1,9 +1,10 @@
 //! How the control thread keeps its time with very many instances: whom it looks at, and how many probes it starts.
 //!
-//! Up to [`AT_ONCE`] instances everybody is looked at on every tick and nothing here matters. Beyond that a service
-//! without requests is looked at when a probe of it is due, and once a second in any case; probes are started at a
-//! bounded rate; and where that rate does not suffice for the configured intervals, those become longer for everybody
-//! alike, which is said. The control thread owns all of it. What is found at a look is not decided here.
+//! Up to [`AT_ONCE`] instances everybody is looked at on every tick. Beyond that a service without requests is looked at
+//! when a probe of it is due, and once a second in any case. Probes are started at a bounded rate; where that does not
+//! suffice for the configured intervals, the shortest of them become longer until it does, which is said. With a few
+//! thousand instances that are probed once a second it does. The control thread owns all of it. What is found at a look
+//! is not decided here.
 
 use std::time::Duration;
 
@@ -75,10 +76,24 @@ impl Default for Pace {
 }
 
 impl Pace {
-    /// There are so many instances.
-    pub(super) fn set_instances(&mut self, instances: usize) {
-        let instances = u64::try_from(instances).unwrap_or(u64::MAX);
-        self.least = Duration::from_millis(instances.saturating_mul(1_000) / PROBES_PER_S);
+    /// So many instances are probed at such intervals, in milliseconds. None of these becomes longer than it must.
+    pub(super) fn set_checks(&mut self, mut checks: Vec<(usize, u64)>) {
+        // In probes within so many seconds, so that seldom ones count too.
+        const SECONDS: u64 = 1_000;
+        let probes = |instances: u64, interval_ms: u64| instances.saturating_mul(1_000 * SECONDS) / interval_ms.max(1);
+        checks.sort_unstable_by_key(|&(_, interval_ms)| interval_ms);
+        let mut checks = checks.into_iter().map(|(instances, interval_ms)| (instances as u64, interval_ms)).peekable();
+        let mut others: u64 = checks.clone().map(|(instances, interval_ms)| probes(instances, interval_ms)).sum();
+        let (most, mut stretched, mut least_ms) = (PROBES_PER_S * SECONDS, 0_u64, 0);
+        while let Some((instances, interval_ms)) = checks.next_if(|_| others + probes(stretched, least_ms) > most) {
+            stretched += instances;
+            others -= probes(instances, interval_ms);
+            // As long as for all so far to fit beside the others, but no longer than those have it.
+            let next_ms = checks.peek().map_or(u64::MAX, |&(_, next_ms)| next_ms);
+            let room = most.saturating_sub(others).max(1);
+            least_ms = (stretched * 1_000 * SECONDS).div_ceil(room).min(next_ms);
+        }
+        self.least = Duration::from_millis(least_ms);
     }
 
     /// The shortest time between two probes of a healthy instance.
@@ -114,10 +129,23 @@ mod tests {
         assert_eq!(at(&mut pace, 1), usize::try_from(BURST).unwrap());
         assert_eq!(at(&mut pace, 11), 40);
         assert_eq!(at(&mut pace, 1_000_000), usize::try_from(BURST).unwrap(), "a quiet time is not saved up");
-        pace.set_instances(1_000);
-        assert_eq!(pace.least(), Duration::from_millis(250));
-        pace.set_instances(100_000);
-        assert_eq!(pace.least(), Duration::from_secs(25));
+    }
+
+    #[test]
+    fn intervals_become_no_longer_than_they_must() {
+        let least_ms = |checks: &[(usize, u64)]| {
+            let mut pace = Pace::default();
+            pace.set_checks(checks.to_vec());
+            pace.least().as_millis()
+        };
+        assert_eq!(least_ms(&[]), 0);
+        assert_eq!(least_ms(&[(4_000, 1_000)]), 0, "just as many as may be");
+        assert_eq!(least_ms(&[(1_000, 100)]), 250);
+        assert_eq!(least_ms(&[(100_000, 1_000)]), 25_000);
+        assert_eq!(least_ms(&[(100_000, 60_000), (10, 500)]), 0, "seldom probes leave room for a few frequent ones");
+        assert_eq!(least_ms(&[(4_000, 1_000), (120_000, 60_000)]), 2_000, "half of the room is the others'");
+        assert_eq!(least_ms(&[(120_000, 60_000), (4_000, 3_000), (4_000, 1_000)]), 6_000 - 2_000);
+        assert_eq!(least_ms(&[(9_000_000, 1_000), (9_000_000, 60_000)]), 4_500_000);
     }
 
     #[test]

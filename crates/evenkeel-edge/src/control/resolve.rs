@@ -12,7 +12,7 @@ use std::{
     time::Duration,
 };
 
-use evenkeel_core::time::Moment;
+use evenkeel_core::{stack::UNIX, time::Moment};
 use tokio::{
     sync::{Semaphore, mpsc},
     task::spawn_blocking,
@@ -66,7 +66,7 @@ impl Resolver {
     /// Exactly these addresses are in use; literal ones need no answer.
     pub(super) fn watch<'a>(&mut self, addresses: impl Iterator<Item = &'a str>) {
         let mut former = std::mem::take(&mut self.names);
-        for address in addresses.filter(|address| address.parse::<SocketAddr>().is_err()) {
+        for address in addresses.filter(|address| !address.starts_with(UNIX) && address.parse::<SocketAddr>().is_err()) {
             let name = former.remove(address);
             self.names.entry(address.to_owned()).or_insert_with(|| name.unwrap_or_default());
         }

@@ -10,14 +10,17 @@ const LONGEST: usize = 45;
 
 /// The text.
 pub(crate) struct AddressText {
-    bytes: [u8; LONGEST],
+    bytes: [u8; ROOM],
     length: usize,
 }
+
+/// A power of two, so that no place is ever outside.
+const ROOM: usize = LONGEST.next_power_of_two();
 
 impl AddressText {
     /// Writes it.
     pub(crate) fn new(address: IpAddr) -> Self {
-        let mut text = Self { bytes: [0; LONGEST], length: 0 };
+        let mut text = Self { bytes: [0; ROOM], length: 0 };
         match address {
             IpAddr::V4(address) => {
                 for (place, octet) in address.octets().into_iter().enumerate() {
@@ -33,17 +36,20 @@ impl AddressText {
                     text.push(b'0' + octet % 10);
                 }
             }
-            IpAddr::V6(_) => {
-                let mut rest = &mut text.bytes[..];
-                write!(rest, "{address}").expect("the longest textual address has 45 bytes");
-                text.length = LONGEST - rest.len();
-            }
+            IpAddr::V6(_) => text.format(address),
         }
         text
     }
 
+    #[cold]
+    fn format(&mut self, address: IpAddr) {
+        let mut rest = &mut self.bytes[..];
+        write!(rest, "{address}").expect("the longest textual address has 45 bytes");
+        self.length = ROOM - rest.len();
+    }
+
     fn push(&mut self, byte: u8) {
-        self.bytes[self.length] = byte;
+        self.bytes[self.length % ROOM] = byte;
         self.length += 1;
     }
 

@@ -23,6 +23,7 @@ use crate::{
 };
 
 /// Notes where a request with this head belongs, and takes the edge's own cookie out of what is written for the instance.
+#[cold]
 pub(crate) fn note(
     service: &ServiceLocal,
     head: &RequestHead<'_, '_>,
@@ -66,8 +67,12 @@ pub(crate) fn cookie_of<'b>(head: &RequestHead<'b, '_>, name: &str) -> Option<&'
 /// Field lines for the head of this instance's answer: the cookie, where the client has none that leads here. None where
 /// the client keeps its cookie although another instance answers, or where another service does.
 pub(crate) fn fields(request: &Request, flight: &Flight) -> String {
+    request.extras.as_deref().map_or_else(String::new, |extras| fields_of(request, extras, flight))
+}
+
+#[cold]
+fn fields_of(request: &Request, extras: &Extras, flight: &Flight) -> String {
     let service = &flight.service;
-    let Some(extras) = request.extras.as_deref() else { return String::new() };
     let Stays::Cookie(named) = extras.tie.sticky else { return String::new() };
     let Some(Sticky::Cookie { name, max_age_s, secure }) = &service.config().choice.sticky else {
         return String::new();

@@ -33,6 +33,7 @@ pub(super) enum SecondLook {
 
 impl Client {
     /// Looks again at the head at the front of the input, which was refused.
+    #[cold]
     pub(super) fn look_again(&mut self, refusal: &Refusal) -> SecondLook {
         let config = &self.place.listener().config;
         if config.strictness == Strictness::Refuse || refusal.status() != 400 {
@@ -53,6 +54,7 @@ impl Client {
     }
 
     /// Decides about the fields of a head whose names have an underscore.
+    #[cold]
     pub(super) fn settle_underscored(&self, head: &mut RequestHead<'_, '_>) {
         head.keeps_underscored = self.place.listener().config.strictness == Strictness::Report;
         self.report(head, "field names with an underscore");

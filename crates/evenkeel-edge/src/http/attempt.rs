@@ -5,7 +5,7 @@
 
 use std::{io, pin::Pin, sync::Arc};
 
-use evenkeel_core::{retry::Sent, status::Health};
+use evenkeel_core::{retry::Sent, snapshot::ProxyHeader};
 use tokio::{io::AsyncWrite, net::TcpStream};
 
 use super::{
@@ -14,9 +14,9 @@ use super::{
     receive::{Came, receive},
     relay,
     request::Request,
-    tunnel,
+    seldom, tunnel,
 };
-use crate::{buffers::Input, clock, messages::Failure, pick::Flight, slots::Signal};
+use crate::{buffers::Input, clock, fastcgi, messages::Failure, pick::Flight, slots::Signal, stream::proxy_header};
 
 /// One try at one instance. A pooled connection that turns out to be closed is replaced by a fresh one.
 pub(crate) async fn attempt(client: &mut Client, request: &mut Request, flight: &Flight) -> Result<Received, Failed> {
@@ -24,14 +24,14 @@ pub(crate) async fn attempt(client: &mut Client, request: &mut Request, flight: 
     if repeatable {
         client.slot.set_movable_from(Arc::as_ptr(&flight.instance.shared), clock::millis(client.thread.now()));
     }
-    let mut result = try_connection(client, request, flight, flight.instance.pool.take(!repeatable)).await;
+    let mut result = try_connection(client, request, flight, kept(client, flight, !repeatable)).await;
     if let Err((failed, true)) = result
         && failed.cause == Cause::Instance(Failure::CutOff)
         && !failed.received
         && (repeatable || failed.sent == Sent::Nothing)
     {
         // The instance closed an idle connection just when it was used: that says nothing about its health.
-        result = try_connection(client, request, flight, None).await.map_err(|(fresh, reused)| {
+        result = seldom(try_connection(client, request, flight, None)).await.map_err(|(fresh, reused)| {
             let sent = if failed.sent == Sent::Nothing { fresh.sent } else { Sent::Something };
             (Failed { sent, ..fresh }, reused)
         });
@@ -50,12 +50,25 @@ async fn try_connection(
     let reused = pooled.is_some();
     let stream = match pooled {
         Some(stream) => stream,
-        None => connect(client, flight).await.map_err(|failed| (failed, false))?,
+        None => seldom(connect(client, flight)).await.map_err(|failed| (failed, false))?,
     };
     converse(client, request, flight, stream).await.map_err(|failed| (failed, reused))
 }
 
-async fn connect(client: &Client, flight: &Flight) -> Result<TcpStream, Failed> {
+/// A kept connection, which is this client's own where it begins with a PROXY header.
+pub(crate) fn kept(client: &Client, flight: &Flight, surely: bool) -> Option<TcpStream> {
+    let pool = &flight.instance.pool;
+    match flight.service.config().wire.sends_proxy {
+        None => pool.take(surely),
+        Some(_) => pool.take_owned(client.names(), surely),
+    }
+}
+
+/// A new connection to the instance, with the PROXY header in front if its service has one.
+pub(crate) async fn connect(client: &Client, flight: &Flight) -> Result<TcpStream, Failed> {
+    if flight.service.config().wire.fastcgi.is_some() {
+        return Box::pin(fastcgi::connect(client, flight)).await;
+    }
     let failed = |cause| Failed { cause, sent: Sent::Nothing, received: false };
     let refused = failed(Cause::Instance(Failure::Connect));
     let address = flight.instance.shared.resolved().ok_or(refused)?;
@@ -64,16 +77,37 @@ async fn connect(client: &Client, flight: &Flight) -> Result<TcpStream, Failed> 
     let mut connecting = std::pin::pin!(TcpStream::connect(address));
     let mask = Signal::Expired as u8 | Signal::Abandoned as u8;
     match client.slot.until(mask, |cx| connecting.as_mut().poll(cx)).await {
-        Ok(Ok(stream)) => {
+        Ok(Ok(mut stream)) => {
             // Without it small messages could wait for acknowledgements; with a failure here they merely do.
             let _ = stream.set_nodelay(true);
             client.thread.read_clock();
+            if let Some(version) = flight.service.config().wire.sends_proxy {
+                Box::pin(introduce(client, &mut stream, version)).await.map_err(failed)?;
+            }
             Ok(stream)
         }
         Ok(Err(_)) => Err(refused),
         Err(Signal::Abandoned) => Err(failed(Cause::Abandoned)),
         Err(_) => Err(failed(Cause::Instance(Failure::ConnectTimeout))),
     }
+}
+
+/// Sends the PROXY header that names the client. Nothing of a request was sent if that fails.
+async fn introduce(client: &Client, stream: &mut TcpStream, version: ProxyHeader) -> Result<(), Cause> {
+    let names = client.names();
+    let mut header = Vec::with_capacity(128);
+    proxy_header::write(version, names.source, names.destination, &mut header);
+    let mut rest = &header[..];
+    while !rest.is_empty() {
+        let mask = Signal::Expired as u8 | Signal::Abandoned as u8;
+        match client.slot.until(mask, |cx| Pin::new(&mut *stream).poll_write(cx, rest)).await {
+            Ok(Ok(count @ 1..)) => rest = &rest[count..],
+            Ok(_) => return Err(Cause::Instance(Failure::Connect)),
+            Err(Signal::Abandoned) => return Err(Cause::Abandoned),
+            Err(_) => return Err(Cause::Instance(Failure::ConnectTimeout)),
+        }
+    }
+    Ok(())
 }
 
 /// Sends the request and receives its answer over one connection.
@@ -85,10 +119,20 @@ async fn converse(
 ) -> Result<Received, Failed> {
     request.sent_at = Some(client.thread.now());
     if !request.complete {
-        return Box::pin(relay::run(client, request, flight, stream, Input::default())).await.map(Received::Relayed);
+        return seldom(relay::run(client, request, flight, stream, Input::default())).await.map(Received::Relayed);
     }
     send(client, request, flight, &mut stream).await?;
-    let mut answer = Input::new(client.thread.buffers.take());
+    answer(client, request, flight, stream, Input::default()).await
+}
+
+/// Receives the answer of a request that was sent; some of it may be at hand.
+pub(crate) async fn answer(
+    client: &mut Client,
+    request: &mut Request,
+    flight: &Flight,
+    mut stream: TcpStream,
+    mut answer: Input,
+) -> Result<Received, Failed> {
     let result = receive(client, request, flight, &mut stream, &mut answer).await;
     match result {
         Ok(Came::Whole(whole, reusable)) => {
@@ -100,11 +144,11 @@ async fn converse(
         }
         Ok(Came::Tunnel) => {
             client.slot.set_immovable();
-            Ok(Received::Relayed(Box::pin(tunnel::run(client, request, flight, stream, answer)).await))
+            Ok(Received::Relayed(seldom(tunnel::run(client, request, flight, stream, answer)).await))
         }
         Ok(Came::Relay) => {
             client.slot.set_immovable();
-            Box::pin(relay::run(client, request, flight, stream, answer)).await.map(Received::Relayed)
+            seldom(relay::run(client, request, flight, stream, answer)).await.map(Received::Relayed)
         }
         Err(failed) => {
             client.thread.buffers.give(answer.release());
@@ -115,14 +159,18 @@ async fn converse(
 
 /// Gives a connection back to the pool, unless its instance is leaving.
 pub(crate) fn keep(client: &Client, flight: &Flight, stream: TcpStream) {
-    if flight.instance.shared.health() == Health::Healthy {
+    if flight.instance.shared.takes_requests() {
         let most = flight.service.config().limits.idle_connections;
-        flight.instance.pool.give(stream, most, clock::millis(client.thread.now()));
+        let now_ms = clock::millis(client.thread.now());
+        match flight.service.config().wire.sends_proxy {
+            None => flight.instance.pool.give(stream, most, now_ms),
+            Some(_) => flight.instance.pool.give_owned(client.names(), stream, most, now_ms),
+        }
     }
 }
 
 /// Sends the whole request.
-async fn send(client: &Client, request: &Request, flight: &Flight, stream: &mut TcpStream) -> Result<(), Failed> {
+pub(crate) async fn send(client: &Client, request: &Request, flight: &Flight, stream: &mut TcpStream) -> Result<(), Failed> {
     let mut sent = 0;
     let failed = |cause, sent: usize| Failed {
         cause,

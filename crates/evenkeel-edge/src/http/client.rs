@@ -4,27 +4,34 @@
 //! goes through [`crate::thread::Thread`].
 
 use std::{
-    io::{self, Write},
+    cell::OnceCell,
+    convert::Infallible,
+    io,
     net::{IpAddr, SocketAddr},
     pin::Pin,
     rc::Rc,
-    sync::Arc,
     task::{Context, Poll, ready},
 };
 
+use rustix::ioctl::{Getter, Opcode, ioctl};
 use tokio::{io::AsyncWrite, net::TcpStream};
 
-use super::{errors::OwnAnswer, head_request::Reject, request::Id};
+use super::{errors::OwnAnswer, guard_rails::Told, head_request::Reject, redirect::OwnRedirect, request::Id, seldom};
 use crate::{
     buffers::Input,
-    local::LocalView,
+    clients::Entered,
+    clock,
+    local::{LocalView, ServiceLocal},
     slots::{Signal, Slot},
+    stream::names::Names,
     thread::Thread,
     view::ListenerView,
 };
 
 /// How long a connection that is being closed after an error may still send, in milliseconds.
 const LINGER_MS: u64 = 2000;
+/// How often it is looked whether a client has taken everything, in milliseconds.
+const SENDING_MS: u64 = 20;
 /// How much it may still send, in bytes.
 const LINGER_BYTES: usize = 1 << 20;
 
@@ -35,15 +42,18 @@ pub(crate) struct Client {
     pub(crate) stream: TcpStream,
     pub(crate) input: Input,
     pub(crate) address: IpAddr,
-    address_text: AddressText,
-    listener_name: Rc<str>,
     pub(crate) place: Place,
+    /// Who it is, once that was said or asked.
+    pub(crate) names: OnceCell<Rc<Names>>,
+    /// It counts as one of its client's, where their number is bounded.
+    entered: Option<Box<Entered>>,
 }
 
 /// What the newest view says about the connection's listener.
 pub(crate) struct Place {
     pub(crate) view: Rc<LocalView>,
-    pub(crate) listener: Arc<ListenerView>,
+    /// Its index there.
+    listener: u32,
     /// What the client says about its own clients is believed.
     pub(crate) trusted: bool,
 }
@@ -54,9 +64,16 @@ pub(crate) struct Refusal {
     /// Version and whether it is a HEAD request, where the whole message was understood and the connection may
     /// go on.
     pub(crate) next: Option<(u8, bool)>,
+    /// What else the answer says, where it was a guard rail that spoke.
+    pub(crate) told: Option<Box<Told>>,
 }
 
 impl Refusal {
+    /// A guard rail's answer; whether the connection may go on is said later.
+    pub(crate) fn told(reject: Reject, told: Told) -> Self {
+        Self { reject, next: None, told: Some(Box::new(told)) }
+    }
+
     /// The answer's status.
     pub(crate) const fn status(&self) -> u16 {
         self.reject.status
@@ -65,7 +82,7 @@ impl Refusal {
 
 impl From<Reject> for Refusal {
     fn from(reject: Reject) -> Self {
-        Self { reject, next: None }
+        Self { reject, next: None, told: None }
     }
 }
 
@@ -81,38 +98,48 @@ impl Drop for Client {
 
 impl Client {
     /// A connection that was just accepted. `None` if its listener is not in the view any more.
-    pub(crate) fn new(thread: Rc<Thread>, stream: TcpStream, peer: SocketAddr, listener_name: Rc<str>) -> Option<Self> {
+    pub(crate) fn new(thread: Rc<Thread>, stream: TcpStream, peer: SocketAddr, listener: &str) -> Option<Self> {
         let address = peer.ip().to_canonical();
-        let place = Place::find(&thread, &listener_name, address)?;
-        let slot = thread.slots.open(crate::clock::millis(thread.read_clock()));
+        let place = Place::find(&thread, listener, address)?;
+        let Ok(entered) = place.enter(&thread, address) else { return None };
+        let slot = thread.slots.open(clock::millis(thread.read_clock()));
         let cell = thread.cell();
         cell.accepted.add(1);
         cell.connections.add(1);
-        let (input, address_text) = (Input::default(), AddressText::new(address));
-        Some(Self { thread, slot, stream, input, address, address_text, listener_name, place })
+        Some(Self { thread, slot, stream, input: Input::default(), address, place, names: OnceCell::new(), entered })
     }
 
     /// The limits of its listener.
     pub(crate) fn limits(&self) -> &evenkeel_core::snapshot::ClientLimits {
-        &self.place.listener.config.limits
+        &self.place.listener().config.limits
     }
 
-    /// Its address as text.
-    pub(crate) fn address_text(&self) -> &[u8] {
-        self.address_text.as_bytes()
-    }
-
-    /// Looks the listener up again if the view has changed. `false`: it is not there any more.
+    /// Looks the listener up again if the view has changed. `false`: it is not there any more, or speaks another
+    /// protocol than this connection.
     pub(crate) fn find_place(&mut self) -> bool {
         if self.thread.is_newest(&self.place.view) {
             return true;
         }
-        let found = Place::find(&self.thread, &self.listener_name, self.address);
+        let former = &self.place.listener().config;
+        let found = Place::find(&self.thread, &former.name, self.address);
+        let found = found.filter(|place| place.listener().config.protocol == former.protocol);
         let there = found.is_some();
-        if let Some(place) = found {
+        if let Some(mut place) = found {
+            place.trusted &= !self.names.get().is_some_and(|names| names.nameless);
             self.place = place;
         }
         there
+    }
+
+    /// A PROXY header says who it is. `Err`: that client has as many connections as it may have.
+    pub(crate) fn is_named(&mut self, names: Names) -> Result<(), TooMany> {
+        self.address = names.source.ip().to_canonical();
+        self.place.trusted = !names.nameless && self.place.listener().trusts(self.address);
+        if !names.nameless {
+            self.entered = self.place.enter(&self.thread, self.address)?;
+        }
+        self.names = OnceCell::from(Rc::new(names));
+        Ok(())
     }
 
     /// The wait that follows may take this long.
@@ -132,7 +159,7 @@ impl Client {
             };
             let count = match first {
                 Some(count) => count,
-                None => self.write_some(&bytes[sent..]).await?,
+                None => seldom(self.write_some(&bytes[sent..])).await?,
             };
             sent += count;
         }
@@ -145,6 +172,7 @@ impl Client {
         self.arm(idle_ms);
         let Self { slot, stream, .. } = self;
         let written = slot.until(Signal::Expired as u8, |cx| Pin::new(&mut *stream).poll_write(cx, bytes)).await;
+        self.thread.read_clock();
         match written {
             Ok(Ok(count @ 1..)) => Ok(count),
             _ => Err(Gone),
@@ -154,13 +182,24 @@ impl Client {
     /// Refuses a request. Returns whether the connection goes on; if not, it is to linger.
     pub(crate) async fn refuse(&mut self, refusal: Refusal) -> bool {
         let Reject { status, reason } = refusal.reject;
-        self.thread.rejected(status, reason);
+        if refusal.told.is_none() {
+            self.thread.rejected(status, reason);
+        }
         let id = Id::fresh(self.thread.ids.next());
+        let id = id.as_bytes();
         let close = refusal.next.is_none() || self.thread.terminating.get();
         let (minor, to_head) = refusal.next.unwrap_or((1, false));
-        let answer = OwnAnswer { status, reason, id: id.as_bytes(), close, minor, to_head, retry_after_s: None };
         let mut out = self.thread.buffers.take();
-        answer.write(&mut out);
+        let retry_after_s = match refusal.told.as_deref() {
+            Some(Told::RetryAfter(seconds)) => Some(*seconds),
+            _ => None,
+        };
+        if let Some(Told::Location(location)) = refusal.told.as_deref() {
+            OwnRedirect { status, location, id, close, minor, to_head }.write(&mut out);
+        } else {
+            let own = OwnAnswer { status, reason, id, close, minor, to_head, retry_after_s };
+            own.write_or_page(&[&self.place.listener().config.error_pages], &mut out);
+        }
         let written = self.write_all(&out).await;
         self.thread.buffers.give(out);
         written.is_ok() && !close
@@ -196,41 +235,77 @@ impl Client {
         let _ = slot.until(Signal::Expired as u8, drained).await;
     }
 
+    /// The same once the client has what is on its way to it, which a reset would destroy. A client that takes nothing
+    /// for a while is not waited for.
+    pub(crate) async fn reset_when_sent(&mut self) {
+        let (mut left, mut since_ms) = (u32::MAX, clock::millis(self.thread.read_clock()));
+        loop {
+            let now_ms = clock::millis(self.thread.read_clock());
+            match unacknowledged_bytes(&self.stream) {
+                0 => break,
+                fewer if fewer < left => (left, since_ms) = (fewer, now_ms),
+                _ if now_ms.saturating_sub(since_ms) > LINGER_MS => break,
+                _ => {}
+            }
+            self.arm(SENDING_MS);
+            let Err(_expired) = self.slot.until(Signal::Expired as u8, |_| Poll::<Infallible>::Pending).await;
+        }
+        self.reset();
+    }
+
     /// Makes the end of the connection unmistakable: a reset instead of an orderly end.
     pub(crate) fn reset(&mut self) {
         let _ = rustix::net::sockopt::set_socket_linger(&self.stream, Some(std::time::Duration::ZERO));
     }
 }
 
+/// A client has as many connections as it may have; this one is closed without an answer, which would cost more than it
+/// is worth.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct TooMany;
+
 /// The client takes no more bytes.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Gone;
 
+/// What the kernel has taken for the peer and the peer's has not acknowledged (`SIOCOUTQ`, tcp(7)).
+fn unacknowledged_bytes(stream: &TcpStream) -> u32 {
+    const SIOCOUTQ: Opcode = 0x5411;
+    // SAFETY: of a socket this call writes one `int` and nothing else, and the number is the same wherever Linux has it
+    // from `asm-generic/ioctls.h`, as on every machine that this runs on.
+    let asked = unsafe { ioctl(stream, Getter::<SIOCOUTQ, i32>::new()) };
+    asked.map_or(0, i32::unsigned_abs)
+}
+
 impl Place {
-    fn find(thread: &Thread, listener: &str, client: IpAddr) -> Option<Self> {
+    fn find(thread: &Thread, name: &str, client: IpAddr) -> Option<Self> {
         let view = thread.view()?;
-        let listener = Arc::clone(view.view.listener(listener)?);
-        let trusted = listener.config.trusted.iter().any(|network| network.contains(client));
-        Some(Self { view, listener, trusted })
-    }
-}
-
-/// The client's address as text, kept without an allocation.
-struct AddressText {
-    bytes: [u8; 45],
-    length: usize,
-}
-
-impl AddressText {
-    fn new(address: IpAddr) -> Self {
-        let mut bytes = [0u8; 45];
-        let mut rest = &mut bytes[..];
-        write!(rest, "{address}").expect("the longest textual address has 45 bytes");
-        let length = 45 - rest.len();
-        Self { bytes, length }
+        let place = view.view.listeners.iter().position(|listener| listener.config.name == name)?;
+        let trusted = view.view.listeners[place].trusts(client);
+        Some(Self { view, listener: u32::try_from(place).ok()?, trusted })
     }
 
-    fn as_bytes(&self) -> &[u8] {
-        &self.bytes[..self.length]
+    /// Of a listener that is not HTTP: the service that everything leads to.
+    pub(crate) fn stream_service(&self) -> Option<Rc<ServiceLocal>> {
+        self.view.services.get(self.listener().service?).cloned()
+    }
+
+    /// Enters a connection of this client, where their number is bounded. Networks that are trusted stand for many
+    /// clients: only those whom they name are counted.
+    fn enter(&self, thread: &Thread, client: IpAddr) -> Result<Option<Box<Entered>>, TooMany> {
+        let listener = self.listener();
+        let Some(all) = listener.connections.as_ref().filter(|_| !self.trusted) else {
+            return Ok(None);
+        };
+        let entered = all.enter(client, listener.config.limits.connections_per_client);
+        if entered.is_none() {
+            thread.turned_away();
+        }
+        entered.map(Some).ok_or(TooMany)
+    }
+
+    /// The listener.
+    pub(crate) fn listener(&self) -> &ListenerView {
+        &self.view.view.listeners[self.listener as usize]
     }
 }

@@ -50,10 +50,14 @@ pub(crate) fn note(
     head: &RequestHead<'_, '_>,
     forwarding: &Forwarding<'_>,
 ) {
-    let compresses = request.service.config().answers.compress.is_some();
-    if route.actions.is_none() && !compresses {
-        return;
+    if route.actions.is_some() || request.service.config().answers.compress.is_some() {
+        note_some(request, route, head, forwarding);
     }
+}
+
+#[cold]
+fn note_some(request: &mut Request, route: &Arc<RouteView>, head: &RequestHead<'_, '_>, forwarding: &Forwarding<'_>) {
+    let compresses = request.service.config().answers.compress.is_some();
     let fields = AnswerFields::of(route, head, forwarding);
     let accepts = compresses.then(|| Accepts::parse(head.fields_named(b"accept-encoding")));
     if fields.is_some() || compresses {
@@ -69,7 +73,16 @@ pub(crate) fn find(request: &Request, service: &Rc<ServiceLocal>, head: &Respons
     {
         return Some(Dress { body: NewBody::Page(Rc::clone(service), place), to_head: request.to_head, vary: false });
     }
-    let extras = request.extras.as_deref()?;
+    find_by(request, request.extras.as_deref()?, service, head)
+}
+
+#[cold]
+fn find_by(
+    request: &Request,
+    extras: &Extras,
+    service: &Rc<ServiceLocal>,
+    head: &ResponseHead<'_, '_>,
+) -> Option<Dress> {
     let config = service.config().answers.compress.as_ref();
     let choice = match (config, extras.accepts) {
         (Some(config), Some(accepts)) => compress::choose(config, accepts, head, request.minor, request.to_head),
@@ -107,6 +120,8 @@ pub(crate) enum ChangedBody<'a> {
     AsIs,
     /// Its length, where it is coded already.
     Coded(Encoding, Option<usize>),
+    /// It would be coded, were it there: the head answers a HEAD request. Its length is not known (RFC 9110 section 8.6).
+    CodedElsewhere(Encoding),
     Page(&'a Page),
 }
 
@@ -128,6 +143,12 @@ const OF_THE_BODY: [&[u8]; 13] = [
 ];
 
 impl<'a> Changes<'a> {
+    /// Of the fields alone; `None`: they stay as they are.
+    pub(crate) fn of_fields(extras: Option<&'a Extras>) -> Option<Self> {
+        let fields = extras?.fields.as_ref()?;
+        Some(Self { fields: Some(fields), vary: false, body: ChangedBody::AsIs })
+    }
+
     fn of(dress: &Dress, extras: Option<&'a Extras>, body: ChangedBody<'a>) -> Self {
         Self { fields: extras.and_then(|extras| extras.fields.as_ref()), vary: dress.vary, body }
     }
@@ -137,7 +158,9 @@ impl<'a> Changes<'a> {
         let is = |other: &[u8]| name.eq_ignore_ascii_case(other);
         let of_body = match self.body {
             ChangedBody::AsIs => false,
-            ChangedBody::Coded(..) => is(b"accept-ranges") || is(b"etag") && !value.starts_with(b"W/"),
+            ChangedBody::Coded(..) | ChangedBody::CodedElsewhere(_) => {
+                is(b"accept-ranges") || is(b"etag") && !value.starts_with(b"W/")
+            }
             ChangedBody::Page(_) => is(b"trailer") || OF_THE_BODY.iter().any(|one| is(one)),
         };
         of_body || self.fields.is_some_and(|fields| fields.drops(name))
@@ -145,11 +168,12 @@ impl<'a> Changes<'a> {
 
     /// Appends the lines that the instance's head does not have.
     pub(crate) fn write(&self, out: &mut Vec<u8>, head: &ResponseHead<'_, '_>) {
+        let dropped = |name| self.fields.is_some_and(|fields| fields.drops(name));
         match self.body {
             ChangedBody::AsIs => {}
-            ChangedBody::Coded(encoding, _) => {
+            ChangedBody::Page(_) if dropped(b"content-type") => {}
+            ChangedBody::Coded(encoding, _) | ChangedBody::CodedElsewhere(encoding) => {
                 // Not byte for byte what the instance named so, but the same in meaning (RFC 9110 section 8.8.1).
-                let dropped = |name| self.fields.is_some_and(|fields| fields.drops(name));
                 let tags = head.values(b"etag").filter(|tag| !tag.starts_with(b"W/") && !dropped(b"etag"));
                 for tag in tags {
                     out.extend_from_slice(b"ETag: W/");
@@ -181,6 +205,7 @@ impl<'a> Changes<'a> {
                 out.extend_from_slice(b"Transfer-Encoding: chunked\r\n");
                 return true;
             }
+            ChangedBody::CodedElsewhere(_) => return true,
             ChangedBody::Coded(_, Some(length)) => length,
             ChangedBody::Page(page) => page.body.len(),
         };
@@ -213,6 +238,11 @@ impl Dress {
         let Whole { body, content: content_bytes, .. } = *whole;
         match &self.body {
             NewBody::Page(..) => self.write_page(out, head, extras, delivery),
+            NewBody::Coded(encoding) if self.to_head => {
+                let changed = ChangedBody::CodedElsewhere(*encoding);
+                head.write_changed(out, delivery, Some(&Changes::of(self, extras, changed)));
+                0
+            }
             NewBody::Coded(encoding) => {
                 let coded = code_whole(*encoding, head.body, body, content_bytes);
                 // What grows is passed on as it is.
@@ -243,6 +273,7 @@ impl Dress {
     ) -> usize {
         let changed = match &self.body {
             NewBody::Page(..) => return self.write_page(out, head, extras, delivery),
+            NewBody::Coded(encoding) if self.to_head => ChangedBody::CodedElsewhere(*encoding),
             NewBody::Coded(encoding) => ChangedBody::Coded(*encoding, None),
             NewBody::AsIs => ChangedBody::AsIs,
         };
@@ -250,12 +281,18 @@ impl Dress {
         0
     }
 
-    /// What codes the body while it comes; `length` is its declared one. Boxed, since few relays have one.
-    pub(crate) fn stream(&self, length: Option<u64>) -> Option<Box<compress::Stream>> {
-        match self.body {
-            NewBody::Coded(encoding) => Some(Box::new(compress::Stream::new(encoding, length))),
-            _ => None,
+    /// What codes the body while it comes; `length` is its declared one. Where that would take too much memory, the body
+    /// is none that is coded from now on. Boxed, since few relays have one.
+    pub(crate) fn begin_stream(&mut self, length: Option<u64>) -> Option<Box<compress::Stream>> {
+        let NewBody::Coded(encoding) = self.body else { return None };
+        if self.to_head {
+            return None;
         }
+        let stream = compress::Stream::begin(encoding, length);
+        if stream.is_none() {
+            self.body = NewBody::AsIs;
+        }
+        stream.map(Box::new)
     }
 
     /// Appends the whole message with the page.

@@ -17,19 +17,32 @@ use tokio::{
 };
 
 use super::{
+    affinity,
     client::Client,
+    compress::{self, Stream},
+    dress::{self, Dress},
     fields::MOST_FIELDS,
     framing::Body,
     head_request::FieldRoom,
     head_response::{self, Delivery},
     intake::Gather,
+    pace::patience_ms,
     record,
     request::Request,
 };
-use crate::{buffers::Input, clock, messages::Failure, pick::Flight, slots::Signal};
+use crate::{
+    buffers::{Input, LARGEST_BYTES},
+    clock,
+    messages::Failure,
+    pick::Flight,
+    pipes::{LONG_BYTES, Passage},
+    slots::Signal,
+};
 
 /// Room for each direction, in bytes.
 const RELAY_BYTES: usize = 64 << 10;
+/// Once so many bytes have passed, there is room for [`LARGEST_BYTES`].
+const LONG_RELAY_BYTES: u64 = 256 << 10;
 
 /// Why a relay stopped.
 #[derive(Clone, Copy, Debug)]
@@ -109,8 +122,16 @@ pub(crate) struct Duplex<'a> {
     ready: usize,
     committed: Option<Committed>,
     sent_bytes: u64,
+    /// The body of the answer, where it is compressed on its way.
+    coded: Option<Box<Stream>>,
     any_sent: bool,
     received: bool,
+    /// Since when the client is waited for, and for how long it was before, where its rate is bounded.
+    waits_since_ms: Option<u64>,
+    waited_ms: u64,
+    /// What passes unseen, of the request and of the answer.
+    upward: Passage,
+    downward: Passage,
 }
 
 impl<'a> Duplex<'a> {
@@ -120,11 +141,9 @@ impl<'a> Duplex<'a> {
         request: &'a mut Request,
         flight: &'a Flight,
         stream: &'a mut TcpStream,
-        mut answer: Input,
+        answer: Input,
     ) -> Self {
         let received = !answer.is_empty();
-        answer.make_room(RELAY_BYTES);
-        answer.widen(RELAY_BYTES);
         // With an answer under way the whole request was sent before.
         let up = if request.complete { Up::Done } else { Up::First { sent: 0 } };
         Self {
@@ -139,14 +158,22 @@ impl<'a> Duplex<'a> {
             ready: 0,
             committed: None,
             sent_bytes: 0,
+            coded: None,
             any_sent: received,
             received,
+            waits_since_ms: None,
+            waited_ms: 0,
+            upward: Passage::default(),
+            downward: Passage::default(),
         }
     }
 
-    /// Gives its buffer back.
+    /// Gives back what it has of its thread.
     pub(crate) fn end(mut self) -> Ended {
-        self.client.thread.buffers.give(self.answer.release());
+        let thread = &self.client.thread;
+        thread.buffers.give(self.answer.release());
+        self.upward.end(&thread.pipes);
+        self.downward.end(&thread.pipes);
         let up_done = self.up == Up::Done;
         let Self { committed, sent_bytes, any_sent, received, .. } = self;
         Ended { committed, sent_bytes, any_sent, received, up_done }
@@ -205,16 +232,20 @@ impl<'a> Duplex<'a> {
     fn waits_for(&self) -> (u64, Stop) {
         let client_ms = self.client.limits().body_idle_ms;
         let limits = &self.flight.service.config().limits;
-        if self.out_sent < self.out.len() || self.ready > 0 {
+        if self.out_sent < self.out.len() || self.ready > 0 || self.downward.is_full() {
             return (client_ms, Stop::ClientGone);
         }
         match self.up {
+            Up::Body { .. } if self.upward.is_full() => (limits.idle_timeout_ms, Stop::Instance(Failure::Timeout)),
             Up::First { .. } | Up::Body { ready: 1.. } => (limits.idle_timeout_ms, Stop::Instance(Failure::Timeout)),
             // An instance that was asked for a 100 has to speak first.
             Up::Body { .. } if self.request.expect && !self.received => {
                 (limits.response_timeout_ms.min(client_ms), Stop::ResponseTimeout)
             }
-            Up::Body { .. } => (client_ms, Stop::Body(Gather::Slow)),
+            Up::Body { .. } => {
+                let patience = patience_ms(self.client.limits(), self.waited_ms, self.request.content_bytes);
+                (patience, Stop::Body(Gather::Slow))
+            }
             Up::Done | Up::Closed if self.committed.is_none() => (limits.response_timeout_ms, Stop::ResponseTimeout),
             Up::Done | Up::Closed if self.is_stream_of_events() => (limits.tunnel_idle_ms, Stop::Idle),
             Up::Done | Up::Closed => (limits.idle_timeout_ms, Stop::Instance(Failure::Timeout)),
@@ -234,6 +265,13 @@ impl<'a> Duplex<'a> {
                 self.any_sent = true;
                 let sent = sent + count;
                 self.up = if sent < self.request.out.len() { Up::First { sent } } else { Up::Body { ready: 0 } };
+                Poll::Ready(Ok(()))
+            }
+            Up::Body { ready: 0 } if self.upward.is_full() => {
+                let Ok(1..) = ready!(self.upward.poll_drain(self.stream, cx)) else {
+                    self.upward = Passage::default();
+                    return Poll::Ready(self.closed_to_us());
+                };
                 Poll::Ready(Ok(()))
             }
             Up::Body { ready: 0 } if self.request.complete => {
@@ -263,20 +301,64 @@ impl<'a> Duplex<'a> {
         Ok(())
     }
 
-    /// Reads more of the request's body.
-    fn poll_body(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Stop>> {
+    /// Takes in more of a long body of the request without looking at it. `None`: that is not possible.
+    fn poll_body_unseen(&mut self, cx: &mut Context<'_>) -> Poll<Option<io::Result<usize>>> {
+        let (client, upward) = (&mut *self.client, &mut self.upward);
+        let Body::Length(left) = &mut self.request.body else { return Poll::Ready(None) };
+        if *left < LONG_BYTES && !upward.used {
+            return Poll::Ready(None);
+        }
+        client.thread.buffers.give(client.input.release());
+        let came = ready!(upward.poll_fill(&client.thread.pipes, &client.stream, *left, cx));
+        if let Some(Ok(count)) = came {
+            *left -= count as u64;
+            self.request.content_bytes += count as u64;
+            self.request.complete = *left == 0;
+            self.request.passed_on = true;
+        }
+        Poll::Ready(came)
+    }
+
+    /// Reads more of it into a buffer, where none is at hand.
+    fn poll_body_bytes(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
         let Client { input, stream, thread, .. } = &mut *self.client;
-        if input.is_empty() {
-            if !input.has_buffer() {
-                *input = Input::new(thread.buffers.take());
+        input.widen(relay_bytes(self.request.content_bytes), &thread.buffers);
+        input.make_room(LARGEST_BYTES);
+        input.poll_fill(stream, cx)
+    }
+
+    /// From now on the client is waited for, where its rate is bounded. Not while it waits itself, for a 100.
+    fn note_waiting(&mut self) {
+        let waits_itself = self.request.expect && !self.received;
+        if self.waits_since_ms.is_none() && !waits_itself && self.client.limits().min_rate_bytes_per_s > 0 {
+            // The time as last read may be that before the instance took what it was slow to take.
+            self.waits_since_ms = Some(clock::millis(self.client.thread.read_clock()));
+        }
+    }
+
+    /// Takes in more of the request's body.
+    fn poll_body(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Stop>> {
+        if self.client.input.is_empty() {
+            let (came, unseen) = match self.poll_body_unseen(cx) {
+                Poll::Ready(Some(came)) => (Poll::Ready(came), true),
+                Poll::Ready(None) => (self.poll_body_bytes(cx), false),
+                Poll::Pending => (Poll::Pending, true),
+            };
+            let Poll::Ready(came) = came else {
+                self.note_waiting();
+                return Poll::Pending;
+            };
+            if let Some(since_ms) = self.waits_since_ms.take() {
+                self.waited_ms += clock::millis(self.client.thread.read_clock()).saturating_sub(since_ms);
             }
-            input.make_room(RELAY_BYTES);
-            input.widen(RELAY_BYTES);
-            match ready!(input.poll_fill(stream, cx)) {
-                Ok(1..) => {}
-                _ => return Poll::Ready(Err(Stop::Body(Gather::Gone))),
+            let Ok(1..) = came else {
+                return Poll::Ready(Err(Stop::Body(Gather::Gone)));
+            };
+            if unseen {
+                return Poll::Ready(Ok(()));
             }
         }
+        let Client { input, .. } = &mut *self.client;
         let mut content = 0;
         let step = self.request.body.advance_with(input.filled(), |part| content += part.len() as u64);
         let step = match step {
@@ -298,16 +380,33 @@ impl<'a> Duplex<'a> {
         if self.out_sent < self.out.len() || self.ready > 0 {
             return self.poll_deliver(cx);
         }
+        if self.downward.is_full() {
+            let Ok(count @ 1..) = ready!(self.downward.poll_drain(&self.client.stream, cx)) else {
+                return Poll::Ready(Err(Stop::ClientGone));
+            };
+            self.sent_bytes += count as u64;
+            return Poll::Ready(Ok(()));
+        }
         if self.committed.is_some_and(|head| head.done) {
             return Poll::Ready(Err(Stop::Finished));
+        }
+        if self.coded.as_mut().is_some_and(|coded| !self.answer.is_empty() && coded.gives_way()) {
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
         }
         if !self.answer.is_empty() && self.digest().map_err(Stop::Instance)? {
             return Poll::Ready(Ok(()));
         }
         let count = if self.answer.is_empty() && self.is_stream_of_events() {
             ready!(self.poll_event(cx))
-        } else if self.answer.make_room(self.head_room()) {
-            ready!(self.answer.poll_fill(self.stream, cx))
+        } else if let Some(count) = ready!(self.poll_answer_unseen(cx)) {
+            count
+        } else if self.make_room() {
+            let filled = self.answer.poll_fill(self.stream, cx);
+            if filled.is_pending() && self.flush_coded() {
+                return Poll::Ready(Ok(()));
+            }
+            ready!(filled)
         } else {
             return Poll::Ready(Err(Stop::Instance(Failure::Malformed)));
         };
@@ -319,10 +418,32 @@ impl<'a> Duplex<'a> {
             }
             (Ok(_), Some(head)) if head.body == Body::UntilClose => {
                 head.done = true;
+                if let Some(coded) = &mut self.coded {
+                    self.sent_bytes += coded.finish(&mut self.out);
+                }
                 Poll::Ready(Ok(()))
             }
             _ => Poll::Ready(Err(Stop::Instance(Failure::CutOff))),
         }
+    }
+
+    /// Takes in more of a long answer without looking at it. `None`: that is not possible.
+    fn poll_answer_unseen(&mut self, cx: &mut Context<'_>) -> Poll<Option<io::Result<usize>>> {
+        let thread = &self.client.thread;
+        let Some(Committed { body: Body::Length(left), done, .. }) = &mut self.committed else {
+            return Poll::Ready(None);
+        };
+        let looks = self.coded.is_some() || !self.answer.is_empty();
+        if looks || (*left < LONG_BYTES && !self.downward.used) {
+            return Poll::Ready(None);
+        }
+        thread.buffers.give(self.answer.release());
+        let came = ready!(self.downward.poll_fill(&thread.pipes, self.stream, *left, cx));
+        if let Some(Ok(count)) = came {
+            *left -= count as u64;
+            *done = *left == 0;
+        }
+        Poll::Ready(came)
     }
 
     /// Reads what happened; until then neither connection holds a buffer.
@@ -335,9 +456,11 @@ impl<'a> Duplex<'a> {
         self.answer.poll_arrived(self.stream, &thread.buffers, cx)
     }
 
-    fn head_room(&self) -> usize {
+    /// Whether there is room for more of the answer; there is not where its head is too long.
+    fn make_room(&mut self) -> bool {
         let head = usize::try_from(self.flight.service.config().limits.head_bytes).unwrap_or(usize::MAX);
-        head.max(RELAY_BYTES).saturating_add(1)
+        self.answer.widen(relay_bytes(self.sent_bytes), &self.client.thread.buffers);
+        self.answer.make_room(head.max(LARGEST_BYTES).saturating_add(1))
     }
 
     fn poll_deliver(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Stop>> {
@@ -361,6 +484,14 @@ impl<'a> Duplex<'a> {
         Poll::Ready(Ok(()))
     }
 
+    /// The instance pauses: what the coder holds back goes to the client. Returns whether there was anything.
+    fn flush_coded(&mut self) -> bool {
+        let Some(coded) = &mut self.coded else { return false };
+        let length = coded.flush(&mut self.out);
+        self.sent_bytes += length;
+        length > 0
+    }
+
     /// Decides what to do with the bytes at hand. `false`: more of them are needed.
     fn digest(&mut self) -> Result<bool, Failure> {
         if self.committed.is_none() && !self.commit()? {
@@ -375,16 +506,24 @@ impl<'a> Duplex<'a> {
             return Ok(true);
         }
         let (out, unpack, mut unpacked) = (&mut self.out, head.unpack, 0);
-        let step = head.body.advance_with(self.answer.filled(), |part| {
-            if unpack {
+        let coded = &mut self.coded;
+        let most = if coded.is_some() { compress::AT_ONCE } else { usize::MAX };
+        let input = self.answer.filled();
+        let step = head.body.advance_with(&input[..input.len().min(most)], |part| {
+            if let Some(coded) = coded {
+                coded.push(part);
+            } else if unpack {
                 out.extend_from_slice(part);
                 unpacked += part.len() as u64;
             }
         });
         let step = step.map_err(|_| Failure::Malformed)?;
         head.done = step.done;
+        if let Some(coded) = coded {
+            unpacked = if step.done { coded.finish(out) } else { coded.emit(out) };
+        }
         self.sent_bytes += unpacked;
-        if unpack {
+        if unpack || self.coded.is_some() {
             self.answer.consume(step.taken);
         } else {
             self.ready = step.taken;
@@ -411,7 +550,7 @@ impl<'a> Duplex<'a> {
                 return Err(Failure::Malformed);
             }
             if minor >= 1 {
-                head.write(&mut self.out, &Delivery { id, minor, close: false });
+                head.write(&mut self.out, &Delivery { id, minor, close: false, more: b"" });
             }
             self.answer.consume(length);
             return Ok(true);
@@ -425,12 +564,23 @@ impl<'a> Duplex<'a> {
         let unbounded = unpack || head.body == Body::UntilClose;
         let close =
             !self.request.keep_alive || unbounded || !self.request.complete || self.client.thread.terminating.get();
-        head.write(&mut self.out, &Delivery { id, minor, close });
+        let more = affinity::fields(self.request, self.flight);
+        let delivery = Delivery { id, minor, close, more: more.as_bytes() };
+        let dress = dress::find(self.request, &self.flight.service, &head);
+        let is_page = dress.as_ref().is_some_and(Dress::is_page);
+        if let Some(mut dress) = dress {
+            self.coded = dress.begin_stream(head.declared());
+            let extras = self.request.extras.as_deref();
+            self.sent_bytes += dress.write_head(&mut self.out, &head, extras, &delivery) as u64;
+        } else {
+            head.write(&mut self.out, &delivery);
+        }
         self.committed = Some(Committed {
             status: head.status,
             body: head.body,
-            done: head.body.is_done(),
-            reusable: head.keep_alive,
+            // What follows of a body that nobody gets is not waited for: its connection ends.
+            done: head.body.is_done() || is_page,
+            reusable: head.keep_alive && (head.body.is_done() || !is_page),
             close,
             unpack,
             events,
@@ -438,4 +588,9 @@ impl<'a> Duplex<'a> {
         self.answer.consume(length);
         Ok(true)
     }
+}
+
+/// The room for a direction in which so many bytes have passed.
+fn relay_bytes(passed_bytes: u64) -> usize {
+    if passed_bytes < LONG_RELAY_BYTES { RELAY_BYTES } else { LARGEST_BYTES }
 }

@@ -1,8 +1,11 @@
 //! Answers that the edge makes itself: short plain text with the request's identity, or a page of the stack.
 
-use evenkeel_core::snapshot::Page;
+use evenkeel_core::snapshot::{ErrorPage, Page};
 
-use super::fields::{put, put_number};
+use super::{
+    date::put_date,
+    fields::{put, put_number},
+};
 
 /// An answer of the edge.
 #[derive(Clone, Copy, Debug)]
@@ -21,10 +24,21 @@ pub(crate) struct OwnAnswer<'a> {
 }
 
 impl OwnAnswer<'_> {
+    /// Appends the whole message: with the page that the first of `pages` has for such a status, otherwise with a plain
+    /// line. Returns how many bytes of it are the body.
+    pub(crate) fn write_or_page(&self, pages: &[&[ErrorPage]], out: &mut Vec<u8>) -> usize {
+        let Self { status, id, close, minor, to_head, retry_after_s, .. } = *self;
+        let mut found = pages.iter().filter_map(|of| page_for(of, status, false).map(|place| &of[place].page));
+        if let Some(page) = found.next() {
+            return OwnPage { page, status, id, close, minor, to_head, retry_after_s }.write(out);
+        }
+        self.write(out);
+        if to_head { 0 } else { self.body_bytes() }
+    }
+
     /// Appends the whole message.
     pub(crate) fn write(&self, out: &mut Vec<u8>) {
-        let before = "request ".len() + self.id.len() + 1;
-        let length = self.reason.len() + 1 + before;
+        let length = self.body_bytes();
         out.extend_from_slice(b"HTTP/1.1 ");
         put_number(out, u64::from(self.status));
         out.push(b' ');
@@ -39,12 +53,17 @@ impl OwnAnswer<'_> {
             }
         }
     }
+
+    const fn body_bytes(&self) -> usize {
+        self.reason.len() + "\nrequest \n".len() + self.id.len()
+    }
 }
 
 /// A page that the edge answers with.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct OwnPage<'a> {
     pub(crate) page: &'a Page,
+    pub(crate) status: u16,
     pub(crate) id: &'a [u8],
     /// The connection ends after it.
     pub(crate) close: bool,
@@ -59,12 +78,12 @@ impl OwnPage<'_> {
     /// Appends the whole message; returns how many bytes of it are the body. Where the status allows no body, none is
     /// declared either (RFC 9110 sections 8.6 and 15.3.5).
     pub(crate) fn write(&self, out: &mut Vec<u8>) -> usize {
-        let Page { status, content_type, body } = self.page;
+        let (status, Page { content_type, body, .. }) = (self.status, self.page);
         let bodiless = matches!(status, 204 | 304);
         out.extend_from_slice(b"HTTP/1.1 ");
-        put_number(out, u64::from(*status));
+        put_number(out, u64::from(status));
         out.push(b' ');
-        out.extend_from_slice(phrase(*status).as_bytes());
+        out.extend_from_slice(phrase(status).as_bytes());
         out.extend_from_slice(b"\r\n");
         if !bodiless {
             // A line's end in it would begin another field.
@@ -83,6 +102,13 @@ impl OwnPage<'_> {
     }
 }
 
+/// The place of the page for a status: the first range that has it. `of_instances` asks for those that also take the
+/// place of an instance's answer.
+pub(crate) fn page_for(pages: &[ErrorPage], status: u16, of_instances: bool) -> Option<usize> {
+    let fits = |page: &ErrorPage| (page.statuses.0..=page.statuses.1).contains(&status);
+    pages.iter().position(|page| fits(page) && (page.of_instances || !of_instances))
+}
+
 /// The fields that every answer of the edge ends with, and the empty line.
 fn write_end(out: &mut Vec<u8>, retry_after_s: Option<u64>, id: &[u8], close: bool, minor: u8) {
     if let Some(seconds) = retry_after_s {
@@ -90,6 +116,7 @@ fn write_end(out: &mut Vec<u8>, retry_after_s: Option<u64>, id: &[u8], close: bo
         put_number(out, seconds);
         out.extend_from_slice(b"\r\n");
     }
+    put_date(out);
     put(out, b"X-Request-Id", id);
     if close {
         out.extend_from_slice(b"Connection: close\r\n");
@@ -104,7 +131,12 @@ pub(crate) const fn phrase(status: u16) -> &'static str {
     match status {
         200 => "OK",
         204 => "No Content",
+        301 => "Moved Permanently",
+        302 => "Found",
+        303 => "See Other",
         304 => "Not Modified",
+        307 => "Temporary Redirect",
+        308 => "Permanent Redirect",
         400 => "Bad Request",
         403 => "Forbidden",
         404 => "Not Found",
@@ -113,6 +145,7 @@ pub(crate) const fn phrase(status: u16) -> &'static str {
         413 => "Content Too Large",
         414 => "URI Too Long",
         417 => "Expectation Failed",
+        429 => "Too Many Requests",
         431 => "Request Header Fields Too Large",
         500 => "Internal Server Error",
         501 => "Not Implemented",
@@ -132,7 +165,15 @@ mod tests {
     fn a_page_declares_what_it_sends() {
         let page =
             Page { status: 503, content_type: "text/html\r\nX-Evil: 1".into(), body: "<p>zurück gleich</p>".into() };
-        let own = OwnPage { page: &page, id: b"0123", close: false, minor: 0, to_head: false, retry_after_s: Some(10) };
+        let own = OwnPage {
+            page: &page,
+            status: 503,
+            id: b"0123",
+            close: false,
+            minor: 0,
+            to_head: false,
+            retry_after_s: Some(10),
+        };
         let (mut out, mut head) = (Vec::new(), Vec::new());
         assert_eq!(own.write(&mut out), page.body.len());
         assert_eq!(OwnPage { to_head: true, ..own }.write(&mut head), 0);
@@ -142,7 +183,7 @@ mod tests {
         assert!(head.contains("Retry-After: 10\r\n") && head.contains("Connection: keep-alive\r\n"), "{head}");
         assert!(!head.contains("Evil"), "{head}");
         let (empty, mut out) = (Page { status: 204, ..page.clone() }, Vec::new());
-        assert_eq!(OwnPage { page: &empty, ..own }.write(&mut out), 0);
+        assert_eq!(OwnPage { page: &empty, status: 204, ..own }.write(&mut out), 0);
         assert!(!String::from_utf8(out).unwrap().contains("Content-"));
     }
 

@@ -11,7 +11,10 @@ use std::{
     time::Duration,
 };
 
-use evenkeel_core::retry::{self, Sent, retry_after_s};
+use evenkeel_core::{
+    retry::{self, Sent, retry_after_s},
+    snapshot::ErrorPage,
+};
 
 use tokio::net::TcpStream;
 
@@ -19,11 +22,15 @@ use super::{
     attempt::attempt,
     client::{Client, Gone},
     errors::{OwnAnswer, OwnPage},
+    record,
+    hedge,
     request::Request,
     sample::{self, FailedAt},
+    seldom,
 };
 use crate::{
     hold::{Answers, Refused, Seeker, acquire},
+    local::{InstanceLocal, ServiceLocal},
     messages::{Failure, Notice},
     pick::{Flight, all_tried},
     slots::Signal,
@@ -107,16 +114,23 @@ pub(crate) async fn run(client: &mut Client, request: &mut Request) -> Outcome {
             client: client.address,
             tried: request.tried,
             movable: request.is_movable(),
+            tie: request.tie(),
+            main: request.extras.as_ref().and_then(|extras| extras.main.as_ref()),
         };
-        let flight = match acquire(seeker, &mut request.service).await {
+        let mut flight = match acquire(seeker, &mut request.service).await {
             Ok(Answers::Instance(flight)) => flight,
-            Ok(Answers::Page) => return page(client, request).await,
+            Ok(Answers::Page) => return seldom(page(client, request)).await,
             Err(Refused::ClientGone) => return Outcome::cancelled(0),
-            Err(Refused::Unavailable) => return unavailable(client, request).await,
+            Err(Refused::Unavailable) => return seldom(unavailable(client, request)).await,
         };
         sample::retried(client, request, failed_at.take(), &flight);
         request.begin_try(&flight);
-        match attempt(client, request, &flight).await {
+        let result = if hedge::applies(request, &flight) {
+            seldom(hedge::hedged(client, request, &mut flight)).await
+        } else {
+            attempt(client, request, &flight).await
+        };
+        match result {
             Ok(Received::Whole { status, body_bytes, close }) => {
                 note_answer(client, &flight, status);
                 // The instance is free for others while a slow client takes its answer.
@@ -128,7 +142,7 @@ pub(crate) async fn run(client: &mut Client, request: &mut Request) -> Outcome {
             Err(failed) => {
                 if failed.cause == Cause::Instance(Failure::CutOff) && failed.sent == Sent::Something {
                     let alone = flight.cut_off();
-                    if alone && is_gone(client, &flight).await {
+                    if alone && seldom(is_gone(client, &flight.service, &flight.instance)).await {
                         request.deaths.note();
                     }
                 }
@@ -136,12 +150,12 @@ pub(crate) async fn run(client: &mut Client, request: &mut Request) -> Outcome {
                 failed_at = Some(FailedAt { instance: Arc::clone(&flight.instance.shared), cause: failed.cause });
                 drop(flight);
                 let goes_on = if reached_nobody(request, failed) {
-                    pause(client, request).await
+                    seldom(pause(client, request)).await
                 } else {
                     may_go_on(client, request, failed)
                 };
                 if !goes_on {
-                    return give_up(client, request, failed.cause).await;
+                    return seldom(give_up(client, request, failed.cause)).await;
                 }
             }
         }
@@ -163,15 +177,16 @@ fn may_go_on(client: &Client, request: &Request, failed: Failed) -> bool {
 /// Whether every healthy instance was tried, and the last of them could not even be connected to. Trying them again
 /// at once would use up the tries before anybody can have noticed.
 fn reached_nobody(request: &Request, failed: Failed) -> bool {
-    failed.sent == Sent::Nothing && all_tried(&request.service, &request.tried)
+    let alone = request.main().is_none_or(|main| Arc::ptr_eq(&main.view().shared, &request.service.view().shared));
+    failed.sent == Sent::Nothing && all_tried(&request.service, &request.tried) && alone
 }
 
 /// Whether nobody listens any more where a connection was just cut off: its process has died, and has not merely closed
 /// a connection.
-async fn is_gone(client: &Client, flight: &Flight) -> bool {
-    let Some(address) = flight.instance.shared.resolved() else { return false };
+pub(crate) async fn is_gone(client: &Client, service: &ServiceLocal, instance: &InstanceLocal) -> bool {
+    let Some(address) = instance.shared.resolved() else { return false };
     client.thread.read_clock();
-    client.arm(flight.service.config().limits.connect_timeout_ms);
+    client.arm(service.config().limits.connect_timeout_ms);
     let mut connecting = Box::pin(TcpStream::connect(address));
     let tried = client.slot.until(Signal::Expired as u8, |cx| connecting.as_mut().poll(cx)).await;
     matches!(tried, Ok(Err(error)) if error.kind() == std::io::ErrorKind::ConnectionRefused)
@@ -202,6 +217,7 @@ pub(crate) fn note_failure(client: &Client, flight: &Flight, cause: Cause) {
     let cell = flight.instance.cell();
     cell.failed.add(1);
     cell.failed_in_row.add(1);
+    record::failed(client, flight);
     client.thread.notify(Notice::Failed { instance: Arc::clone(&flight.instance.shared), failure });
 }
 
@@ -213,8 +229,9 @@ pub(crate) fn note_answer(client: &Client, flight: &Flight, status: u16) {
     let cell = flight.instance.cell();
     cell.answered.add(1);
     cell.failed_in_row.set(0);
-    if matches!(status, 500 | 502 | 503 | 504) {
+    if record::is_failure(status) {
         cell.answered_5xx.add(1);
+        record::failed(client, flight);
         if flight.service.config().ejection.count_5xx {
             let instance = Arc::clone(&flight.instance.shared);
             client.thread.notify(Notice::Failed { instance, failure: Failure::Status });
@@ -249,7 +266,7 @@ async fn page(client: &mut Client, request: &mut Request) -> Outcome {
     let page = config.page.as_ref().expect("whoever answers with a page has one");
     let wait = (page.status == 503).then(|| retry_after_s(Duration::from_millis(config.hold.max_ms)));
     let (minor, to_head, id) = (request.minor, request.to_head, request.id);
-    let own = OwnPage { page, id: id.as_bytes(), close, minor, to_head, retry_after_s: wait };
+    let own = OwnPage { page, status: page.status, id: id.as_bytes(), close, minor, to_head, retry_after_s: wait };
     request.out.clear();
     let body_bytes = own.write(&mut request.out);
     deliver(client, request, page.status, body_bytes, close).await
@@ -274,8 +291,9 @@ async fn answer(
         retry_after_s,
     };
     request.out.clear();
-    own.write(&mut request.out);
-    let body_bytes = if request.to_head { 0 } else { reason.len() };
+    let pages: [&[ErrorPage]; 2] =
+        [&request.service.config().answers.error_pages, &client.place.listener().config.error_pages];
+    let body_bytes = own.write_or_page(&pages, &mut request.out);
     deliver(client, request, status, body_bytes, close).await
 }
 

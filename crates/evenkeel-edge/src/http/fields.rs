@@ -28,33 +28,55 @@ pub(crate) enum Known {
     ForwardedOther,
     /// Meant for one connection only; never passed on.
     HopByHop,
+    /// Says whether trailer fields are welcome.
+    Te,
+    /// Has an underscore, so that many applications take it for another name; it spells none that the edge acts upon.
+    Underscored,
 }
 
-/// Classifies a field name.
+/// Classifies a field name. Every field of every head passes here, so nearly all names that mean nothing to the edge are
+/// told by their first letter and their length.
 pub(crate) fn classify(name: &[u8]) -> Known {
     let is = |known: &[u8]| name.eq_ignore_ascii_case(known);
-    match name.len() {
-        2 if is(b"te") => Known::HopByHop,
-        4 if is(b"host") => Known::Host,
-        5 if is(b"proxy") => Known::HopByHop,
-        6 if is(b"expect") => Known::Expect,
-        7 if is(b"upgrade") => Known::HopByHop,
-        9 if is(b"forwarded") || is(b"x-real-ip") => Known::ForwardedOther,
-        10 if is(b"connection") => Known::Connection,
-        10 if is(b"keep-alive") => Known::HopByHop,
-        12 if is(b"x-request-id") => Known::RequestId,
-        14 if is(b"content-length") => Known::ContentLength,
-        14 if is(b"http2-settings") => Known::HopByHop,
-        15 if is(b"x-forwarded-for") => Known::ForwardedFor,
-        15 if is(b"idempotency-key") => Known::IdempotencyKey,
-        16 if is(b"x-forwarded-host") => Known::ForwardedHost,
-        17 if is(b"transfer-encoding") => Known::TransferEncoding,
-        17 if is(b"x-forwarded-proto") => Known::ForwardedProto,
-        7.. if starts_with(name, b"proxy-") => Known::HopByHop,
-        12.. if starts_with(name, b"x-forwarded-") => Known::ForwardedOther,
-        _ if name.contains(&b'_') => classify_spelled_otherwise(name),
+    match (name.first().map_or(0, |first| first | 0x20), name.len()) {
+        (b't', 2) if is(b"te") => Known::Te,
+        (b'h', 4) if is(b"host") => Known::Host,
+        (b'p', 5) if is(b"proxy") => Known::HopByHop,
+        (b'e', 6) if is(b"expect") => Known::Expect,
+        (b'u', 7) if is(b"upgrade") => Known::HopByHop,
+        (b'f', 9) if is(b"forwarded") => Known::ForwardedOther,
+        (b'x', 9) if is(b"x-real-ip") => Known::ForwardedOther,
+        (b'c', 10) if is(b"connection") => Known::Connection,
+        (b'k', 10) if is(b"keep-alive") => Known::HopByHop,
+        (b'x', 12) if is(b"x-request-id") => Known::RequestId,
+        (b'c', 14) if is(b"content-length") => Known::ContentLength,
+        (b'h', 14) if is(b"http2-settings") => Known::HopByHop,
+        (b'x', 15) if is(b"x-forwarded-for") => Known::ForwardedFor,
+        (b'i', 15) if is(b"idempotency-key") => Known::IdempotencyKey,
+        (b'x', 16) if is(b"x-forwarded-host") => Known::ForwardedHost,
+        (b't', 17) if is(b"transfer-encoding") => Known::TransferEncoding,
+        (b'x', 17) if is(b"x-forwarded-proto") => Known::ForwardedProto,
+        (b'p', 7..) if starts_with(name, b"proxy-") => Known::HopByHop,
+        (b'x', 12..) if starts_with(name, b"x-forwarded-") => Known::ForwardedOther,
+        _ if has_underscore(name) => classify_spelled_otherwise(name),
         _ => Known::Other,
     }
+}
+
+fn starts_with(name: &[u8], prefix: &[u8]) -> bool {
+    name.get(..prefix.len()).is_some_and(|start| start.eq_ignore_ascii_case(prefix))
+}
+
+/// Eight bytes at a time, since most names have none.
+fn has_underscore(name: &[u8]) -> bool {
+    const EACH: u64 = u64::from_ne_bytes([1; 8]);
+    let (words, rest) = name.as_chunks::<8>();
+    // A byte that is `_` becomes zero, and the subtraction borrows into the highest bit of a byte only from zero.
+    let some = words.iter().any(|word| {
+        let word = u64::from_ne_bytes(*word) ^ (EACH * u64::from(b'_'));
+        word.wrapping_sub(EACH) & !word & (EACH << 7) != 0
+    });
+    some || rest.contains(&b'_')
 }
 
 /// A name with underscores. Many applications get names in a form in which `-` and `_` are one (RFC 3875 section
@@ -64,11 +86,7 @@ fn classify_spelled_otherwise(name: &[u8]) -> Known {
     let mut dashes = [b'-'; LONGEST];
     let start = &mut dashes[..name.len().min(LONGEST)];
     start.iter_mut().zip(name).filter(|(_, byte)| **byte != b'_').for_each(|(to, byte)| *to = *byte);
-    if classify(start) == Known::Other { Known::Other } else { Known::HopByHop }
-}
-
-fn starts_with(name: &[u8], prefix: &[u8]) -> bool {
-    name.get(..prefix.len()).is_some_and(|start| start.eq_ignore_ascii_case(prefix))
+    if classify(start) == Known::Other { Known::Underscored } else { Known::HopByHop }
 }
 
 /// Whether all lines of the head end with CRLF. httparse also takes a
@@ -85,17 +103,33 @@ pub(crate) fn offset(whole: &[u8], part: &[u8]) -> usize {
     (part.as_ptr() as usize).wrapping_sub(whole.as_ptr() as usize)
 }
 
-/// Copies the lines of the fields that `keep` accepts. Neighbours are copied together.
+/// Which fields of a head mean something to the edge, by their places: remembered when they are first looked at.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Marks([u64; MOST_FIELDS / 64]);
+
+impl Marks {
+    /// Remembers this one.
+    pub(crate) fn set(&mut self, place: usize) {
+        self.0[place / 64 % (MOST_FIELDS / 64)] |= 1 << (place % 64);
+    }
+
+    /// Whether this one means something.
+    pub(crate) fn has(&self, place: usize) -> bool {
+        self.0[place / 64 % (MOST_FIELDS / 64)] >> (place % 64) & 1 != 0
+    }
+}
+
+/// Copies the lines of the fields that `keep` accepts, asked by place. Neighbours are copied together.
 pub(crate) fn copy_fields(
     head: &[u8],
     fields: &[Header<'_>],
     out: &mut Vec<u8>,
-    mut keep: impl FnMut(&Header<'_>) -> bool,
+    mut keep: impl FnMut(usize, &Header<'_>) -> bool,
 ) {
     let mut run: Option<usize> = None;
-    for field in fields {
+    for (place, field) in fields.iter().enumerate() {
         let start = offset(head, field.name.as_bytes());
-        if keep(field) {
+        if keep(place, field) {
             run.get_or_insert(start);
         } else if let Some(from) = run.take() {
             out.extend_from_slice(&head[from..start]);
@@ -130,6 +164,13 @@ pub(crate) fn put_number(out: &mut Vec<u8>, mut number: u64) {
     out.extend_from_slice(&digits[at..]);
 }
 
+/// Appends a hexadecimal number.
+pub(crate) fn put_hex(out: &mut Vec<u8>, number: usize) {
+    let digits = (usize::BITS - number.leading_zeros()).div_ceil(4).max(1);
+    let digit = |place: u32| b"0123456789abcdef"[number >> (place * 4) & 15];
+    out.extend((0..digits).rev().map(digit));
+}
+
 /// The members of a comma-separated list, trimmed.
 pub(crate) fn members(value: &[u8]) -> impl Iterator<Item = &[u8]> {
     value.split(|&byte| byte == b',').map(<[u8]>::trim_ascii)
@@ -146,6 +187,8 @@ pub(crate) fn is_listed(fields: &[Header<'_>], name: &[u8]) -> bool {
 #[allow(clippy::struct_excessive_bools)] // Each is a fact of its own.
 pub(crate) struct Framing {
     pub(crate) content_length: Option<u64>,
+    /// It is said more than once, each time the same.
+    pub(crate) repeated_length: bool,
     pub(crate) chunked: bool,
     pub(crate) close: bool,
     pub(crate) keep_alive: bool,
@@ -176,6 +219,7 @@ impl Framing {
                 if self.content_length.is_some_and(|former| former != length) {
                     return Err(BadFraming::Length("differing Content-Length fields"));
                 }
+                self.repeated_length |= self.content_length.is_some();
                 self.content_length = Some(length);
             }
             Known::TransferEncoding => {
@@ -238,13 +282,22 @@ pub(crate) fn upgrades<'b>(fields: &[Header<'b>]) -> impl Iterator<Item = &'b [u
     its.flat_map(|field| protocols(field.value))
 }
 
+/// Whether a `TE` field says that trailer fields are welcome (RFC 9110 section 10.1.4).
+pub(crate) fn welcomes_trailers(value: &[u8]) -> bool {
+    members(value).any(|member| member.eq_ignore_ascii_case(b"trailers"))
+}
+
 fn content_length(value: &[u8]) -> Result<u64, BadFraming> {
     if value.is_empty() || !value.iter().all(u8::is_ascii_digit) {
         return Err(BadFraming::Length("Content-Length is not a number"));
     }
-    let digits = std::str::from_utf8(value).map_err(|_| BadFraming::TooLong)?;
-    // The top bit stays free, so that sums of lengths cannot overflow.
-    digits.parse().ok().filter(|&length: &u64| length <= u64::MAX >> 1).ok_or(BadFraming::TooLong)
+    let mut length = 0u64;
+    for digit in value {
+        // The top bit stays free, so that sums of lengths cannot overflow.
+        let next = length.checked_mul(10).and_then(|tens| tens.checked_add(u64::from(digit - b'0')));
+        length = next.filter(|&length| length <= u64::MAX >> 1).ok_or(BadFraming::TooLong)?;
+    }
+    Ok(length)
 }
 
 /// Only exactly `chunked` is understood.
@@ -278,7 +331,20 @@ mod tests {
         assert_eq!(classify(b"Content-Type"), Known::Other);
         assert_eq!(classify(b"X_Forwarded_For"), Known::HopByHop);
         assert_eq!(classify(&[b"x-forwarded_".as_slice(), &[b'a'; 100]].concat()), Known::HopByHop);
-        assert_eq!(classify(b"Content_Type"), Known::Other);
+        assert_eq!(classify(b"Content_Type"), Known::Underscored);
+        assert_eq!(classify(b"api_key"), Known::Underscored);
+        assert_eq!(classify(b"Content_Length"), Known::HopByHop);
+        assert_eq!(classify(b"TE"), Known::Te);
+        for other in [b"Content\rLength".as_slice(), b"http\x12-settings", b"H\x0fst", b"x-real^ip"] {
+            assert_eq!(classify(other), Known::Other, "{other:?}");
+        }
+        for place in 0..24 {
+            let mut name = [b'a'; 24];
+            name[place] = b'_';
+            assert_eq!(classify(&name), Known::Underscored);
+            name[place] = b'^';
+            assert_eq!(classify(&name), Known::Other);
+        }
     }
 
     #[test]
@@ -319,6 +385,11 @@ mod tests {
             let mut out = Vec::new();
             put_number(&mut out, number);
             assert_eq!(out, number.to_string().into_bytes());
+        }
+        for number in [0, 9, 10, 15, 16, 0x1f00, usize::MAX] {
+            let mut out = Vec::new();
+            put_hex(&mut out, number);
+            assert_eq!(out, format!("{number:x}").into_bytes());
         }
     }
 }

@@ -1,7 +1,8 @@
 //! Where a body ends (RFC 9112 section 6 and 7): by length, by chunks, or with the connection.
 //!
 //! Bodies are passed on as they are framed, so these machines only walk over bytes: they say how many belong to
-//! the body, whether it is complete, and refuse what could be read in more than one way. They keep no bytes.
+//! the body, whether it is complete, and refuse what could be read in more than one way. They keep no bytes. A trailer
+//! field that would change what the message means, were it taken for one of the head, is refused as well.
 
 /// Longest chunk-size line beyond its digits (chunk extensions are allowed but bounded), in bytes.
 const EXTENSION_BYTES: u16 = 256;
@@ -76,7 +77,7 @@ impl Body {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Chunked {
     state: State,
-    /// Size being read, or bytes left of the chunk.
+    /// Size being read, or bytes left of the chunk; of a trailer field's name, the hash so far.
     left: u64,
     /// Digits of the size, then bytes of the extension, then bytes of the trailer section.
     count: u16,
@@ -181,14 +182,77 @@ impl Chunked {
         }
         match (self.state, byte) {
             (State::TrailerStart, b'\r') => Ok(State::EndLf),
-            (State::TrailerStart | State::TrailerName, _) if is_token_byte(byte) => Ok(State::TrailerName),
-            (State::TrailerName, b':') => Ok(State::TrailerValue),
+            (State::TrailerStart | State::TrailerName, _) if is_token_byte(byte) => {
+                let before = if self.state == State::TrailerStart { HASH_START } else { self.left };
+                self.left = hash(before, byte);
+                if BARRED_PREFIXES.contains(&self.left) { BARRED } else { Ok(State::TrailerName) }
+            }
+            (State::TrailerName, b':') => {
+                if BARRED_NAMES.contains(&self.left) {
+                    BARRED
+                } else {
+                    Ok(State::TrailerValue)
+                }
+            }
             (State::TrailerValue, b'\r') => Ok(State::TrailerLf),
             (State::TrailerValue, _) if is_field_byte(byte) => Ok(State::TrailerValue),
             (State::TrailerLf, b'\n') => Ok(State::TrailerStart),
             _ => Err(BadBody("malformed trailer field")),
         }
     }
+}
+
+const BARRED: Result<State, BadBody> = Err(BadBody("a field that is not allowed in a trailer section"));
+
+/// Names that must not stand in a trailer section, by their hash: what says how long a message is, whom it is for, who
+/// sends it and how its content is read (RFC 9110 section 6.5.1), and what the edge itself says of the client. Whoever
+/// puts trailer fields among the others would read another message than the edge did.
+const BARRED_NAMES: [u64; 22] = [
+    hash_of(b"content-length"),
+    hash_of(b"transfer-encoding"),
+    hash_of(b"trailer"),
+    hash_of(b"host"),
+    hash_of(b"connection"),
+    hash_of(b"keep-alive"),
+    hash_of(b"te"),
+    hash_of(b"upgrade"),
+    hash_of(b"http2-settings"),
+    hash_of(b"expect"),
+    hash_of(b"max-forwards"),
+    hash_of(b"authorization"),
+    hash_of(b"cookie"),
+    hash_of(b"set-cookie"),
+    hash_of(b"content-type"),
+    hash_of(b"content-encoding"),
+    hash_of(b"content-range"),
+    hash_of(b"cache-control"),
+    hash_of(b"forwarded"),
+    hash_of(b"x-real-ip"),
+    hash_of(b"x-request-id"),
+    hash_of(b"idempotency-key"),
+];
+
+/// Beginnings of names that must not stand there either.
+const BARRED_PREFIXES: [u64; 2] = [hash_of(b"proxy-"), hash_of(b"x-forwarded-")];
+
+/// FNV-1a's first value and factor (draft-eastlake-fnv). Equal names have equal hashes, so nothing slips through; that
+/// another name has one of them is as likely as guessing a number of 64 bits.
+const HASH_START: u64 = 0xcbf2_9ce4_8422_2325;
+const HASH_FACTOR: u64 = 0x0100_0000_01b3;
+
+/// The hash of a name with one more byte; upper case counts as lower case and an underscore as a dash.
+const fn hash(before: u64, byte: u8) -> u64 {
+    let byte = if byte == b'_' { b'-' } else { byte.to_ascii_lowercase() };
+    (before ^ byte as u64).wrapping_mul(HASH_FACTOR)
+}
+
+const fn hash_of(name: &[u8]) -> u64 {
+    let (mut so_far, mut at) = (HASH_START, 0);
+    while at < name.len() {
+        so_far = hash(so_far, name[at]);
+        at += 1;
+    }
+    so_far
 }
 
 fn expect(byte: u8, wanted: u8, next: State) -> Result<State, BadBody> {
@@ -258,6 +322,30 @@ mod tests {
         }
         assert!(chunked(&[b"1;".as_slice(), &[b'a'; 300]].concat()).is_err());
         assert!(chunked(&[b"0\r\nA: ".as_slice(), &[b'a'; 9000]].concat()).is_err());
+    }
+
+    #[test]
+    fn trailer_fields_that_would_change_the_message_are_refused() {
+        for name in [
+            "Content-Length",
+            "transfer_encoding",
+            "HOST",
+            "X-Forwarded-For",
+            "x_forwarded_proto",
+            "Proxy-Authorization",
+            "Authorization",
+            "Cookie",
+            "Trailer",
+            "Upgrade",
+            "Idempotency-Key",
+        ] {
+            let input = format!("0\r\nX-Sum: 1\r\n{name}: 5\r\n\r\n");
+            assert!(chunked(input.as_bytes()).is_err(), "{name}");
+        }
+        for name in ["Content-Lengt", "Content-Lengths", "X-Host", "Host-X", "X-Forwarded", "Server-Timing", "Digest"] {
+            let input = format!("0\r\n{name}: 5\r\n\r\n");
+            assert!(chunked(input.as_bytes()).is_ok_and(|(step, _)| step.done), "{name}");
+        }
     }
 
     proptest! {

@@ -46,6 +46,7 @@ pub(crate) enum Told {
 }
 
 /// Finds the way of a request, or the answer to it.
+#[cold]
 pub(crate) fn pass(client: &Client, head: &RequestHead<'_, '_>, route: &RouteView) -> Result<Way, Refusal> {
     let actions = route.actions.as_deref();
     if head.method == b"CONNECT" {

@@ -12,10 +12,11 @@ use httparse::{Error, Header, ParserConfig, Status};
 
 use super::{
     fields::{
-        BadFraming, Framing, Known, MOST_FIELDS, classify, copy_fields, is_listed, lines_end_with_crlf, offset, put,
-        put_number, put_upgrade, upgrades,
+        BadFraming, Framing, Known, MOST_FIELDS, Marks, classify, copy_fields, is_listed, lines_end_with_crlf, offset, put,
+        put_number, put_upgrade, upgrades, welcomes_trailers,
     },
     framing::{Body, Chunked},
+    rewrite::HeadChanges,
     target::{Target, is_authority},
 };
 
@@ -40,11 +41,19 @@ pub type FieldRoom<'b> = [MaybeUninit<Header<'b>>; MOST_FIELDS];
 
 /// A head that was understood.
 #[derive(Debug)]
+#[allow(clippy::struct_excessive_bools)] // Each is a fact of its own about the message.
 pub struct RequestHead<'b, 'f> {
     /// The whole head with its last empty line.
     head: &'b [u8],
     fields: &'f [Header<'b>],
     framing: Framing,
+    marks: Marks,
+    /// The client takes trailer fields.
+    trailers: bool,
+    /// It has fields whose names have an underscore, so that many applications take them for others.
+    pub underscored: bool,
+    /// Those fields are passed on all the same. False as parsed.
+    pub keeps_underscored: bool,
     /// Bytes of the input that precede the body, empty lines before the head included.
     pub length: usize,
     /// The method, case-sensitive.
@@ -113,6 +122,10 @@ pub fn parse<'b, 'f>(
         head,
         fields,
         framing: noted.framing,
+        marks: noted.marks,
+        trailers: noted.trailers && minor >= 1,
+        underscored: noted.underscored,
+        keeps_underscored: false,
         length: skipped + length,
         method,
         path: target.path,
@@ -144,6 +157,14 @@ impl<'b> RequestHead<'b, '_> {
         self.fields.iter().find(|field| field.name.as_bytes().eq_ignore_ascii_case(name)).map(|field| field.value)
     }
 
+    /// The values of all fields of this lower-case name, in order.
+    pub fn values(&self, name: &[u8]) -> impl DoubleEndedIterator<Item = &'b [u8]> {
+        self.fields
+            .iter()
+            .filter(move |field| field.name.as_bytes().eq_ignore_ascii_case(name))
+            .map(|field| field.value)
+    }
+
     /// The first field of this lower-case name, if the instance gets to see it.
     pub fn passes_on(&self, name: &[u8]) -> Option<&'b [u8]> {
         self.field(name).filter(|_| !(self.framing.lists && is_listed(self.fields, name)))
@@ -163,18 +184,45 @@ impl<'b> RequestHead<'b, '_> {
         authority.iter().position(|&b| b == b':').map_or(authority, |colon| &authority[..colon])
     }
 
+    /// The fields of this lower-case name.
+    pub(crate) fn fields_named(&self, name: &'static [u8]) -> impl Iterator<Item = &'b [u8]> {
+        let named = self.fields.iter().filter(|field| field.name.as_bytes().eq_ignore_ascii_case(name));
+        named.map(|field| field.value)
+    }
+
     /// Appends the head that the instance gets.
     pub fn write(&self, out: &mut Vec<u8>, forwarding: &Forwarding<'_>) {
-        for part in [self.method, b" ", self.path, b" HTTP/1.1\r\nHost: ", self.authority, b"\r\n"] {
+        self.write_changed(out, forwarding, None);
+    }
+
+    /// The same with what the route changes.
+    pub(crate) fn write_changed(
+        &self,
+        out: &mut Vec<u8>,
+        forwarding: &Forwarding<'_>,
+        changes: Option<&HeadChanges<'_>>,
+    ) {
+        let target = changes.map_or(self.path, |changes| &changes.target);
+        let authority = changes.and_then(|changes| changes.host).unwrap_or(self.authority);
+        for part in [self.method, b" ", target, b" HTTP/1.1\r\nHost: ", authority, b"\r\n"] {
             out.extend_from_slice(part);
         }
         let trusted = forwarding.trusted;
         let mut said = Said::default();
         let connection_names = self.framing.lists;
-        copy_fields(self.head, self.fields, out, |field| {
+        copy_fields(self.head, self.fields, out, |place, field| {
             let name = field.name.as_bytes();
+            if changes.is_some_and(|changes| changes.drops(name)) {
+                return false;
+            }
+            if !self.marks.has(place) {
+                return !(connection_names && is_listed(self.fields, name));
+            }
             match classify(name) {
-                Known::Other | Known::IdempotencyKey => !(connection_names && is_listed(self.fields, name)),
+                Known::Underscored if !self.keeps_underscored => false,
+                Known::Other | Known::IdempotencyKey | Known::Underscored => {
+                    !(connection_names && is_listed(self.fields, name))
+                }
                 Known::ForwardedOther => trusted,
                 Known::ForwardedProto => {
                     said.proto |= trusted;
@@ -203,15 +251,42 @@ impl<'b> RequestHead<'b, '_> {
         }
         if self.upgrades {
             put_upgrade(out, self.fields);
+        } else if self.trailers {
+            // RFC 9110 section 10.1.4: a wish for one connection, expressed anew for the next.
+            out.extend_from_slice(b"Connection: te\r\nTE: trailers\r\n");
         }
         if forwarding.expect {
             out.extend_from_slice(b"Expect: 100-continue\r\n");
         }
-        self.write_forwarded(out, forwarding, said);
+        self.write_forwarded(out, forwarding, said, changes);
+        if let Some(changes) = changes {
+            out.extend_from_slice(&changes.lines);
+        }
         out.extend_from_slice(b"\r\n");
     }
 
-    fn write_forwarded(&self, out: &mut Vec<u8>, forwarding: &Forwarding<'_>, said: Said) {
+    fn write_forwarded(
+        &self,
+        out: &mut Vec<u8>,
+        forwarding: &Forwarding<'_>,
+        said: Said,
+        changes: Option<&HeadChanges<'_>>,
+    ) {
+        // What the route says itself, or wants nobody to say, is not said here.
+        let ours = |name: &[u8]| !changes.is_some_and(|changes| changes.drops(name));
+        if ours(b"x-forwarded-for") {
+            self.write_forwarded_for(out, forwarding, said);
+        }
+        if !said.proto && ours(b"x-forwarded-proto") {
+            out.extend_from_slice(b"X-Forwarded-Proto: http\r\n");
+        }
+        if !said.host && !self.authority.is_empty() && ours(b"x-forwarded-host") {
+            put(out, b"X-Forwarded-Host", self.authority);
+        }
+        put(out, b"X-Request-Id", forwarding.id);
+    }
+
+    fn write_forwarded_for(&self, out: &mut Vec<u8>, forwarding: &Forwarding<'_>, said: Said) {
         out.extend_from_slice(b"X-Forwarded-For: ");
         if said.forwarded_for {
             // Several fields of a list mean the same as one with their values in order (RFC 9110 section 5.3).
@@ -224,13 +299,6 @@ impl<'b> RequestHead<'b, '_> {
         }
         out.extend_from_slice(forwarding.client);
         out.extend_from_slice(b"\r\n");
-        if !said.proto {
-            out.extend_from_slice(b"X-Forwarded-Proto: http\r\n");
-        }
-        if !said.host && !self.authority.is_empty() {
-            put(out, b"X-Forwarded-Host", self.authority);
-        }
-        put(out, b"X-Request-Id", forwarding.id);
     }
 }
 
@@ -297,15 +365,22 @@ fn request_line_ends_with_crlf(head: &[u8], target: &[u8]) -> bool {
 #[derive(Debug, Default)]
 struct Noted<'b> {
     framing: Framing,
+    marks: Marks,
     hosts: usize,
     host: &'b [u8],
     expects_continue: bool,
+    trailers: bool,
+    underscored: bool,
 }
 
 fn note<'b>(fields: &[Header<'b>], minor: u8) -> Result<Noted<'b>, Reject> {
     let mut noted = Noted::default();
-    for field in fields {
+    for (place, field) in fields.iter().enumerate() {
         let known = classify(field.name.as_bytes());
+        if known == Known::Other {
+            continue;
+        }
+        noted.marks.set(place);
         match known {
             Known::Host => {
                 noted.hosts += 1;
@@ -317,6 +392,8 @@ fn note<'b>(fields: &[Header<'b>], minor: u8) -> Result<Noted<'b>, Reject> {
                 }
                 noted.expects_continue = true;
             }
+            Known::Te => noted.trailers |= welcomes_trailers(field.value),
+            Known::Underscored => noted.underscored = true,
             _ => noted.framing.note(known, field.value).map_err(|bad| match bad {
                 BadFraming::Length(reason) | BadFraming::Coding(reason) => Reject::new(400, reason),
                 BadFraming::TooLong => Reject::new(413, "request body too large"),
@@ -342,6 +419,7 @@ impl<'b> Noted<'b> {
     /// RFC 9112 section 6.3 without its leniences.
     fn body(&self, minor: u8) -> Result<Body, Reject> {
         match (self.framing.chunked, self.framing.content_length) {
+            _ if self.framing.repeated_length => Err(Reject::new(400, "more than one Content-Length field")),
             (true, Some(_)) => Err(Reject::new(400, "both Content-Length and Transfer-Encoding")),
             (true, None) if minor == 0 => Err(Reject::new(400, "Transfer-Encoding in HTTP/1.0")),
             (true, None) => Ok(Body::Chunked(Chunked::default())),

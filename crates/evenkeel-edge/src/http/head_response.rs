@@ -8,9 +8,11 @@ use evenkeel_core::snapshot::ServiceLimits;
 use httparse::{Header, ParserConfig, Status};
 
 use super::{
+    date::put_date,
+    dress::Changes,
     fields::{
-        Framing, Known, MOST_FIELDS, classify, copy_fields, is_listed, lines_end_with_crlf, put, put_number,
-        put_upgrade, upgrades,
+        Framing, Known, MOST_FIELDS, Marks, classify, copy_fields, is_listed, lines_end_with_crlf, protocols, put,
+        put_number, put_upgrade, upgrades,
     },
     framing::{Body, Chunked},
     head_request::FieldRoom,
@@ -27,6 +29,7 @@ pub struct ResponseHead<'b, 'f> {
     head: &'b [u8],
     fields: &'f [Header<'b>],
     framing: Framing,
+    marks: Marks,
     reason: &'b [u8],
     /// Bytes of the head.
     pub length: usize,
@@ -65,16 +68,20 @@ pub fn parse<'b, 'f>(
     };
     let (head, reason) = (&input[..length], response.reason.unwrap_or_default().as_bytes());
     let fields: &'f [Header<'b>] = response.headers;
-    if !lines_end_with_crlf(head, fields) || !status_line_ends_with_crlf(head) {
+    // What stands before the first field, or before the empty line, is the status line.
+    if !lines_end_with_crlf(head, fields) {
         return Err(BadAnswer("a line of the head does not end with CRLF"));
     }
     if status < 100 {
         return Err(BadAnswer("status not expected"));
     }
-    let mut framing = Framing::default();
-    for field in fields {
-        let noted = framing.note(classify(field.name.as_bytes()), field.value);
-        noted.map_err(|_| BadAnswer("contradictory framing"))?;
+    let (mut framing, mut marks) = (Framing::default(), Marks::default());
+    for (place, field) in fields.iter().enumerate() {
+        let known = classify(field.name.as_bytes());
+        if known != Known::Other {
+            marks.set(place);
+            framing.note(known, field.value).map_err(|_| BadAnswer("contradictory framing"))?;
+        }
     }
     if status == 101 && !(framing.upgrade && minor >= 1 && upgrades(fields).next().is_some()) {
         return Err(BadAnswer("another protocol without its name"));
@@ -84,7 +91,7 @@ pub fn parse<'b, 'f>(
     // next request's answer.
     let doubtful = body == Body::Empty && (framing.chunked || framing.content_length.is_some_and(|length| length > 0));
     let keep_alive = framing.persists(minor) && body != Body::UntilClose && !doubtful;
-    Ok(Some(ResponseHead { head, fields, framing, reason, length, status, body, keep_alive }))
+    Ok(Some(ResponseHead { head, fields, framing, marks, reason, length, status, body, keep_alive }))
 }
 
 /// RFC 9112 section 6.3 without its leniences.
@@ -102,10 +109,6 @@ fn body(framing: Framing, status: u16, minor: u8, to_head: bool) -> Result<Body,
     })
 }
 
-fn status_line_ends_with_crlf(head: &[u8]) -> bool {
-    head.iter().position(|&byte| byte == b'\n').is_some_and(|end| end > 0 && head[end - 1] == b'\r')
-}
-
 /// How the answer goes to the client.
 #[derive(Clone, Copy, Debug)]
 pub struct Delivery<'a> {
@@ -115,6 +118,8 @@ pub struct Delivery<'a> {
     pub minor: u8,
     /// The connection ends after this answer.
     pub close: bool,
+    /// Whole field lines of the edge's own to append; not to an interim answer.
+    pub more: &'a [u8],
 }
 
 impl ResponseHead<'_, '_> {
@@ -126,6 +131,23 @@ impl ResponseHead<'_, '_> {
     /// Whether the connection carries another protocol from here on (RFC 9110 section 15.2.2).
     pub const fn is_upgrade(&self) -> bool {
         self.status == 101
+    }
+
+    /// Whether every protocol of this 101 was asked for by `request`, the head that was sent (RFC 9110 section 7.8).
+    pub fn chooses_from(&self, request: &[u8]) -> bool {
+        const NAME: &[u8] = b"\r\nUpgrade: ";
+        let Some(start) = request.windows(NAME.len()).position(|window| window == NAME) else {
+            return false;
+        };
+        let asked = request[start + NAME.len()..].split(|&byte| byte == b'\r').next().unwrap_or_default();
+        upgrades(self.fields).all(|chosen| protocols(asked).any(|one| one.eq_ignore_ascii_case(chosen)))
+    }
+
+    /// It answers a CONNECT: whatever follows is the tunnel's, and no length is said (RFC 9110 section 9.3.6).
+    pub fn opens_tunnel(&mut self) {
+        self.framing.chunked = false;
+        self.framing.content_length = None;
+        self.body = Body::Empty;
     }
 
     /// Whether it is a stream of server-sent events (WHATWG HTML section 9.2), which may be silent for long.
@@ -144,38 +166,85 @@ impl ResponseHead<'_, '_> {
         }
     }
 
+    /// The length that it says, also where no body follows because it answers a HEAD request.
+    pub(crate) const fn said_length(&self) -> Option<u64> {
+        self.framing.content_length
+    }
+
+    /// The values of the fields of this lower-case name.
+    pub(crate) fn values(&self, name: &[u8]) -> impl Iterator<Item = &[u8]> {
+        self.fields
+            .iter()
+            .filter(move |field| field.name.as_bytes().eq_ignore_ascii_case(name))
+            .map(|field| field.value)
+    }
+
     /// Appends the head that the client gets.
     pub fn write(&self, out: &mut Vec<u8>, delivery: &Delivery<'_>) {
+        self.write_changed(out, delivery, None);
+    }
+
+    /// The same where it differs from the instance's.
+    pub(crate) fn write_changed(&self, out: &mut Vec<u8>, delivery: &Delivery<'_>, changes: Option<&Changes<'_>>) {
         out.extend_from_slice(b"HTTP/1.1 ");
         put_number(out, u64::from(self.status));
         out.push(b' ');
         out.extend_from_slice(self.reason);
         out.extend_from_slice(b"\r\n");
-        let lists = self.framing.lists;
-        copy_fields(self.head, self.fields, out, |field| {
+        let (lists, mut dated) = (self.framing.lists, false);
+        copy_fields(self.head, self.fields, out, |place, field| {
             let name = field.name.as_bytes();
-            match classify(name) {
+            let known = if self.marks.has(place) { classify(name) } else { Known::Other };
+            match known {
                 Known::HopByHop
+                | Known::Te
                 | Known::Connection
                 | Known::ContentLength
                 | Known::TransferEncoding
                 | Known::RequestId => false,
-                _ => !(lists && is_listed(self.fields, name)),
+                _ => {
+                    dated |= name.eq_ignore_ascii_case(b"date");
+                    let listed = lists && is_listed(self.fields, name);
+                    !listed && changes.is_none_or(|changes| !changes.drops(name, field.value))
+                }
             }
         });
         if self.is_upgrade() {
             put_upgrade(out, self.fields);
+            if let Some(changes) = changes {
+                changes.write(out, self);
+            }
             put(out, b"X-Request-Id", delivery.id);
+            out.extend_from_slice(delivery.more);
         } else if !self.is_interim() {
-            self.write_framing(out, delivery);
+            if !dated {
+                put_date(out);
+            }
+            if self.status == 426 {
+                self.write_required_protocols(out);
+            }
+            if let Some(changes) = changes {
+                changes.write(out, self);
+            }
+            self.write_framing(out, delivery, changes);
             put(out, b"X-Request-Id", delivery.id);
+            out.extend_from_slice(delivery.more);
         }
         out.extend_from_slice(b"\r\n");
     }
 
-    fn write_framing(&self, out: &mut Vec<u8>, delivery: &Delivery<'_>) {
+    /// Which protocols the client has to ask for (RFC 9110 section 15.5.22), as far as they may be passed on.
+    fn write_required_protocols(&self, out: &mut Vec<u8>) {
+        if upgrades(self.fields).next().is_some() {
+            put_upgrade(out, self.fields);
+        }
+    }
+
+    fn write_framing(&self, out: &mut Vec<u8>, delivery: &Delivery<'_>, changes: Option<&Changes<'_>>) {
         // An answer to HEAD and a 304 may say what their body would have been; a 204 may not.
+        let said = changes.is_some_and(|changes| changes.write_framing(out));
         match (self.framing.chunked, self.framing.content_length) {
+            _ if said => {}
             (true, _) if delivery.minor >= 1 && self.status != 204 => {
                 out.extend_from_slice(b"Transfer-Encoding: chunked\r\n");
             }

@@ -3,7 +3,12 @@
 //! Between requests a connection waits here, without a buffer. A head is understood, routed and written anew in
 //! one go, so that nothing borrows from the input while a task waits.
 
-use std::{io, mem::MaybeUninit, rc::Rc};
+use std::{
+    io,
+    mem::MaybeUninit,
+    rc::Rc,
+    task::{Context, Poll, ready},
+};
 
 use evenkeel_core::{
     retry::{LonelyDeaths, is_idempotent},
@@ -11,13 +16,20 @@ use evenkeel_core::{
 };
 
 use super::{
+    address::AddressText,
+    affinity,
+    ambiguous::SecondLook,
     client::{Client, Refusal},
+    dress,
     fields::MOST_FIELDS,
     framing::Body,
+    guard_rails::{self, Way},
     head_request::{self, FieldRoom, Forwarding, Reject, RequestHead},
+    pace::patience_ms,
     request::{Id, Request},
+    rewrite,
 };
-use crate::{buffers::Input, pick::Tried, slots::Signal};
+use crate::{buffers::Input, pick::Tried, routes::Destination, slots::Signal};
 
 /// What came of waiting for a request.
 pub(crate) enum Received {
@@ -28,33 +40,58 @@ pub(crate) enum Received {
     Refused(Refusal),
 }
 
+/// A request whose head was understood, with what is at hand of its body.
+struct Came<'b, 'f> {
+    head: RequestHead<'b, 'f>,
+    /// What remains of the body.
+    body: Body,
+    content_bytes: u64,
+    /// The whole body is at hand.
+    done: bool,
+    /// Bytes of the input that belong to it.
+    used: usize,
+    started: Moment,
+}
+
 impl Client {
-    /// Waits for the next request.
+    /// Takes in the next request, of which at least one byte is there.
     pub(crate) async fn receive(&mut self) -> Received {
-        if self.input.is_empty() && !self.wait_idle().await {
-            return Received::End;
-        }
         if !self.find_place() {
             return Received::End;
         }
         let started = self.thread.read_clock();
         let head_bytes = usize::try_from(self.limits().head_bytes).unwrap_or(usize::MAX >> 1);
-        self.arm(self.limits().head_timeout_ms);
+        // Most heads are there at once, so that nothing is waited for.
+        let mut armed = false;
         loop {
             if !self.input.is_empty() {
+                let came = self.input.filled().len();
                 match self.understand(started) {
                     Ok(Some(request)) => return Received::Request(request),
                     Ok(None) => {}
-                    Err(refusal) => return Received::Refused(refusal),
+                    // It was understood and taken out: what stands there now is another one.
+                    Err(refusal) if self.input.filled().len() < came => return Received::Refused(refusal),
+                    Err(refusal) => match self.look_again(&refusal) {
+                        SecondLook::Refused => return Received::Refused(refusal),
+                        SecondLook::PutRight => continue,
+                        SecondLook::Incomplete => {}
+                    },
                 }
             } else if !self.input.has_buffer() {
                 self.input = Input::new(self.thread.buffers.take());
             }
             self.input.make_room(head_bytes.saturating_add(8));
+            if !armed {
+                self.arm(self.limits().head_timeout_ms);
+                armed = true;
+            }
             match self.fill().await {
                 Ok(Ok(0) | Err(_)) => return Received::End,
-                // What follows is measured from here.
-                Ok(Ok(_)) => drop(self.thread.read_clock()),
+                // What follows is measured from here, and belongs to the view that is the newest now.
+                Ok(Ok(_)) => {
+                    self.thread.read_clock();
+                    self.find_place();
+                }
                 Err(_) => return Received::Refused(Reject::new(408, "the request head took too long").into()),
             }
         }
@@ -66,29 +103,42 @@ impl Client {
         slot.until(Signal::Expired as u8, |cx| input.poll_fill(stream, cx)).await
     }
 
-    /// Waits without a buffer until something arrives, and reads it. `false`: the connection has been idle for too
-    /// long, the edge ends, or the client is gone.
-    async fn wait_idle(&mut self) -> bool {
+    /// From now on it waits for the first byte of a request. `false`: the edge ends, so nothing is waited for.
+    pub(crate) fn begin_idle(&self) -> bool {
         if self.thread.terminating.get() {
             return false;
         }
         self.arm(self.limits().keep_alive_ms);
         self.slot.set_idle(true);
-        let Self { slot, input, stream, thread, .. } = self;
-        let mask = Signal::Expired as u8 | Signal::Close as u8;
-        let arrived = slot.until(mask, |cx| input.poll_arrived(stream, &thread.buffers, cx)).await;
-        slot.set_idle(false);
-        matches!(arrived, Ok(Ok(1..)))
+        true
     }
 
-    /// Parses the head at hand, finds its route and writes it anew.
+    /// Waits without a buffer until something arrives, and reads it. `false`: the connection has been idle for too
+    /// long, the edge ends, or the client is gone.
+    pub(crate) fn poll_idle(&mut self, cx: &mut Context<'_>) -> Poll<bool> {
+        let Self { slot, input, stream, thread, .. } = self;
+        let arrived = match input.poll_arrived(stream, &thread.buffers, cx) {
+            Poll::Ready(read) => matches!(read, Ok(1..)),
+            Poll::Pending => {
+                ready!(slot.poll_signal(Signal::Expired as u8 | Signal::Close as u8, cx));
+                false
+            }
+        };
+        slot.set_idle(false);
+        Poll::Ready(arrived)
+    }
+
+    /// Parses the head at hand; what it leads to is found in [`Self::lead`].
     fn understand(&mut self, started: Moment) -> Result<Option<Request>, Refusal> {
         let mut room: FieldRoom<'_> = [const { MaybeUninit::uninit() }; MOST_FIELDS];
         let input = self.input.filled();
-        let limits = &self.place.listener.config.limits;
-        let Some(head) = head_request::parse(input, &mut room, limits)? else {
+        let limits = self.limits();
+        let Some(mut head) = head_request::parse(input, &mut room, limits)? else {
             return Ok(None);
         };
+        if head.underscored {
+            self.settle_underscored(&mut head);
+        }
         let too_large = Reject::new(413, "request body too large");
         if matches!(head.body, Body::Length(length) if length > limits.body_bytes) {
             return Err(too_large.into());
@@ -100,50 +150,79 @@ impl Client {
             return Err(too_large.into());
         }
         let used = head.length + step.taken;
+        let came = Came { head, body, content_bytes, done: step.done, used, started };
+        let request = self.lead(&came);
+        self.input.consume(used);
+        self.input.rest(&self.thread.buffers);
+        request.map(Some)
+    }
+
+    /// Finds the route of a request whose head was understood, and writes it anew.
+    fn lead(&self, came: &Came<'_, '_>) -> Result<Request, Refusal> {
+        let head = &came.head;
         let to_head = head.method == b"HEAD";
-        let path = if head.path == b"*" { b"/" } else { head.path };
-        let Some(route) = self.place.listener.routes.find(head.host(), head.method, path, |n, v| head.field_is(n, v))
-        else {
-            let next = (step.done && head.keep_alive).then_some((head.minor, to_head));
-            self.input.consume(used);
-            return Err(Refusal { reject: Reject::new(404, "no route leads anywhere from here"), next });
+        // `*`, and the host and port of CONNECT, lie at the root.
+        let plain = head.path.starts_with(b"/");
+        let path = if plain { head.path } else { b"/" };
+        let connect = !plain && head.method == b"CONNECT";
+        // Whatever follows a CONNECT is not for the edge to read, also where it is refused.
+        let keep_alive = head.keep_alive && !connect;
+        let next = (came.done && keep_alive).then_some((head.minor, to_head));
+        let routes = &self.place.listener().routes;
+        let Some(route) = routes.find(head.host(), head.method, path, |n, v| head.field_is(n, v)) else {
+            return Err(Refusal { reject: Reject::new(404, "no route leads anywhere from here"), next, told: None });
         };
-        let id = self.identify(&head);
-        let expect = head.expects_continue && !step.done;
+        let way = match (&route.destination, &route.actions) {
+            (Destination::Service(place), None) if plain => Way { place: *place, extras: None },
+            _ => guard_rails::pass(self, head, route).map_err(|refusal| Refusal { next, ..refusal })?,
+        };
+        let id = self.identify(head);
+        let expect = head.expects_continue && !came.done;
+        let address = AddressText::new(self.address);
         let forwarding =
-            Forwarding { client: self.address_text(), trusted: self.place.trusted, id: id.as_bytes(), expect };
+            Forwarding { client: address.as_bytes(), trusted: self.place.trusted, id: id.as_bytes(), expect };
+        let changes = match route.actions {
+            None => None,
+            Some(_) => rewrite::of_request(route, head, &forwarding)
+                .map_err(|reject| Refusal { next, ..reject.into() })?,
+        };
         let mut out = self.thread.buffers.take();
-        head.write(&mut out, &forwarding);
-        out.extend_from_slice(&input[head.length..used]);
-        let service = Rc::clone(&self.place.view.services[route.service]);
+        head.write_changed(&mut out, &forwarding, changes.as_ref());
+        let service = Rc::clone(&self.place.view.services[way.place]);
+        let mut extras = way.extras;
+        if service.view().choosing.by_head {
+            affinity::note(&service, head, &mut extras, &mut out);
+        }
+        out.extend_from_slice(&self.input.filled()[head.length..came.used]);
         service.unreported.set(service.unreported.get().wrapping_add(1));
-        let request = Request {
+        let mut request = Request {
             service,
             out,
-            body,
-            complete: step.done,
+            body: came.body,
+            complete: came.done,
             passed_on: false,
-            content_bytes,
+            content_bytes: came.content_bytes,
             to_head,
             idempotent: is_idempotent(head.method),
             keyed: route.idempotency_key && head.passes_on(b"idempotency-key").is_some_and(|key| !key.is_empty()),
             expect,
             minor: head.minor,
-            keep_alive: head.keep_alive,
+            keep_alive,
             id,
-            started,
+            started: came.started,
             tries: 0,
             tried: Tried::default(),
             interim: 0,
             paused_ms: 0,
             sent_at: None,
             upgrade: head.upgrades,
+            connect,
             deaths: LonelyDeaths::default(),
             head_us: None,
-            extras: None,
+            extras,
         };
-        self.input.consume(used);
-        Ok(Some(request))
+        dress::note(&mut request, route, head, &forwarding);
+        Ok(request)
     }
 
     fn identify(&self, head: &RequestHead<'_, '_>) -> Id {
@@ -160,6 +239,7 @@ impl Client {
         if request.complete || request.expect || !fits {
             return Ok(());
         }
+        let began_ms = crate::clock::millis(self.thread.now());
         loop {
             if !self.input.is_empty() {
                 let step = request.body.advance(self.input.filled()).map_err(|bad| Gather::Bad(bad.0))?;
@@ -174,7 +254,8 @@ impl Client {
             if !self.input.has_buffer() {
                 self.input = Input::new(self.thread.buffers.take());
             }
-            self.arm(self.limits().body_idle_ms);
+            let waited_ms = crate::clock::millis(self.thread.now()).saturating_sub(began_ms);
+            self.arm(patience_ms(self.limits(), waited_ms, request.content_bytes));
             self.input.make_room(most);
             match self.fill().await {
                 Ok(Ok(0) | Err(_)) => return Err(Gather::Gone),

@@ -164,9 +164,12 @@ impl Amending {
         let Some(before) = self.lines.last_mut() else {
             return false;
         };
-        // A line of spaces ends the head for some, and nobody needs to fold what says where a message ends.
-        let harmless = matches!(classify(name_of(before)), Known::Other | Known::Underscored | Known::ForwardedOther);
-        if continued.is_empty() || !harmless || !before.contains(&b':') {
+        // A line of spaces ends the head for some, and nobody needs to fold what says where a message ends. Some take a line
+        // with spaces in front for a field of its own: what would then say where a message ends, or whose it is, hides.
+        let harmless =
+            |line: &[u8]| matches!(classify(name_of(line)), Known::Other | Known::Underscored | Known::ForwardedOther);
+        let hides = continued.contains(&b':') && !harmless(name_of(continued).trim_ascii_end());
+        if continued.is_empty() || hides || !harmless(before) || !before.contains(&b':') {
             return false;
         }
         before.truncate(before.trim_ascii_end().len());
@@ -299,6 +302,9 @@ mod tests {
             "GET / HTTP/1.1\r\nHost: a\r\n b\r\n\r\n",
             "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding:\r\n chunked\r\n\r\n",
             "POST / HTTP/1.1\r\nHost: a\r\nContent-Length:\r\n 5\r\n\r\n",
+            "POST / HTTP/1.1\r\nHost: a\r\nX: b\r\n Transfer-Encoding: chunked\r\n\r\n",
+            "POST / HTTP/1.1\r\nHost: a\r\nX: b\r\n\tcontent_length : 3\r\n\r\n",
+            "GET / HTTP/1.1\r\nHost: a\r\nX: b\r\n c\r\n Host: d\r\n\r\n",
             "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3, 03\r\n\r\n",
             "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\nContent-Length: 4\r\n\r\n",
             "GET  / HTTP/1.1\r\nHost: a\r\n\r\n",

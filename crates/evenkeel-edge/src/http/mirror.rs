@@ -61,7 +61,9 @@ pub(crate) fn take(request: &mut Request, outcome: Outcome) -> Option<Box<Copy>>
 }
 
 /// Sends a copy, if there is room for one more.
-pub(crate) fn send(thread: &Rc<Thread>, copy: Box<Copy>) {
+pub(crate) fn send(thread: &Rc<Thread>, mut copy: Box<Copy>) {
+    // The original may have taken long: whoever was there when it came may be gone.
+    thread.refresh(&mut copy.to);
     let cell = copy.to.cell();
     let instance = Rc::clone(match choose(&copy.to, cell.mirrored.get()) {
         Some(instance) if cell.mirroring.get() < MOST => instance,

@@ -10,11 +10,13 @@ use evenkeel_core::retry::Sent;
 use tokio::net::TcpStream;
 
 use super::{
+    affinity,
     client::Client,
+    dress::{self, Dress, Whole},
     exchange::{Cause, Failed, Received},
     fields::MOST_FIELDS,
     head_request::FieldRoom,
-    head_response::{self, BadAnswer, Delivery},
+    head_response::{self, BadAnswer, Delivery, ResponseHead},
     record,
     request::Request,
 };
@@ -51,10 +53,21 @@ pub(crate) async fn receive(
     // Bytes of head and body where both are known: before that many it is not worth looking again.
     let mut wanted = 0;
     let mut received = false;
+    // Where another try ran beside this one, the answer has begun.
+    let mut at_hand = answer.filled().len();
     loop {
-        answer.make_room(most.saturating_add(1));
         let mask = Signal::Expired as u8 | Signal::Abandoned as u8;
-        let read = client.slot.until(mask, |cx| answer.poll_fill(stream, cx)).await;
+        let read = match std::mem::take(&mut at_hand) {
+            // Most answers come in one piece: a buffer is taken once that is there.
+            0 if answer.is_empty() => {
+                client.slot.until(mask, |cx| answer.poll_arrived(stream, &client.thread.buffers, cx)).await
+            }
+            0 => {
+                answer.make_room(most.saturating_add(1));
+                client.slot.until(mask, |cx| answer.poll_fill(stream, cx)).await
+            }
+            count => Ok(Ok(count)),
+        };
         received |= matches!(read, Ok(Ok(1..)));
         let failed = |cause| Err(Failed { cause, sent: Sent::Something, received });
         match read {
@@ -89,7 +102,7 @@ pub(crate) async fn receive(
 
 /// How long the head of the answer may take, and whether that is the bound of one try, after which another one
 /// may follow.
-fn bound(flight: &Flight) -> (u64, bool) {
+pub(crate) fn bound(flight: &Flight) -> (u64, bool) {
     let config = flight.service.config();
     let response_ms = config.limits.response_timeout_ms;
     match config.retry.try_timeout_ms {
@@ -164,7 +177,7 @@ fn look(client: &Client, request: &mut Request, flight: &Flight, answer: &mut In
             let mut interim = Vec::new();
             // A 100 answers an expectation; the request came whole, so nobody waits for it.
             if minor >= 1 && head.status != 100 {
-                head.write(&mut interim, &Delivery { id: request.id.as_bytes(), minor, close: false });
+                head.write(&mut interim, &Delivery { id: request.id.as_bytes(), minor, close: false, more: b"" });
             }
             let length = head.length;
             answer.consume(length);
@@ -176,8 +189,9 @@ fn look(client: &Client, request: &mut Request, flight: &Flight, answer: &mut In
             }
             continue;
         }
-        if head.is_upgrade() {
-            return if request.upgrade { Ok(Look::Tunnel) } else { Err(BadAnswer("status not expected")) };
+        if head.is_upgrade() || request.connect && matches!(head.status, 200..=299) {
+            let asked = request.connect && !head.is_upgrade() || request.upgrade && head.chooses_from(&request.out);
+            return if asked { Ok(Look::Tunnel) } else { Err(BadAnswer("a protocol that nobody asked for")) };
         }
         record::head_came(client, request, flight, head.status);
         if flight.trial && matches!(head.status, 500..=599) && may_go_elsewhere(client, request, flight) {
@@ -187,21 +201,51 @@ fn look(client: &Client, request: &mut Request, flight: &Flight, answer: &mut In
         let mut content = 0;
         let step = body.advance_with(&input[head.length..], |part| content += part.len());
         let step = step.map_err(|bad| BadAnswer(bad.0))?;
+        let small = head.declared().filter(|&length| length <= u64::from(limits.whole_bytes));
+        let wanted = small.and_then(|length| usize::try_from(length).ok()).filter(|_| request.is_safe());
         // A client of HTTP/1.0 cannot take chunks; the relay unpacks them.
-        if step.done && !(minor == 0 && head.declared().is_none()) {
+        let deliverable = step.done && !(minor == 0 && head.declared().is_none());
+        if let Some(dress) = dress::find(request, &flight.service, &head) {
+            let whole = Whole { body: &input[head.length..head.length + step.taken], content, done: step.done };
+            if dress.is_page() && (step.done || wanted.is_none()) || deliverable && !dress.codes_in_pieces(content) {
+                let reusable = head.keep_alive && step.done && head.length + step.taken == input.len();
+                return Ok(Look::Whole(dressed(client, request, flight, &dress, (&head, &whole)), reusable));
+            }
+            if step.done {
+                return Ok(Look::Relay);
+            }
+        } else if deliverable {
             let close = !request.keep_alive || client.thread.terminating.get();
-            request.out.clear();
-            head.write(&mut request.out, &Delivery { id: request.id.as_bytes(), minor, close });
+            // Into memory that was just used, rather than over a request that was written long ago.
+            let former = std::mem::replace(&mut request.out, client.thread.buffers.take());
+            client.thread.buffers.give(former);
+            let more = affinity::fields(request, flight);
+            let delivery = Delivery { id: request.id.as_bytes(), minor, close, more: more.as_bytes() };
+            head.write(&mut request.out, &delivery);
             request.out.extend_from_slice(&input[head.length..head.length + step.taken]);
             // Bytes behind the answer belong to nothing; such a connection is not used again.
             let reusable = head.keep_alive && head.length + step.taken == input.len();
             let whole = Received::Whole { status: head.status, body_bytes: content, close };
             return Ok(Look::Whole(whole, reusable));
         }
-        let small = head.declared().filter(|&length| length <= u64::from(limits.whole_bytes));
-        return Ok(match small.and_then(|length| usize::try_from(length).ok()) {
-            Some(length) if request.is_safe() => Look::More { bytes: head.length + length },
-            _ => Look::Relay,
-        });
+        return Ok(wanted.map_or(Look::Relay, |length| Look::More { bytes: head.length + length }));
     }
+}
+
+/// Puts an answer together that differs from the instance's.
+fn dressed(
+    client: &Client,
+    request: &mut Request,
+    flight: &Flight,
+    dress: &Dress,
+    (head, whole): (&ResponseHead<'_, '_>, &Whole<'_>),
+) -> Received {
+    let close = !request.keep_alive || client.thread.terminating.get();
+    let more = affinity::fields(request, flight);
+    let mut out = std::mem::take(&mut request.out);
+    out.clear();
+    let delivery = Delivery { id: request.id.as_bytes(), minor: request.minor, close, more: more.as_bytes() };
+    let body_bytes = dress.write_whole(&mut out, (head, whole), request.extras.as_deref(), &delivery);
+    request.out = out;
+    Received::Whole { status: head.status, body_bytes, close }
 }

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use evenkeel_core::link::LATENCY_BOUNDS_US;
+use evenkeel_core::{link::LATENCY_BOUNDS_US, snapshot::Balance};
 
 use super::{
     client::Client,
@@ -25,6 +25,27 @@ pub(crate) fn head_came(client: &Client, request: &mut Request, flight: &Flight,
     let latency_us = micros(client.thread.now().since(sent_at));
     cell.latency_sum_us.add(latency_us);
     cell.latency[bucket(latency_us)].add(1);
+    let by_latency = flight.service.config().balance == Balance::PowerOfTwo && !is_failure(status);
+    if by_latency && request.complete && !request.passed_on && status != 101 {
+        // Not of an upload, in which the client's part cannot be told from the instance's, and not of a tunnel.
+        let mut latency = flight.instance.latency.get();
+        latency.note(latency_us, client.thread.now());
+        flight.instance.latency.set(latency);
+    }
+}
+
+/// Whether an answer of this status says that its instance failed. Such answers are often the fastest of all.
+pub(crate) const fn is_failure(status: u16) -> bool {
+    matches!(status, 500 | 502 | 503 | 504)
+}
+
+/// A try failed. By latency an instance must not look good for that, however fast it fails.
+pub(crate) fn failed(client: &Client, flight: &Flight) {
+    if flight.service.config().balance == Balance::PowerOfTwo {
+        let mut latency = flight.instance.latency.get();
+        latency.failed(client.thread.now());
+        flight.instance.latency.set(latency);
+    }
 }
 
 /// What has begun goes on for as long as its ends like: the latency of the request is that of its head.
@@ -38,7 +59,8 @@ pub(crate) fn ended(client: &Client, request: Request, outcome: Outcome) {
     match outcome.end {
         End::Answered => {
             cell.responses[class(outcome.status)].add(1);
-            let whole = || micros(client.thread.read_clock().since(request.started));
+            // As read when the instance's answer came, or when the client had to be waited for.
+            let whole = || micros(client.thread.now().since(request.started));
             let latency_us = request.head_us.unwrap_or_else(whole);
             cell.latency_sum_us.add(latency_us);
             cell.latency[bucket(latency_us)].add(1);

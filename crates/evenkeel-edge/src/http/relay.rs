@@ -31,6 +31,8 @@ pub(crate) async fn run(
     let mut duplex = Duplex::new(client, request, flight, &mut stream, answer);
     let stop = poll_fn(|cx| duplex.poll(cx)).await;
     let ended = duplex.end();
+    // It ends with the step that moved the last bytes, however long those were waited for.
+    client.thread.read_clock();
     match ended.committed {
         Some(head) => Ok(committed(client, flight, stream, stop, &ended, head)),
         None => uncommitted(client, stop, &ended).await,

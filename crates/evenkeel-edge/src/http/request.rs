@@ -7,10 +7,10 @@ use evenkeel_core::{
     time::Moment,
 };
 
-use super::framing::Body;
+use super::{compress::Accepts, framing::Body, rewrite::AnswerFields};
 use crate::{
     local::ServiceLocal,
-    pick::{Flight, Tried},
+    pick::{Flight, Tie, Tried},
 };
 
 /// Most interim answers in one try: each of them begins the wait for the answer anew.
@@ -52,8 +52,20 @@ impl Id {
 /// keeps clients at an instance, hashes, compresses or has pages of its own.
 #[derive(Debug, Default)]
 pub(crate) struct Extras {
-    /// By what it is hashed, where its service asks for that.
-    pub(crate) hash: Option<u64>,
+    /// Where it belongs, by its head.
+    pub(crate) tie: Tie,
+    /// The service that tied it there, by the address of its shared state; compared, never followed.
+    pub(crate) tied_by: usize,
+    /// Where the route leads, if another service got its part of it: it stands in when that one cannot.
+    pub(crate) main: Option<Rc<ServiceLocal>>,
+    /// Who gets a copy.
+    pub(crate) mirror: Option<Rc<ServiceLocal>>,
+    /// The copy.
+    pub(crate) copy: Option<Box<super::mirror::Copy>>,
+    /// Other fields for the client, where the route has some.
+    pub(crate) fields: Option<AnswerFields>,
+    /// Which codings the client accepts, where the service compresses.
+    pub(crate) accepts: Option<Accepts>,
 }
 
 /// A request under way.
@@ -91,6 +103,8 @@ pub(crate) struct Request {
     pub(crate) sent_at: Option<Moment>,
     /// It asks for another protocol on its connection, and may have it.
     pub(crate) upgrade: bool,
+    /// It is a CONNECT, which may have a tunnel.
+    pub(crate) connect: bool,
     /// How many instances died of it, as it seems.
     pub(crate) deaths: LonelyDeaths,
     /// The latency to count where the end of the answer says nothing of it: of a tunnel, of a stream of events.
@@ -99,6 +113,16 @@ pub(crate) struct Request {
 }
 
 impl Request {
+    /// The service that it goes to if it was given to another one, and that one cannot.
+    pub(crate) fn main(&self) -> Option<&Rc<ServiceLocal>> {
+        self.extras.as_ref().and_then(|extras| extras.main.as_ref())
+    }
+
+    /// Where it belongs.
+    pub(crate) fn tie(&self) -> Tie {
+        self.extras.as_ref().map_or_else(Tie::default, |extras| extras.tie)
+    }
+
     /// A try begins.
     pub(crate) fn begin_try(&mut self, flight: &Flight) {
         if self.tries > 0 {
@@ -106,6 +130,13 @@ impl Request {
         }
         self.tries = self.tries.saturating_add(1);
         self.interim = 0;
+        self.tried.push(&flight.instance);
+    }
+
+    /// A second try begins beside the first.
+    pub(crate) fn begin_hedge(&mut self, flight: &Flight) {
+        self.service.cell().hedges.add(1);
+        self.tries = self.tries.saturating_add(1);
         self.tried.push(&flight.instance);
     }
 
@@ -131,7 +162,7 @@ impl Request {
     /// try. A connection that is upgraded stays where it is, so it belongs with those that have proven themselves.
     pub(crate) fn is_movable(&self) -> bool {
         let next = Attempt { tries: 1, ..self.attempt(Sent::Something) };
-        self.tries == 0 && !self.upgrade && may_repeat(next, &self.service.config().retry)
+        self.tries == 0 && !self.upgrade && !self.connect && may_repeat(next, &self.service.config().retry)
     }
 
     /// Whether sending it twice would mean the same as once. Its small answers are delivered whole or not at all,

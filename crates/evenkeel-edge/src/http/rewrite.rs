@@ -35,11 +35,13 @@ pub(crate) struct HeadChanges<'a> {
 impl HeadChanges<'_> {
     /// Whether the client's field of this name does not reach the instance, nor what the edge would say in it.
     pub(crate) fn drops(&self, name: &[u8]) -> bool {
-        drops(self.fields, name) || self.stripped && name.eq_ignore_ascii_case(b"x-forwarded-prefix")
+        drops_spelled(self.fields, name) || self.stripped && name.eq_ignore_ascii_case(b"x-forwarded-prefix")
     }
 }
 
-/// How the route changes a request's head; `None`: it does not.
+/// How the route changes a request's head; `None`: it does not. Kept apart from the way of requests whose route has no
+/// actions, which is short so that it stays in the processor's caches.
+#[cold]
 pub(crate) fn of_request<'a>(
     route: &'a RouteView,
     head: &RequestHead<'a, '_>,
@@ -92,6 +94,19 @@ impl AnswerFields {
     pub(crate) fn drops(&self, name: &[u8]) -> bool {
         self.route.actions.as_ref().is_some_and(|actions| drops(&actions.config.response_fields, name))
     }
+}
+
+/// The same for a field of a request. Many applications get names in a form in which `-` and `_` are one (RFC 3875 section
+/// 4.1.18), so whoever spells a name otherwise must not get around what is said of it.
+fn drops_spelled(fields: &FieldChanges, name: &[u8]) -> bool {
+    drops(fields, name)
+        || name.contains(&b'_') && {
+            let spelled =
+                |name: &[u8]| -> Vec<u8> { name.iter().map(|&byte| if byte == b'_' { b'-' } else { byte }).collect() };
+            let name = spelled(name);
+            let is = |other: &String| spelled(other.as_bytes()).eq_ignore_ascii_case(&name);
+            fields.remove.iter().any(is) || fields.set.iter().any(|(other, _)| is(other))
+        }
 }
 
 /// Whether fields of this name are taken away, or replaced.

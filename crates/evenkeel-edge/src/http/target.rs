@@ -5,19 +5,20 @@ use super::head_request::Reject;
 /// A target that was understood.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Target<'b> {
-    /// Path and query, or `*`.
+    /// Path and query, `*`, or host and port of CONNECT.
     pub(crate) path: &'b [u8],
-    /// Host and port of an absolute-form target.
+    /// Host and port of an absolute-form target and of CONNECT.
     pub(crate) authority: Option<&'b [u8]>,
 }
 
 impl<'b> Target<'b> {
-    /// Origin-form, absolute-form, and `*` for OPTIONS. CONNECT is not served.
+    /// Origin-form, absolute-form, `*` for OPTIONS, and host and port for CONNECT, which few routes allow.
     pub(crate) fn parse(method: &[u8], target: &'b [u8]) -> Result<Self, Reject> {
         if method == b"CONNECT" {
-            return Err(Reject::new(501, "CONNECT is not supported"));
+            return Self::of_connect(target);
         }
-        if !target.iter().all(|&byte| matches!(byte, 0x21..=0x7e) && byte != b'#') {
+        // Looked at as a whole, which the compiler does many bytes at a time.
+        if target.iter().fold(false, |bad, &byte| bad | !matches!(byte, 0x21..=0x7e) | (byte == b'#')) {
             return Err(Reject::new(400, "a byte of the request target is not allowed there"));
         }
         match target {
@@ -25,6 +26,15 @@ impl<'b> Target<'b> {
             b"*" if method == b"OPTIONS" => Ok(Self { path: target, authority: None }),
             _ => Self::absolute(method, target),
         }
+    }
+
+    /// Authority-form (RFC 9112 section 3.2.3): a host and a port, neither of them left out.
+    fn of_connect(target: &'b [u8]) -> Result<Self, Reject> {
+        let has_port = target.last().is_some_and(u8::is_ascii_digit) && target.contains(&b':');
+        if !is_authority(target) || !has_port {
+            return Err(Reject::new(400, "CONNECT names no host and port"));
+        }
+        Ok(Self { path: target, authority: Some(target) })
     }
 
     fn absolute(method: &[u8], target: &'b [u8]) -> Result<Self, Reject> {
@@ -49,6 +59,18 @@ impl<'b> Target<'b> {
     }
 }
 
+/// Which bytes a name has: every request asks this of every byte of its `Host`.
+const HOST_BYTES: [bool; 256] = {
+    let mut table = [false; 256];
+    let mut byte = 0u8;
+    while byte < 128 {
+        let allowed = byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~' | b'%');
+        table[byte as usize] = allowed;
+        byte += 1;
+    }
+    table
+};
+
 /// Whether this is a host, with a port or without: a name, an IPv4 address or a bracketed IPv6 address. Stricter
 /// than RFC 3986 section 3.2.2, which allows characters that no host name has.
 pub(crate) fn is_authority(authority: &[u8]) -> bool {
@@ -66,8 +88,7 @@ pub(crate) fn is_authority(authority: &[u8]) -> bool {
         _ => authority.split_at(authority.iter().position(|&byte| byte == b':').unwrap_or(authority.len())),
     };
     let in_brackets = authority.first() == Some(&b'[');
-    let host_ok =
-        in_brackets || host.iter().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_' | b'~' | b'%'));
+    let host_ok = in_brackets || host.iter().all(|&byte| HOST_BYTES[usize::from(byte)]);
     let port_ok = match port {
         [] => true,
         [b':', digits @ ..] => digits.len() <= 5 && digits.iter().all(u8::is_ascii_digit),
@@ -106,7 +127,11 @@ mod tests {
         ] {
             assert_eq!(parse("GET", bad).map_err(|r| r.status), Err(400), "{bad}");
         }
-        assert_eq!(parse("CONNECT", "a:443").map_err(|r| r.status), Err(501));
+        assert_eq!(parse("CONNECT", "a:443"), Ok(("a:443", Some("a:443"))));
+        assert_eq!(parse("CONNECT", "[::1]:443"), Ok(("[::1]:443", Some("[::1]:443"))));
+        for bad in ["a", "a:", "/", "http://a:443/", "[::1]", "a:443/", "u@a:443", ":443", "*"] {
+            assert_eq!(parse("CONNECT", bad).map_err(|r| r.status), Err(400), "{bad}");
+        }
     }
 
     #[test]

@@ -1,22 +1,18 @@
-//! A connection that was upgraded: another protocol from here on, as WebSocket (RFC 9110 section 7.8, RFC 6455).
+//! A connection that was upgraded: another protocol from here on, as WebSocket (RFC 9110 section 7.8, RFC 6455), or the
+//! tunnel that follows a 2xx to CONNECT (section 9.3.6).
 //!
-//! The head of the 101 goes to the client, and then bytes pass in both directions as they come. Each direction holds at
-//! most one buffer and reads again only when that has been taken, so a slow reader slows its writer down and nothing
-//! else; while nothing is said it holds none. Either side may end its own direction alone. The instance counts it as in
-//! flight until both have ended. What ends it says nothing about the instance, and it is never tried again.
+//! The head of the answer goes to the client, and then bytes pass in both directions as they come ([`pass`]). The instance
+//! counts it as in flight until both have ended. What ends it says nothing about the instance, and it is never tried
+//! again.
 
-use std::{
-    future::poll_fn,
-    io,
-    mem::MaybeUninit,
-    pin::Pin,
-    task::{Context, Poll, ready},
-};
+use std::mem::MaybeUninit;
 
-use tokio::{io::AsyncWrite, net::TcpStream};
+use tokio::net::TcpStream;
 
 use super::{
+    affinity,
     client::Client,
+    dress::Changes,
     exchange::{End, Outcome, note_answer},
     fields::MOST_FIELDS,
     head_request::FieldRoom,
@@ -25,24 +21,12 @@ use super::{
     request::Request,
 };
 use crate::{
-    buffers::{Buffers, Input},
-    clock,
+    buffers::Input,
     pick::Flight,
-    slots::Signal,
+    stream::pass::{Over, Side, pass},
 };
 
-/// How a tunnel ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Over {
-    /// Both sides said that they are done.
-    Closed,
-    /// A connection broke.
-    Broken,
-    /// Nothing passed for too long.
-    Idle,
-}
-
-/// Passes on what instance and client say to each other. `answer` begins with the whole head of the 101.
+/// Passes on what instance and client say to each other. `answer` begins with the whole head of the 101 or 2xx.
 pub(crate) async fn run(
     client: &mut Client,
     request: &mut Request,
@@ -52,110 +36,47 @@ pub(crate) async fn run(
 ) -> Outcome {
     flight.set_waiting(false);
     request.out.clear();
-    let length = write_head(request, flight, &answer);
-    record::head_came(client, request, flight, 101);
+    let (status, length) = write_head(request, flight, &answer);
+    record::head_came(client, request, flight, status);
     record::is_open_ended(client, request);
     answer.consume(length);
-    note_answer(client, flight, 101);
+    note_answer(client, flight, status);
     if client.write_all(&request.out).await.is_err() {
-        return Outcome::cancelled(101);
+        return Outcome::cancelled(status);
     }
     client.thread.buffers.give(std::mem::take(&mut request.out));
-    let idle_ms = flight.service.config().limits.tunnel_idle_ms;
-    let first = std::mem::take(&mut client.input);
-    let mut up = Direction { input: first, ..Direction::default() };
-    let mut down = Direction { input: answer, ..Direction::default() };
-    client.arm(idle_ms);
-    let over = poll_fn(|cx| poll(client, &mut stream, flight, (&mut up, &mut down), idle_ms, cx)).await;
-    client.thread.buffers.give(up.input.release());
-    client.thread.buffers.give(down.input.release());
-    request.content_bytes += up.passed_bytes;
-    if over != Over::Idle {
+    let passed = pass(client, flight, &mut stream, answer, false).await;
+    request.content_bytes += passed.up_bytes;
+    if passed.over != Over::Idle {
         // Whoever was cut off beside it was not alone with an instance that died.
         flight.cut_off();
     }
-    if over == Over::Broken {
-        client.reset();
+    // An instance that closes while bytes for it are under way resets its connection; what it said last must arrive.
+    let linger = match passed.over {
+        Over::Closed => !passed.client_done,
+        Over::Broken(Side::Instance) => passed.up_bytes > 0,
+        Over::Broken(Side::Client) | Over::Idle => false,
+    };
+    match passed.over {
+        Over::Broken(Side::Instance) if !linger => client.reset_when_sent().await,
+        Over::Broken(Side::Client) => client.reset(),
+        _ => {}
     }
-    Outcome { status: 101, sent_bytes: down.passed_bytes, end: End::Answered, keep: false, linger: false }
+    Outcome { status, sent_bytes: passed.down_bytes, end: End::Answered, keep: false, linger }
 }
 
-/// Writes the head for the client; returns its length as it came.
-fn write_head(request: &mut Request, flight: &Flight, answer: &Input) -> usize {
+/// Writes the head for the client; returns its status, and its length as it came.
+fn write_head(request: &mut Request, flight: &Flight, answer: &Input) -> (u16, usize) {
     let mut room: FieldRoom<'_> = [const { MaybeUninit::uninit() }; MOST_FIELDS];
     let limits = &flight.service.config().limits;
     let parsed = head_response::parse(answer.filled(), &mut room, limits, request.to_head);
-    let head = parsed.ok().flatten().expect("the head was understood before");
-    let delivery = Delivery { id: request.id.as_bytes(), minor: request.minor, close: false };
-    head.write(&mut request.out, &delivery);
-    head.length
-}
-
-/// Bytes on their way in one direction.
-#[derive(Debug, Default)]
-struct Direction {
-    input: Input,
-    /// Nothing more comes.
-    ended: bool,
-    /// The other side knows.
-    told: bool,
-    passed_bytes: u64,
-}
-
-fn poll(
-    client: &mut Client,
-    stream: &mut TcpStream,
-    flight: &Flight,
-    (up, down): (&mut Direction, &mut Direction),
-    idle_ms: u64,
-    cx: &mut Context<'_>,
-) -> Poll<Over> {
-    let buffers = &client.thread.buffers;
-    let before = (up.passed_bytes, down.passed_bytes, up.ended, down.ended);
-    let upward = up.poll(&mut client.stream, stream, buffers, cx);
-    let downward = down.poll(stream, &mut client.stream, buffers, cx);
-    if down.passed_bytes > before.1 {
-        flight.instance.cell().last_received_ms.set(clock::millis(client.thread.read_clock()));
+    let mut head = parsed.ok().flatten().expect("the head was understood before");
+    if request.connect {
+        head.opens_tunnel();
     }
-    match (upward, downward) {
-        (Poll::Ready(Ok(())), Poll::Ready(Ok(()))) => return Poll::Ready(Over::Closed),
-        (Poll::Ready(Err(_)), _) | (_, Poll::Ready(Err(_))) => return Poll::Ready(Over::Broken),
-        _ => {}
-    }
-    if (up.passed_bytes, down.passed_bytes, up.ended, down.ended) != before {
-        client.thread.read_clock();
-        client.arm(idle_ms);
-    }
-    client.slot.poll_signal(Signal::Expired as u8, cx).map(|_| Over::Idle)
-}
-
-impl Direction {
-    /// Ready once nothing more comes and the other side knows.
-    fn poll(
-        &mut self,
-        from: &mut TcpStream,
-        to: &mut TcpStream,
-        buffers: &Buffers,
-        cx: &mut Context<'_>,
-    ) -> Poll<io::Result<()>> {
-        loop {
-            while !self.input.is_empty() {
-                match ready!(Pin::new(&mut *to).poll_write(cx, self.input.filled()))? {
-                    0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
-                    count => {
-                        self.input.consume(count);
-                        self.passed_bytes += count as u64;
-                    }
-                }
-            }
-            if self.ended {
-                if !self.told {
-                    ready!(Pin::new(&mut *to).poll_shutdown(cx))?;
-                    self.told = true;
-                }
-                return Poll::Ready(Ok(()));
-            }
-            self.ended = ready!(self.input.poll_arrived(from, buffers, cx))? == 0;
-        }
-    }
+    let more = affinity::fields(request, flight);
+    let delivery = Delivery { id: request.id.as_bytes(), minor: request.minor, close: false, more: more.as_bytes() };
+    let changes = Changes::of_fields(request.extras.as_deref());
+    head.write_changed(&mut request.out, &delivery, changes.as_ref());
+    (head.status, head.length)
 }

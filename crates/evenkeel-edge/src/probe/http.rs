@@ -5,7 +5,7 @@
 //! rest of the answer is read to its end within bounds and thrown away after the verdict, so that an instance
 //! that is well does not see its answer refused.
 
-use std::{net::SocketAddr, time::Duration};
+use std::time::Duration;
 
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -21,9 +21,8 @@ const MAX_HEAD_BYTES: usize = 16 * 1024;
 const MAX_BODY_BYTES: u64 = 256 * 1024;
 const BODY_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Asks once. The caller bounds the time.
-pub(super) async fn probe(address: SocketAddr, host: &str, path: &str, passes: (u16, u16)) -> Result<(), Failure> {
-    let mut stream = TcpStream::connect(address).await.map_err(Failure::Connect)?;
+/// Asks once over this new connection. The caller bounds the time.
+pub(super) async fn probe(mut stream: TcpStream, host: &str, path: &str, passes: (u16, u16)) -> Result<(), Failure> {
     let request = format!(
         "GET {path} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: keel-check\r\nAccept: */*\r\nConnection: close\r\n\r\n"
     );

@@ -14,7 +14,7 @@ fn http(range: (u16, u16)) -> Probe {
 
 async fn probe(address: SocketAddr, probe: Probe, timeout_ms: u64) -> Result<(), Failure> {
     let timeout = Duration::from_millis(timeout_ms);
-    Target { resolved: Some(address), address: "shop.test:81".to_owned(), probe, timeout }.probe().await
+    Target { resolved: Some(address), address: "shop.test:81".to_owned(), probe, timeout, introduces: None }.probe().await
 }
 
 /// Accepts once, reads the request's head, sends `answer` in pieces and closes. Returns what was asked.
@@ -98,7 +98,24 @@ async fn silence_times_out_and_a_closed_port_refuses() {
     let failure = probe(address, Probe::Tcp, 5_000).await.unwrap_err();
     assert_eq!(failure.to_string(), "connect: refused");
     let target =
-        Target { resolved: None, address: "a:1".to_owned(), probe: Probe::Tcp, timeout: Duration::from_secs(1) };
+        Target { resolved: None, address: "a:1".to_owned(), probe: Probe::Tcp, timeout: Duration::from_secs(1), introduces: None };
     assert_eq!(target.probe().await.unwrap_err().to_string(), "the host name does not resolve");
     assert_eq!(in_words(Duration::from_secs(2)), "2 s");
+}
+
+#[tokio::test]
+async fn a_socket_whose_queue_is_full_is_slow_and_not_gone() {
+    let folder = std::env::temp_dir().join(format!("keel-probe-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    let path = folder.join("full.sock");
+    let listener = std::os::unix::net::UnixListener::bind(&path).unwrap();
+    rustix::net::listen(&listener, 0).unwrap();
+    let waits = std::os::unix::net::UnixStream::connect(&path).unwrap();
+    let address = format!("{UNIX}{}", path.display());
+    let timeout = Duration::from_millis(100);
+    let target = Target { resolved: None, address, probe: Probe::Tcp, timeout, introduces: None };
+    assert_eq!(target.probe().await.unwrap_err().to_string(), "timed out after 100 ms");
+    drop((listener, waits));
+    assert_eq!(target.probe().await.unwrap_err().to_string(), "connect: refused");
+    std::fs::remove_dir_all(&folder).unwrap();
 }

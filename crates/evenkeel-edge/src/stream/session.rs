@@ -154,6 +154,13 @@ impl Session {
         Some(path)
     }
 
+    /// It gets no more datagrams, and ends when no answer comes any more.
+    pub(crate) fn leave(&self) {
+        self.path.borrow().leaving.set(true);
+        self.thread.read_clock();
+        self.arm(LAST_ANSWERS_MS);
+    }
+
     fn something_passed(&self) {
         let last = self.thread.terminating.get() || self.path.borrow().leaving.get();
         self.arm(if last { LAST_ANSWERS_MS } else { self.idle_ms });

@@ -11,7 +11,7 @@ use std::{convert::Infallible, rc::Rc, task::Poll, time::Duration};
 use evenkeel_core::retry::{self, Attempt, Sent};
 use tokio::net::TcpStream;
 
-use super::pass::{Over, Side, pass};
+use super::pass::{Over, Passed, Side, pass};
 use crate::{
     buffers::Input,
     hold::{Answers, Refused, Seeker, acquire},
@@ -41,32 +41,40 @@ pub(crate) async fn serve(mut client: Client) {
         }
     };
     let passed = pass(&mut client, &flight, &mut stream, Input::default(), true).await;
-    let (cell, service) = (flight.instance.cell(), service.cell());
+    note_end(&client, &flight, passed);
+    if passed.over == Over::Broken(Side::Client) {
+        reset(&stream);
+    }
+    // A client that is slow to take what came last does not keep the instance.
+    drop((flight, stream));
+    match passed.over {
+        // Closing on a client that still sends would reset, and could destroy what was said last.
+        Over::Closed if !passed.client_done => client.linger().await,
+        Over::Broken(Side::Instance) => client.reset_when_sent().await,
+        _ => {}
+    }
+}
+
+/// Counts how a connection ended.
+fn note_end(client: &Client, flight: &Flight, passed: Passed) {
+    let (cell, service) = (flight.instance.cell(), flight.service.cell());
     match passed.over {
         Over::Closed => {
             cell.answered.add(1);
             cell.failed_in_row.set(0);
             service.connections.add(1);
-            if !passed.client_done {
-                // Closing on a client that still sends would reset, and could destroy what was said last.
-                client.linger().await;
-            }
         }
         Over::Idle => service.connections.add(1),
-        Over::Broken(Side::Client) => {
-            reset(&stream);
-            service.cancelled.add(1);
-        }
+        Over::Broken(Side::Client) => service.cancelled.add(1),
         Over::Broken(Side::Instance) => {
             flight.cut_off();
             if passed.client_done {
                 // Some close at once when their client is done, with bytes of it unread: that resets too.
                 service.connections.add(1);
             } else {
-                note_failure(&client, &flight, Cause::Instance(Failure::CutOff));
+                note_failure(client, flight, Cause::Instance(Failure::CutOff));
                 service.aborted.add(1);
             }
-            client.reset_when_sent().await;
         }
     }
 }

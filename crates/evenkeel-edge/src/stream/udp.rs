@@ -37,14 +37,17 @@ pub(crate) struct Listener {
     /// Room for one datagram from an instance.
     pub(crate) answer: RefCell<Vec<u8>>,
     name: Rc<str>,
+    /// The service that it led to when it was looked last.
+    service: RefCell<Option<String>>,
 }
 
 /// Reads datagrams of clients until it is dropped.
 pub(crate) async fn serve(thread: Rc<Thread>, socket: UdpSocket, name: Rc<str>) {
     let (sessions, answer) = (RefCell::default(), RefCell::new(vec![0; DATAGRAM_BYTES]));
-    let reading = Reading(Rc::new(Listener { thread, socket, sessions, answer, name }));
+    let reading = Reading(Rc::new(Listener { thread, socket, sessions, answer, name, service: RefCell::default() }));
     let listener = &reading.0;
     let mut datagram = vec![0; DATAGRAM_BYTES];
+    listener.look_again();
     loop {
         if share(&listener.thread, &listener.name, true).is_none() {
             // Until a view knows the listener the kernel keeps what comes, as far as it has room.
@@ -52,6 +55,7 @@ pub(crate) async fn serve(thread: Rc<Thread>, socket: UdpSocket, name: Rc<str>) 
             if share(&listener.thread, &listener.name, true).is_none() {
                 changed.await;
             }
+            listener.look_again();
             continue;
         }
         tokio::select! {
@@ -109,11 +113,23 @@ impl Listener {
         Some(session)
     }
 
-    /// Instances may have begun to drain: sessions see whether theirs has.
+    /// A view came. Instances may have begun to drain: sessions see whether theirs has. Where the listener leads to another
+    /// service now, all clients are new ones.
     fn look_again(&self) {
+        let service = self.service();
+        let is_other = *self.service.borrow() != service;
+        if is_other {
+            self.service.replace(service);
+            let former = self.sessions.take();
+            former.values().for_each(|session| session.leave());
+        }
         for session in self.sessions.borrow().values() {
             session.slot.signal(Signal::Turn);
         }
+    }
+
+    fn service(&self) -> Option<String> {
+        self.thread.view()?.view.listener(&self.name)?.config.service.clone()
     }
 
     /// Passes a datagram on to a client. A client that takes none has lost it.

@@ -47,6 +47,8 @@ pub fn snapshot(instances: &[SocketAddr]) -> Snapshot {
                 keep_alive_ms: 10_000,
                 connections: 1000,
                 connections_per_client: 0,
+                min_rate_bytes_per_s: 0,
+                min_rate_grace_ms: 0,
             },
             protocol: Protocol::Http,
             service: None,

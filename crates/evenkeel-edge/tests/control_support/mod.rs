@@ -25,7 +25,7 @@ use std::{
 
 use evenkeel_core::{
     guard::{EdgeNotice, wire::Message as _},
-    link::{Event, EventKind, ToEdge, ToNode},
+    link::{Checked, Event, EventKind, ToEdge, ToNode},
     snapshot::{
         Actions, Answers, Balance, Check, Choice, ClientLimits, Duty, Ejection, FORMAT, Hold, Instance, Listener,
         Probe, Protocol, Retry, Route, Service, ServiceLimits, Snapshot, Strictness, Wire,
@@ -157,6 +157,13 @@ impl Node {
 
     pub(crate) fn send(&mut self, snapshot: Snapshot) {
         let body = serde_json::to_vec(&ToEdge::Snapshot(Box::new(snapshot))).unwrap();
+        self.stream.write_all(&u32::try_from(body.len()).unwrap().to_be_bytes()).unwrap();
+        self.stream.write_all(&body).unwrap();
+    }
+
+    /// Says how a command of a check ended.
+    pub(crate) fn checked(&mut self, checked: Checked) {
+        let body = serde_json::to_vec(&ToEdge::Checked(checked)).unwrap();
         self.stream.write_all(&u32::try_from(body.len()).unwrap().to_be_bytes()).unwrap();
         self.stream.write_all(&body).unwrap();
     }
@@ -297,6 +304,8 @@ pub(crate) fn listener(name: &str, bind: SocketAddr) -> Listener {
         keep_alive_ms: 60_000,
         connections: 1_000,
         connections_per_client: 0,
+        min_rate_bytes_per_s: 0,
+        min_rate_grace_ms: 0,
     };
     Listener {
         name: name.to_owned(),

@@ -5,7 +5,10 @@
 
 use std::time::Duration;
 
-use evenkeel_core::{guard::Notice, time::Moment};
+use evenkeel_core::{
+    guard::{CHECK_KEYS, Notice},
+    time::Moment,
+};
 
 use super::{Guard, Stop, process::Process};
 use crate::os::log;
@@ -150,7 +153,7 @@ impl Guard {
 
     /// Instances whose process lives.
     fn running(&self) -> usize {
-        self.processes.values().filter(|process| process.is_live()).count()
+        self.processes.iter().filter(|(key, process)| !key.starts_with(CHECK_KEYS) && process.is_live()).count()
     }
 
     fn kill_everything(&mut self, code: u8, now: Moment) {

@@ -7,32 +7,38 @@
 use std::{
     io,
     net::SocketAddr,
-    os::fd::{AsFd, OwnedFd},
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
 };
 
-use rustix::net::sockopt::socket_acceptconn;
+use rustix::{
+    event::{PollFd, PollFlags, Timespec, poll},
+    net::{
+        SocketType,
+        sockopt::{socket_acceptconn, socket_type},
+    },
+};
 
-use super::address_of;
+use super::{Kind, address_of};
 
 /// The guard's names of such sockets begin so; what follows is nobody's concern.
 const PREFIX: &str = "activated/";
 
-/// All that were handed over and listen.
+/// All that were handed over and work.
 #[derive(Debug, Default)]
 pub(crate) struct Activated {
-    sockets: Vec<(SocketAddr, OwnedFd)>,
+    sockets: Vec<((SocketAddr, Kind), OwnedFd)>,
 }
 
 impl Activated {
     /// Takes those that there are out of what the guard holds.
     pub(crate) fn take(held: &mut std::collections::BTreeMap<String, OwnedFd>) -> Self {
         let ours = held.extract_if(.., |key, _| key.starts_with(PREFIX));
-        let listening = ours.filter_map(|(_, socket)| Some((listening_at(&socket)?, socket)));
+        let listening = ours.filter_map(|(_, socket)| Some((bound_at(&socket)?, socket)));
         Self { sockets: listening.collect() }
     }
 
     /// A socket for each thread at this address; `None` where nobody handed one over.
-    pub(crate) fn at(&self, wanted: SocketAddr, threads: u16) -> Option<io::Result<Vec<OwnedFd>>> {
+    pub(crate) fn at(&self, wanted: (SocketAddr, Kind), threads: u16) -> Option<io::Result<Vec<OwnedFd>>> {
         let here: Vec<&OwnedFd> =
             self.sockets.iter().filter(|(bound, _)| *bound == wanted).map(|(_, socket)| socket).collect();
         if here.is_empty() {
@@ -42,19 +48,30 @@ impl Activated {
     }
 
     /// Addresses that none of these is bound to.
-    pub(crate) fn unwanted(&self, wanted: impl Fn(SocketAddr) -> bool) -> Vec<SocketAddr> {
-        let mut unwanted: Vec<_> =
-            self.sockets.iter().map(|(bound, _)| *bound).filter(|bound| !wanted(*bound)).collect();
+    pub(crate) fn unwanted(&self, wanted: impl Fn(SocketAddr, Kind) -> bool) -> Vec<SocketAddr> {
+        let unwanted = self.sockets.iter().map(|(bound, _)| *bound).filter(|(bound, kind)| !wanted(*bound, *kind));
+        let mut unwanted: Vec<_> = unwanted.map(|(bound, _)| bound).collect();
         unwanted.dedup();
         unwanted
     }
 }
 
-/// Where a socket listens; `None` where it does not, as one that was shut down.
-pub(crate) fn listening_at(socket: impl AsFd) -> Option<SocketAddr> {
+/// Where a socket is bound and what comes to it; `None` where nothing does, as one that was shut down.
+pub(crate) fn bound_at(socket: impl AsFd) -> Option<(SocketAddr, Kind)> {
     let socket = socket.as_fd();
-    socket_acceptconn(socket).ok().filter(|listens| *listens)?;
-    address_of(socket).ok()
+    let kind = match socket_type(socket).ok()? {
+        SocketType::STREAM if socket_acceptconn(socket).ok()? => Kind::Stream,
+        SocketType::DGRAM if !is_shut(socket) => Kind::Datagram,
+        _ => return None,
+    };
+    Some((address_of(socket).ok()?, kind))
+}
+
+/// Whether a socket of datagrams was shut down, which its address does not show (poll(2): both directions are).
+fn is_shut(socket: BorrowedFd<'_>) -> bool {
+    let mut asked = [PollFd::from_borrowed_fd(socket, PollFlags::empty())];
+    let answered = poll(&mut asked, Some(&Timespec { tv_sec: 0, tv_nsec: 0 }));
+    answered.is_ok() && asked[0].revents().contains(PollFlags::HUP)
 }
 
 #[cfg(test)]
@@ -78,11 +95,12 @@ mod tests {
         ]);
         let activated = Activated::take(&mut held);
         assert_eq!(held.keys().collect::<Vec<_>>(), ["listener/web/0"]);
-        let sockets = activated.at(at, 3).unwrap().unwrap();
+        let sockets = activated.at((at, Kind::Stream), 3).unwrap().unwrap();
         assert_eq!(sockets.len(), 3);
         assert!(sockets.iter().all(|socket| address_of(socket).unwrap() == at));
-        assert!(activated.at("127.0.0.1:1".parse().unwrap(), 1).is_none());
-        assert_eq!(activated.unwanted(|address| address == at), [elsewhere]);
+        assert!(activated.at(("127.0.0.1:1".parse().unwrap(), Kind::Stream), 1).is_none());
+        assert!(activated.at((at, Kind::Datagram), 1).is_none());
+        assert_eq!(activated.unwanted(|address, _| address == at), [elsewhere]);
     }
 
     fn bound() -> TcpListener {

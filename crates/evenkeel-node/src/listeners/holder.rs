@@ -4,6 +4,12 @@
 
 use std::{collections::BTreeSet, fmt, fs, net::SocketAddr};
 
+use super::Kind;
+
+/// States of sockets as the tables have them: listening, and of datagrams bound without a peer.
+const LISTEN: &str = "0A";
+const UNCONNECTED: &str = "07";
+
 /// A process that listens on a port; shown as its command and number.
 #[derive(Debug)]
 pub(super) struct Holder {
@@ -18,11 +24,16 @@ impl fmt::Display for Holder {
 }
 
 /// The first process found that listens on the port of `address`; `None` where there is none or it cannot be seen.
-pub(super) fn of(address: SocketAddr) -> Option<Holder> {
-    let inodes: Vec<String> = ["/proc/net/tcp", "/proc/net/tcp6"]
+pub(super) fn of(address: SocketAddr, kind: Kind) -> Option<Holder> {
+    let (tables, state) = match kind {
+        Kind::Stream => (["/proc/net/tcp", "/proc/net/tcp6"], LISTEN),
+        Kind::Datagram => (["/proc/net/udp", "/proc/net/udp6"], UNCONNECTED),
+    };
+    let inodes: Vec<String> = tables
         .iter()
         .filter_map(|table| fs::read_to_string(table).ok())
-        .flat_map(|table| listening(&table, address.port()))
+        .flat_map(|table| in_state(&table, state).filter(|(port, _)| *port == address.port()).collect::<Vec<_>>())
+        .map(|(_, inode)| inode)
         .collect();
     let processes = fs::read_dir("/proc").ok()?.filter_map(Result::ok);
     processes
@@ -39,7 +50,7 @@ const DESCRIPTORS: usize = 4096;
 pub(super) fn ports_of(pid: u32) -> BTreeSet<u16> {
     let tables =
         ["tcp", "tcp6"].map(|table| fs::read_to_string(format!("/proc/{pid}/net/{table}")).unwrap_or_default());
-    let sockets: Vec<(u16, String)> = tables.iter().flat_map(|table| all_listening(table)).collect();
+    let sockets: Vec<(u16, String)> = tables.iter().flat_map(|table| in_state(table, LISTEN)).collect();
     let tree = tree(pid);
     let held: BTreeSet<String> = tree.iter().flat_map(|pid| descriptors(*pid).take(DESCRIPTORS)).collect();
     sockets.into_iter().filter(|(_, inode)| held.contains(inode)).map(|(port, _)| port).collect()
@@ -62,18 +73,12 @@ fn tree(pid: u32) -> Vec<u32> {
     found
 }
 
-/// Inodes of sockets in state `LISTEN` on `port`.
-fn listening(table: &str, port: u16) -> Vec<String> {
-    all_listening(table).filter(|(of, _)| *of == port).map(|(_, inode)| inode).collect()
-}
-
-/// Port and inode of each socket in state `LISTEN`.
-fn all_listening(table: &str) -> impl Iterator<Item = (u16, String)> {
-    const LISTEN: &str = "0A";
-    table.lines().skip(1).filter_map(|line| {
+/// Port and inode of each socket in this state.
+fn in_state<'a>(table: &'a str, state: &'static str) -> impl Iterator<Item = (u16, String)> + use<'a> {
+    table.lines().skip(1).filter_map(move |line| {
         let fields: Vec<&str> = line.split_whitespace().collect();
         let (_, port) = fields.get(1)?.rsplit_once(':')?;
-        let inode = fields.get(9).filter(|_| fields[3] == LISTEN)?;
+        let inode = fields.get(9).filter(|_| fields[3] == state)?;
         Some((u16::from_str_radix(port, 16).ok()?, format!("socket:[{inode}]")))
     })
 }

@@ -3,7 +3,7 @@
 //! What can be refused is refused first: a wrong file, a user that cannot be had, a taken port, a disk that cannot
 //! keep the revision. After that nothing can fail any more, and the rollout does the rest at its own pace.
 
-use std::{collections::BTreeMap, io, net::SocketAddr, os::fd::OwnedFd, path::PathBuf};
+use std::{io, net::SocketAddr, os::fd::OwnedFd, path::PathBuf};
 
 use evenkeel_core::{
     guard::Order,
@@ -17,7 +17,7 @@ use super::{Node, changes, diff::Considered, pages, restore::check_users, start}
 use crate::{
     NodeError, StackSource,
     clock::wall_now,
-    listeners,
+    listeners::{self, Kind},
     state_dir::{Revision, StateDir},
 };
 
@@ -211,14 +211,23 @@ impl Node {
     /// Binds listeners that are new or have moved. On an error nothing stays bound that was not before.
     pub(super) fn bind_missing(&self, stack: &Stack) -> Result<Bound, NodeError> {
         let mut bound = Bound::new();
-        let mut ours: BTreeMap<String, SocketAddr> = self.listeners.clone();
+        let former = &self.revision.stack.listeners;
+        let mut ours: Vec<(String, SocketAddr, Kind)> = self
+            .listeners
+            .iter()
+            .filter_map(|(name, address)| Some((name.clone(), *address, Kind::of(former.get(name)?))))
+            .collect();
         for (name, listener) in &stack.listeners {
-            let unchanged = self.revision.stack.listeners.get(name).is_some_and(|was| was.bind == listener.bind);
+            let kind = Kind::of(listener);
+            let unchanged = former.get(name).is_some_and(|was| was.bind == listener.bind && Kind::of(was) == kind);
             if unchanged && self.listeners.contains_key(name) {
                 continue;
             }
-            let (address, sockets) = listeners::open_all(name, listener.bind, self.threads, &ours, &self.activated)?;
-            ours.insert(name.clone(), address);
+            let alike = ours.iter().filter(|(.., of)| *of == kind).map(|(name, address, _)| (name.clone(), *address));
+            let wanted = (listener.bind, kind);
+            let (address, sockets) =
+                listeners::open_all(name, wanted, self.threads, &alike.collect(), &self.activated)?;
+            ours.push((name.clone(), address, kind));
             bound.push((name.clone(), address, sockets));
         }
         Ok(bound)

@@ -19,7 +19,8 @@ pub(super) fn between(former: &Revision, next: &Revision) -> Vec<String> {
     }
     listeners(a, b, &mut changes);
     if a.routes != b.routes {
-        changes.push(format!("routes: {} → {}", a.routes.len(), b.routes.len()));
+        let (before, after) = (a.routes.len(), b.routes.len());
+        changes.push(if before == after { "routes: changed".to_owned() } else { format!("routes: {before} → {after}") });
     }
     for (name, service) in &b.services {
         match a.services.get(name) {
@@ -72,10 +73,13 @@ fn listeners(a: &Stack, b: &Stack, changes: &mut Vec<String>) {
     for (name, listener) in &b.listeners {
         match a.listeners.get(name) {
             None => changes.push(format!("listeners.{name}: new, on {}", listener.bind)),
+            Some(was) if was.protocol != listener.protocol => {
+                changes.push(format!("listeners.{name}: another protocol, on {}", listener.bind));
+            }
             Some(was) if was.bind != listener.bind => {
                 changes.push(format!("listeners.{name}: {} → {}", was.bind, listener.bind));
             }
-            Some(was) if was != listener => changes.push(format!("listeners.{name}: limits or trusted networks")),
+            Some(was) if was != listener => changes.push(format!("listeners.{name}: settings that act on what comes from now on")),
             Some(_) => {}
         }
     }
@@ -125,7 +129,7 @@ fn instances(service: &Service) -> String {
 
 fn size(service: &Service) -> String {
     match &service.instances {
-        Some(fixed) => counted(fixed.len(), "fixed instance", "fixed instances"),
+        Some(of) => of.to_string(),
         None => instances(service),
     }
 }

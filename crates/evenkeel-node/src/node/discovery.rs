@@ -121,9 +121,8 @@ impl Name {
 /// The addresses of a service's instances in a snapshot, where something else runs them, apart from those that leave.
 fn addresses_in(snapshot: &Snapshot, name: &str, drained: &BTreeMap<String, Drained>) -> Vec<SocketAddr> {
     let instances = snapshot.services.iter().filter(|service| service.name == name).flat_map(|of| &of.instances);
-    let stays = |one: &&Instance| {
-        one.id.generation == 0 && (one.duty == Duty::Serve || drained.contains_key(&one.id.name))
-    };
+    let stays =
+        |one: &&Instance| one.id.generation == 0 && (one.duty == Duty::Serve || drained.contains_key(&one.id.name));
     instances.filter(stays).filter_map(|one| one.address.parse().ok()).collect()
 }
 
@@ -158,7 +157,7 @@ impl Node {
     /// Asks for what is due, and lets go of whom nobody needs any more.
     pub(super) fn discover(&mut self) {
         let now = self.clock.now();
-        self.names.follow(&self.revision.stack, &self.snapshot, &self.revision.overrides.drained, now);
+        self.follow_names();
         if self.names.of.is_empty() {
             self.problems.remove("dns");
             return;
@@ -173,6 +172,13 @@ impl Node {
             });
         }
         self.say_names();
+    }
+
+    /// Goes by the revision in force. To be called before it is published: the last snapshot of the former one says who
+    /// served until now.
+    pub(super) fn follow_names(&mut self) {
+        let now = self.clock.now();
+        self.names.follow(&self.revision.stack, &self.snapshot, &self.revision.overrides.drained, now);
     }
 
     /// When something is due next.
@@ -224,10 +230,8 @@ impl Node {
             }
             Change::Gone(address) => {
                 let id = fixed_id(service, &address.to_string());
-                let reasons = vec![
-                    Reason::seen(why_gone),
-                    Reason::rule("it finishes its requests and gets no new ones"),
-                ];
+                let reasons =
+                    vec![Reason::seen(why_gone), Reason::rule("it finishes its requests and gets no new ones")];
                 self.note(Level::Warning, &id.name, "left", "no instance any more", reasons);
                 self.forget_drain(&id.name);
             }

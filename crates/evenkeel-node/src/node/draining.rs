@@ -10,7 +10,6 @@ use evenkeel_core::{
     journal::{Level, Reason},
     overrides::Drained,
     snapshot::Duty,
-    stack::Service,
     status::{DrainStatus, Health, InstanceId},
 };
 
@@ -109,8 +108,10 @@ impl Node {
     }
 
     pub(super) fn healthy_instances(&self, service: &str) -> Vec<String> {
-        let fixed = self.revision.stack.services.get(service).map_or(&[][..], Service::fixed).iter().map(|fixed| {
-            let name = fixed_id(service, &fixed.address).name;
+        let of = self.revision.stack.services.get(service);
+        let addresses = of.map(|of| self.addresses_of(service, of)).unwrap_or_default();
+        let fixed = addresses.iter().map(|address| {
+            let name = fixed_id(service, address).name;
             let health = self.edge.fixed.get(&name).map(|verdict| verdict.health);
             (name, health.unwrap_or_default())
         });

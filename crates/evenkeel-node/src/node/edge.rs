@@ -1,7 +1,7 @@
 //! What the edge reports: verdicts, drained instances, holds, counters.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     io,
     os::fd::OwnedFd,
     time::{Duration, Instant},
@@ -41,12 +41,36 @@ pub(super) struct Edge {
     pub(super) dropped: u64,
     /// Verdicts about fixed instances, by name.
     pub(super) fixed: BTreeMap<String, Verdict>,
+    /// Names of fixed instances, and of which snapshot they are.
+    fixed_names: (u64, BTreeSet<String>),
+    /// Services whose instances get requests although they are not healthy, and why.
+    pub(super) short: BTreeMap<String, String>,
     /// Whether it still speaks; `None` while there is no link.
     pub(super) pulse: Option<Pulse>,
     link: Option<EdgeLink>,
     links: u64,
     inbox: mpsc::Sender<FromEdge>,
-    refusals: Option<(Instant, u64)>,
+    refusals: Sampled,
+    reports: Sampled,
+}
+
+/// Lets one of many alike through, and counts the others.
+#[derive(Debug, Default)]
+struct Sampled(Option<(Instant, u64)>);
+
+impl Sampled {
+    /// Whether this one is to be said, and in words how many were not since the last one.
+    fn take(&mut self) -> Option<String> {
+        let now = Instant::now();
+        if let Some((last, more)) = &mut self.0
+            && now.duration_since(*last) < REFUSALS_EVERY
+        {
+            *more += 1;
+            return None;
+        }
+        let more = self.0.replace((now, 0)).map_or(0, |(_, more)| more);
+        Some(if more > 0 { format!(" ({} before it)", counted(more, "more sample", "more samples")) } else { String::new() })
+    }
 }
 
 impl Edge {
@@ -58,11 +82,14 @@ impl Edge {
             applied: 0,
             dropped: 0,
             fixed: BTreeMap::new(),
+            fixed_names: Default::default(),
+            short: BTreeMap::new(),
             pulse: None,
             link: None,
             links: 0,
             inbox,
-            refusals: None,
+            refusals: Sampled::default(),
+            reports: Sampled::default(),
         }
     }
 
@@ -108,6 +135,8 @@ impl Node {
         }
         match message {
             ToNode::Hello { version, pid } => {
+                // It says it again where it still holds.
+                self.edge.short.clear();
                 if version != link::VERSION {
                     let problem =
                         format!("the edge (process {pid}) speaks version {version} of the link; it is not used");
@@ -131,7 +160,7 @@ impl Node {
                     self.edge_event(event);
                 }
             }
-            ToNode::Counters(counters) => self.counters(counters),
+            ToNode::Counters(counters) => self.counters(*counters),
         }
     }
 
@@ -142,6 +171,7 @@ impl Node {
             (EventKind::Liveness { passing, reason }, Some(id)) => self.liveness(&id, passing, reason),
             (EventKind::Drained, Some(id)) => {
                 self.emptied(&id);
+                self.has_left(&id);
                 // The counters that said otherwise are older.
                 if let Some(verdict) = self.verdict_mut(&id) {
                     verdict.in_flight = 0;
@@ -151,10 +181,17 @@ impl Node {
                 }
             }
             (EventKind::Rejected { status, reason }, _) => self.refusal(status, &reason),
+            (EventKind::Ambiguous { listener, request, reason, reported }, _) => {
+                self.ambiguous(&listener, &request, reason, reported);
+            }
             (what, id) => {
                 let news = match &what {
                     EventKind::FellBack { to, .. } => self.fell_back(&service, to),
                     EventKind::Returned { .. } => self.came_back(&service),
+                    EventKind::CapacityShort { reason } => {
+                        self.edge.short.insert(service.clone(), reason.clone()).is_none()
+                    }
+                    EventKind::CapacityBack { .. } => self.edge.short.remove(&service).is_some(),
                     _ => true,
                 };
                 if news {
@@ -222,9 +259,21 @@ impl Node {
         true
     }
 
+    /// Whether the snapshot has an instance of this name that is not ours to start. Asked for each of very many.
+    fn is_fixed(&mut self, name: &str) -> bool {
+        let (version, names) = &mut self.edge.fixed_names;
+        if *version != self.snapshot.version {
+            *version = self.snapshot.version;
+            let instances = self.snapshot.services.iter().flat_map(|service| &service.instances);
+            *names = instances.filter(|one| one.id.generation == 0).map(|one| one.id.name.clone()).collect();
+            // Whoever gets an address again later is another one, and a name may have many over time.
+            self.edge.fixed.retain(|name, _| names.contains(name));
+        }
+        names.contains(name)
+    }
+
     fn know_fixed_verdict(&mut self, id: &InstanceId, health: Health, reason: Option<&str>) -> bool {
-        let fixed = self.snapshot.services.iter().flat_map(|service| &service.instances).any(|i| i.id == *id);
-        if !fixed || id.generation != 0 {
+        if id.generation != 0 || !self.is_fixed(&id.name) {
             return false;
         }
         let verdict = self.edge.fixed.entry(id.name.clone()).or_default();
@@ -272,9 +321,28 @@ impl Node {
                 let message = format!("{requests} sent to other instances");
                 (Level::Info, "moved", message, vec![Reason::seen(reason)])
             }
+            EventKind::CapacityShort { reason } => {
+                let message = "too few instances are healthy: those that still answer get requests too".to_owned();
+                let rule = Reason::rule("`min_capacity`: whoever answers is better than nobody");
+                (Level::Warning, "too-few-healthy", message, vec![Reason::seen(reason), rule])
+            }
+            EventKind::CapacityBack { reason } => {
+                let message = "only healthy instances get requests again".to_owned();
+                (Level::Info, "enough-healthy", message, vec![Reason::seen(reason)])
+            }
             EventKind::BudgetExhausted => {
                 let message = "the retry budget is used up: failures reach clients until it recovers".to_owned();
                 (Level::Error, "budget-exhausted", message, Vec::new())
+            }
+            EventKind::RateLimited { route, client, limit } => {
+                let message = format!("clients of {route} get 429: they ask more often than they may");
+                let seen = Reason::seen(format!("{client} was refused"));
+                (Level::Warning, "rate-limited", message, vec![seen, Reason::rule(limit)])
+            }
+            EventKind::RateLimitEnded { route, refused } => {
+                let requests = counted(refused, "request was", "requests were");
+                let message = format!("no client of {route} asks too often any more; {requests} refused with 429");
+                (Level::Info, "rate-limit-ended", message, Vec::new())
             }
             EventKind::Retried { reason, next, others } => {
                 let others = match others {
@@ -285,42 +353,35 @@ impl Node {
                 let reasons = std::iter::once(Reason::seen(reason)).chain(next).collect();
                 (Level::Info, "retried", format!("a request was tried again{others}"), reasons)
             }
-            EventKind::FellBack { to, reason } => {
-                (Level::Warning, "fell-back", format!("{to} answers instead"), vec![Reason::seen(reason)])
-            }
-            EventKind::Returned { from } => {
-                (Level::Info, "returned", format!("what is preferred answers again instead of {from}"), Vec::new())
-            }
-            EventKind::CheckUnproven { reason } => {
-                let message = "its changed check fails everywhere so far: who was healthy is kept so".to_owned();
-                let rule = Reason::rule("a changed check counts once somebody has passed it");
-                (Level::Warning, "check-unproven", message, vec![Reason::seen(reason), rule])
-            }
-            EventKind::CheckProven { by } => {
-                let message = "its changed check counts from now on".to_owned();
-                (Level::Info, "check-proven", message, vec![Reason::seen(format!("{by} passed it"))])
-            }
-            EventKind::Health { .. } | EventKind::Liveness { .. } | EventKind::Drained | EventKind::Rejected { .. } => {
-                return;
-            }
+            other => match of_state(other) {
+                Some(told) => told,
+                None => return,
+            },
         };
         self.note(level, subject, kind, message, reasons);
     }
 
     fn refusal(&mut self, status: u16, reason: &str) {
-        let now = Instant::now();
-        match &mut self.edge.refusals {
-            Some((last, more)) if now.duration_since(*last) < REFUSALS_EVERY => *more += 1,
-            former => {
-                let more = former.as_ref().map_or(0, |(_, more)| *more);
-                *former = Some((now, 0));
-                let more = match more {
-                    0 => String::new(),
-                    n => format!(" ({} before it)", counted(n, "more sample", "more samples")),
-                };
-                let message = format!("a request was refused with {status}{more}");
-                self.note(Level::Info, "edge", "refused-request", message, vec![Reason::seen(reason)]);
-            }
+        if let Some(more) = self.edge.refusals.take() {
+            let message = format!("a request was refused with {status}{more}");
+            self.note(Level::Info, "edge", "refused-request", message, vec![Reason::seen(reason)]);
+        }
+    }
+
+    /// What was put right is refused elsewhere; that is what somebody wants to know before the listener is made strict.
+    fn ambiguous(&mut self, listener: &str, request: &str, reason: String, reported: bool) {
+        if let Some(more) = self.edge.reports.take() {
+            let (level, kind, message, rule) = if reported {
+                let message = format!("an ambiguous request to listener {listener} was forwarded in one meaning{more}");
+                let rule = format!("`listeners.{listener}.strict` is \"report\": otherwise it would be refused or altered");
+                (Level::Warning, "ambiguous-request", message, rule)
+            } else {
+                let message = format!("fields of a request to listener {listener} were left out{more}");
+                let rule = "many applications read `_` and `-` in names alike, so such names could pass for others".to_owned();
+                (Level::Info, "left-out-fields", message, rule)
+            };
+            let reasons = vec![Reason::seen(reason), Reason::seen(request), Reason::rule(rule)];
+            self.note(level, "edge", kind, message, reasons);
         }
     }
 
@@ -365,4 +426,48 @@ impl Node {
             self.feed(&place, Event::Drained);
         }
     }
+}
+
+/// How an event is told that says how a service or its check is, rather than what became of requests; `None`: it is told
+/// elsewhere.
+fn of_state(what: EventKind) -> Option<(Level, &'static str, String, Vec<Reason>)> {
+    Some(match what {
+        EventKind::FellBack { to, reason } => {
+            (Level::Warning, "fell-back", format!("{to} answers instead"), vec![Reason::seen(reason)])
+        }
+        EventKind::Returned { from } => {
+            (Level::Info, "returned", format!("what is preferred answers again instead of {from}"), Vec::new())
+        }
+        EventKind::CheckUnproven { reason } => {
+            let message = "its changed check fails everywhere so far: who was healthy is kept so".to_owned();
+            let rule = Reason::rule("a changed check counts once somebody has passed it");
+            (Level::Warning, "check-unproven", message, vec![Reason::seen(reason), rule])
+        }
+        EventKind::ChecksStretched { instances, interval_ms } => {
+            let every = Duration::from_millis(interval_ms);
+            let message = format!("no healthy instance is probed more often than every {every:?}, whatever is configured");
+            let reason = Reason::seen(format!("there are {instances} instances, and probes are started at a bounded rate"));
+            (Level::Warning, "checks-stretched", message, vec![reason])
+        }
+        EventKind::CheckProven { by } => {
+            let message = "its changed check counts from now on".to_owned();
+            (Level::Info, "check-proven", message, vec![Reason::seen(format!("{by} passed it"))])
+        }
+        // Told elsewhere.
+        EventKind::Health { .. }
+        | EventKind::Liveness { .. }
+        | EventKind::Drained
+        | EventKind::Rejected { .. }
+        | EventKind::Ambiguous { .. } => return None,
+        // What became of requests, told before this is asked.
+        EventKind::HoldStarted { .. }
+        | EventKind::HoldEnded { .. }
+        | EventKind::Moved { .. }
+        | EventKind::CapacityShort { .. }
+        | EventKind::CapacityBack { .. }
+        | EventKind::BudgetExhausted
+        | EventKind::RateLimited { .. }
+        | EventKind::RateLimitEnded { .. }
+        | EventKind::Retried { .. } => return None,
+    })
 }

@@ -16,6 +16,7 @@ use crate::channel::Received;
 impl Node {
     /// Takes one notice.
     pub(super) fn notice(&mut self, received: Received) {
+        let Some(received) = self.check_notice(received) else { return };
         let Some((notice, fd)) = self.before_notice(received) else { return };
         match notice {
             Notice::Started { key, pid, started_ms } => self.started(&key, pid, WallTime::from_millis(started_ms), fd),

@@ -33,6 +33,8 @@ impl Node {
             .chain(self.pauses_deadline())
             .chain(self.console_deadline())
             .chain(self.ports_deadline())
+            .chain(self.names_deadline())
+            .chain(self.checks_deadline())
             .fold(self.vital_deadline(), Moment::min)
     }
 

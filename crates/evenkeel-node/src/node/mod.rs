@@ -8,12 +8,15 @@
 mod apply;
 mod away;
 mod changes;
+mod checks;
 mod commands;
 mod console;
 mod deploy;
 mod diff;
+mod discovery;
 mod draining;
 mod edge;
+mod found;
 mod guard;
 mod instances;
 mod inventory;
@@ -141,6 +144,10 @@ struct Node {
     scaling: Scaling,
     /// Services that fell back.
     aways: Aways,
+    /// Instances by names.
+    names: discovery::Names,
+    /// Checks by commands.
+    checks: checks::Checks,
     /// What the edge answers by itself, by service.
     pages: Pages,
     /// Deploys under way and those that are over.
@@ -161,6 +168,7 @@ struct Inputs {
     notices: mpsc::Receiver<Received>,
     edge: mpsc::Receiver<FromEdge>,
     commands: mpsc::Receiver<Command>,
+    found: mpsc::Receiver<found::Found>,
 }
 
 /// How many inputs are taken before the world settles.
@@ -183,6 +191,7 @@ impl Node {
                 },
                 Some(said) = inputs.edge.recv() => self.edge_said(said),
                 Some(command) = inputs.commands.recv() => self.command(command),
+                Some(found) = inputs.found.recv() => self.found(found),
                 () = tokio::time::sleep_until(wake) => {}
             }
             self.take_waiting(inputs);
@@ -197,6 +206,8 @@ impl Node {
                 self.edge_said(said);
             } else if let Ok(command) = inputs.commands.try_recv() {
                 self.command(command);
+            } else if let Ok(found) = inputs.found.try_recv() {
+                self.found(found);
             } else {
                 break;
             }
@@ -219,7 +230,9 @@ impl Node {
             // What was just created starts now rather than at the next input.
             self.tick();
         }
+        self.discover();
         self.publish();
+        self.run_checks();
         self.shutdown_progress()
     }
 

@@ -217,10 +217,10 @@ impl Node {
             return Ok(service.clone());
         }
         let what = format!("{name} has no processes of keel, so it cannot be {done}");
-        let fix = match service.fixed().first() {
+        let fix = match self.addresses_of(name, service).first() {
             Some(first) => format!(
                 "What runs at its addresses is somebody else's. One of them gets no new requests after `keel drain {}`.",
-                fixed_id(name, &first.address).name
+                fixed_id(name, first).name
             ),
             None => "The edge answers for it by itself.".to_owned(),
         };
@@ -230,8 +230,9 @@ impl Node {
     /// All instances by name, fixed ones too.
     pub(super) fn instance_names(&self) -> Vec<String> {
         let services = self.revision.stack.services.iter();
-        let fixed = services
-            .flat_map(|(name, service)| service.fixed().iter().map(move |fixed| fixed_id(name, &fixed.address).name));
+        let fixed = services.flat_map(|(name, service)| {
+            self.addresses_of(name, service).into_iter().map(move |address| fixed_id(name, &address).name)
+        });
         fixed.chain(self.slots.values().map(super::slot::Slot::name)).collect()
     }
 

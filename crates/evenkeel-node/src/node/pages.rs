@@ -12,19 +12,57 @@ use std::{
 
 use evenkeel_core::{
     snapshot::{self, Snapshot},
-    stack::{self, Stack},
+    stack::{self, ErrorPage, Stack},
 };
 
 use super::Node;
 use crate::NodeError;
 
-/// Bodies by service.
+/// Bodies by service; those of error pages by their place in the stack file, which no service's name can be.
 pub(super) type Pages = BTreeMap<String, snapshot::Page>;
 
 /// Reads the pages of a stack whose file lies in `dir`.
 pub(super) fn read_all(stack: &Stack, dir: &Path) -> Result<Pages, NodeError> {
-    let pages = stack.services.iter().filter_map(|(name, service)| Some((name, service.page.as_ref()?)));
-    pages.map(|(name, page)| Ok((name.clone(), read_one(name, page, dir)?))).collect()
+    wanted(stack).into_iter().map(|(name, page)| Ok((name.clone(), read_one(&name, &page, dir)?))).collect()
+}
+
+/// The pages of a stack that are not fully known from the stack file, and where each belongs.
+fn wanted(stack: &Stack) -> Vec<(String, stack::Page)> {
+    let pages = stack.services.iter().filter_map(|(name, service)| Some((name.clone(), service.page.clone()?)));
+    let of_listeners = stack.listeners.iter().map(|(name, listener)| (place_of_listener(name), &listener.error_pages));
+    let of_services = stack.services.iter().map(|(name, service)| (place_of_service(name), &service.error_pages));
+    let errors = of_listeners.chain(of_services).flat_map(|(place, pages)| {
+        pages
+            .iter()
+            .filter(|(_, page)| page.file.is_some())
+            .filter_map(move |(key, page)| Some((place_of_page(&place, ErrorPage::statuses(key)?), page.page())))
+    });
+    pages.chain(errors).collect()
+}
+
+fn place_of_listener(name: &str) -> String {
+    format!("listeners.{name}")
+}
+
+fn place_of_service(name: &str) -> String {
+    format!("services.{name}")
+}
+
+fn place_of_page(place: &str, (first, last): (u16, u16)) -> String {
+    format!("{place}.error_pages.{first}-{last}")
+}
+
+/// The page that a former snapshot has at this place.
+fn recall(former: &Snapshot, place: &str) -> Option<snapshot::Page> {
+    if let Some(page) = former.services.iter().find(|service| service.name == place).and_then(|s| s.page.clone()) {
+        return Some(page);
+    }
+    let of_listeners = former.listeners.iter().map(|l| (place_of_listener(&l.name), &l.error_pages));
+    let of_services = former.services.iter().map(|s| (place_of_service(&s.name), &s.answers.error_pages));
+    let mut all = of_listeners
+        .chain(of_services)
+        .flat_map(|(its, pages)| pages.iter().map(move |page| (place_of_page(&its, page.statuses), page)));
+    all.find(|(its, _)| its == place).map(|(_, page)| page.page.clone())
 }
 
 /// The same at a start: what cannot be read is taken from the last snapshot, or says itself what is missing. Returns
@@ -32,17 +70,16 @@ pub(super) fn read_all(stack: &Stack, dir: &Path) -> Result<Pages, NodeError> {
 pub(super) fn read_or_recall(stack: &Stack, dir: &Path, former: Option<&Snapshot>) -> (Pages, Option<String>) {
     let mut pages = Pages::new();
     let mut problem = None;
-    for (name, page) in stack.services.iter().filter_map(|(name, service)| Some((name, service.page.as_ref()?))) {
-        let read = read_one(name, page, dir).unwrap_or_else(|error| {
+    for (name, page) in wanted(stack) {
+        let read = read_one(&name, &page, dir).unwrap_or_else(|error| {
             problem = Some(error.split().0);
-            let former = former.and_then(|former| former.services.iter().find(|service| service.name == *name));
-            former.and_then(|service| service.page.clone()).unwrap_or_else(|| snapshot::Page {
+            former.and_then(|former| recall(former, &name)).unwrap_or_else(|| snapshot::Page {
                 status: page.status,
                 content_type: "text/plain; charset=utf-8".to_owned(),
                 body: String::new(),
             })
         });
-        pages.insert(name.clone(), read);
+        pages.insert(name, read);
     }
     (pages, problem)
 }
@@ -84,7 +121,22 @@ impl Node {
     /// Adds to a compiled service what the stack file alone does not say.
     pub(super) fn dress(&self, service: snapshot::Service) -> snapshot::Service {
         let page = self.pages.get(&service.name).cloned();
-        snapshot::Service { away: self.is_away(&service.name), page, ..service }
+        let mut answers = service.answers;
+        self.fill_in(&place_of_service(&service.name), &mut answers.error_pages);
+        snapshot::Service { away: self.is_away(&service.name), page, answers, ..service }
+    }
+
+    /// The same for a listener.
+    pub(super) fn dress_listener(&self, listener: &mut snapshot::Listener) {
+        self.fill_in(&place_of_listener(&listener.name), &mut listener.error_pages);
+    }
+
+    fn fill_in(&self, place: &str, pages: &mut [snapshot::ErrorPage]) {
+        for page in pages {
+            if let Some(read) = self.pages.get(&place_of_page(place, page.statuses)) {
+                page.page.clone_from(read);
+            }
+        }
     }
 }
 
@@ -139,5 +191,39 @@ mod tests {
             services: vec![snapshot::Service { page: Some(page), ..service }],
         };
         assert_eq!(read_or_recall(&gone, temp.path(), Some(&former)).0["sorry"].body, "kept");
+    }
+
+    #[test]
+    fn error_pages_are_read_from_their_files_and_recalled_at_a_start() {
+        let temp = tempfile::tempdir().unwrap();
+        let text = "[stack]\nname = \"t\"\n[listeners.web]\nbind = \"127.0.0.1:1\"\n\
+            error_pages = { \"404\" = { file = \"404.html\" }, \"500-599\" = { text = \"later\" } }\n\
+            [services.a]\nrun = [\"a\"]\nerror_pages = { \"503\" = { file = \"a.txt\", content_type = \"text/x\" } }\n";
+        let stack = stack::parse(text, "t.toml").unwrap();
+        fs::write(temp.path().join("404.html"), "<p>no</p>").unwrap();
+        let error = read_all(&stack, temp.path()).unwrap_err().to_string();
+        assert!(error.contains("a.txt") && error.contains("services.a.error_pages.503-503"), "{error}");
+        fs::write(temp.path().join("a.txt"), "soon").unwrap();
+        let pages = read_all(&stack, temp.path()).unwrap();
+        assert_eq!(pages.len(), 2, "what stands in the stack file itself is known already");
+        let page = &pages["services.a.error_pages.503-503"];
+        assert_eq!((page.content_type.as_str(), page.body.as_str()), ("text/x", "soon"));
+
+        let mut listeners = stack::compile_listeners(&stack);
+        listeners[0].error_pages[0].page.body = "kept".to_owned();
+        let former = Snapshot {
+            format: snapshot::FORMAT,
+            version: 1,
+            revision: 1,
+            stack: "t".to_owned(),
+            threads: 1,
+            listeners,
+            routes: Vec::new(),
+            services: Vec::new(),
+        };
+        fs::remove_file(temp.path().join("404.html")).unwrap();
+        let (pages, problem) = read_or_recall(&stack, temp.path(), Some(&former));
+        assert_eq!(pages["listeners.web.error_pages.404-404"].body, "kept");
+        assert!(problem.unwrap().contains("404.html"));
     }
 }

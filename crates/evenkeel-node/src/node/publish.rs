@@ -19,6 +19,7 @@ use super::Node;
 impl Node {
     /// Publishes a new snapshot if there is anything new.
     pub(super) fn publish(&mut self) {
+        self.follow_names();
         let snapshot = self.make_snapshot();
         if snapshot == (Snapshot { version: snapshot.version, ..(*self.snapshot).clone() }) {
             return;
@@ -50,6 +51,7 @@ impl Node {
         for listener in &mut listeners {
             // As bound: the kernel chooses where the stack says port 0.
             listener.bind = self.listeners.get(&listener.name).copied().unwrap_or(listener.bind);
+            self.dress_listener(listener);
         }
         Snapshot {
             format: FORMAT,
@@ -94,7 +96,7 @@ impl Node {
                 sheltered: self.is_sheltered(slot),
             })
         });
-        fixed.chain(run).collect()
+        fixed.chain(self.instances_by_name(name)).chain(run).collect()
     }
 
     fn keep_snapshot(&mut self) {

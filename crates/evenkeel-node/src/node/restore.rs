@@ -25,7 +25,7 @@ use crate::{
     NodeError,
     clock::wall_now,
     launch::Launch,
-    listeners::{self, Activated},
+    listeners::{self, Activated, Kind},
     state_dir::Record,
     users,
 };
@@ -41,10 +41,10 @@ impl Node {
         patience: Duration,
     ) -> Result<(), NodeError> {
         self.activated = Activated::take(&mut held);
-        let mut found: BTreeMap<String, Vec<(String, Option<SocketAddr>)>> = BTreeMap::new();
+        let mut found: BTreeMap<String, Vec<(String, Option<(SocketAddr, Kind)>)>> = BTreeMap::new();
         for (key, socket) in &held {
             if let Some((name, _)) = listeners::parse_key(key) {
-                found.entry(name.to_owned()).or_default().push((key.clone(), listeners::listening_at(socket)));
+                found.entry(name.to_owned()).or_default().push((key.clone(), listeners::bound_at(socket)));
             }
         }
         drop(held);
@@ -60,7 +60,9 @@ impl Node {
         let stack = self.revision.stack.clone();
         let bound = self.bind_patiently(&stack, patience)?;
         self.hold_listeners(bound);
-        let wanted = |address| stack.listeners.values().any(|listener| listener.bind == address);
+        let wanted = |address, kind| {
+            stack.listeners.values().any(|listener| listener.bind == address && Kind::of(listener) == kind)
+        };
         for address in self.activated.unwanted(wanted) {
             let message = format!("a listening socket was handed over for {address}, which no listener asks for");
             let reasons = vec![Reason::rule("sockets are matched to listeners by the address in `bind`")];
@@ -84,9 +86,15 @@ impl Node {
     /// Goes on with the sockets held for one listener, by key and where they listen. There may be more or fewer than
     /// threads, where a service manager kept them for us since a start with another number; those that are missing
     /// are returned. A surplus is released, since nobody would accept from it.
-    fn adopt_listener(&mut self, name: &str, held: Vec<(String, Option<SocketAddr>)>) -> Result<Missing, NodeError> {
-        let wanted = self.revision.stack.listeners.get(name).map(|listener| listener.bind);
-        let addresses: Option<Vec<SocketAddr>> = held.iter().map(|(_, address)| *address).collect();
+    fn adopt_listener(
+        &mut self,
+        name: &str,
+        held: Vec<(String, Option<(SocketAddr, Kind)>)>,
+    ) -> Result<Missing, NodeError> {
+        let listener = self.revision.stack.listeners.get(name);
+        let (wanted, kind) = (listener.map(|listener| listener.bind), listener.map_or(Kind::Stream, Kind::of));
+        let alike = |bound: Option<(SocketAddr, Kind)>| bound.filter(|(_, of)| *of == kind).map(|(address, _)| address);
+        let addresses: Option<Vec<SocketAddr>> = held.iter().map(|(_, bound)| alike(*bound)).collect();
         let Some(addresses) = addresses.filter(|bound| wanted.is_some_and(|wanted| serves(wanted, bound))) else {
             if wanted.is_none() {
                 self.note(Level::Info, &format!("listeners.{name}"), "released", "not listening any more", Vec::new());
@@ -105,11 +113,11 @@ impl Node {
                 None => surplus.push(key),
             }
         }
-        let sockets = match self.activated.at(address, self.threads) {
+        let sockets = match self.activated.at((address, kind), self.threads) {
             Some(sockets) => {
                 sockets.map_err(|source| NodeError::System { what: "a socket cannot be shared", source })?
             }
-            None => listeners::bind_more(name, address, free.len())?,
+            None => listeners::bind_more(name, (address, kind), free.len())?,
         };
         for key in surplus {
             self.give(&Order::Release { key });
@@ -126,6 +134,9 @@ impl Node {
             records.insert((record.service.clone(), record.number), record);
         }
         for process in processes {
+            if self.end_check_of_former(&process) {
+                continue;
+            }
             let Some(process) = self.adopt_before(process) else { continue };
             let place =
                 parse_key(&process.key).map(|(service, number, generation)| ((service.to_owned(), number), generation));

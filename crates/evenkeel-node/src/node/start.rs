@@ -29,6 +29,7 @@ use super::{
     Inputs, Node,
     away::Aways,
     diff::{Considered, considered},
+    discovery::Names,
     edge::Edge,
     inventory::{Inventory, Process},
     pages,
@@ -87,7 +88,8 @@ pub(super) async fn run_on(
     };
     let (edge_in, edge) = mpsc::channel(WAITING);
     let (commands_in, commands) = mpsc::channel(WAITING);
-    let started = Node::start(config, orders.clone(), inventory, edge_in);
+    let (found_in, found) = mpsc::channel(WAITING);
+    let started = Node::start(config, orders.clone(), inventory, edge_in, &found_in);
     let (mut node, later) = match started {
         Ok(started) => started,
         Err(error) => return Err(fail(error, &orders, at_failure).await),
@@ -95,7 +97,7 @@ pub(super) async fn run_on(
     if let Err(error) = node.open_api(super::Commands::new(commands_in)) {
         return Err(fail(error, &orders, at_failure).await);
     }
-    let mut inputs = Inputs { notices, edge, commands };
+    let mut inputs = Inputs { notices, edge, commands, found };
     for received in later {
         node.notice(received);
     }
@@ -176,6 +178,7 @@ impl Node {
         orders: Orders,
         mut inventory: Inventory,
         edge_in: mpsc::Sender<crate::edge_link::FromEdge>,
+        found_in: &mpsc::Sender<super::found::Found>,
     ) -> Result<(Self, Vec<Received>), NodeError> {
         let system = |what| move |source| NodeError::System { what, source };
         let dir = StateDir::open(&config.state_dir)?;
@@ -191,7 +194,12 @@ impl Node {
         let threads = held.as_ref().map_or_else(|| wanted_threads(&revision.stack), |held| held.threads);
         let former = held.or_else(|| dir.snapshot());
         let (pages, no_page) = pages::read_or_recall(&revision.stack, &revision.dir, former.as_ref());
+        let clock = Clock::new();
+        let drained = &revision.overrides.drained;
+        let names = Names::restore(&revision.stack, former.as_ref(), drained, clock.now(), found_in.clone());
         let mut node = Self {
+            names,
+            checks: super::checks::Checks::new(found_in.clone()),
             journal: journal.masked_by(logs.mask()),
             secrets: Secrets::open(
                 &revision.stack.stack.name,
@@ -199,7 +207,7 @@ impl Node {
                 inventory.hello.guard_pid,
                 logs.mask(),
             ),
-            clock: Clock::new(),
+            clock,
             hello: inventory.hello,
             orders,
             logs,

@@ -48,7 +48,11 @@ impl Node {
             listeners: self
                 .listeners
                 .iter()
-                .map(|(name, address)| ListenerStatus { name: name.clone(), address: address.to_string() })
+                .map(|(name, address)| ListenerStatus {
+                    name: name.clone(),
+                    address: address.to_string(),
+                    protocol: stack.listeners.get(name).map(|listener| listener.protocol).unwrap_or_default(),
+                })
                 .collect(),
             console: self.console.address().map(|address| address.to_string()),
             problems: self.problems_of(stack, &services),
@@ -60,14 +64,14 @@ impl Node {
     fn service_status(&self, name: &str, service: &Service, sums: Option<&Sums>) -> ServiceStatus {
         let sums = sums.cloned().unwrap_or_default();
         let rates = self.traffic.rates(name, self.clock.now());
-        let fixed =
-            service.fixed().iter().map(|fixed| self.fixed_status(&fixed_id(name, &fixed.address), &fixed.address));
+        let addresses = self.addresses_of(name, service);
+        let fixed = addresses.iter().map(|address| self.fixed_status(&fixed_id(name, address), address));
         let run = self.slots_of(name).map(|slot| self.slot_status(slot));
         let instances: Vec<InstanceStatus> = fixed.chain(run).collect();
         let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
         ServiceStatus {
             name: name.to_owned(),
-            replicas: if service.is_run() { self.wanted(name, service) } else { count(service.fixed().len()) },
+            replicas: if service.is_run() { self.wanted(name, service) } else { count(addresses.len()) },
             healthy: count(instances.iter().filter(|instance| instance.health == Health::Healthy).count()),
             requests_per_s: rates.requests_per_s,
             requests: sums.requests(),
@@ -85,6 +89,7 @@ impl Node {
             deploy: self.deploy_status(name),
             scaling: self.scaling_status(name, service),
             away: self.away_status(name),
+            short: self.edge.short.get(name).cloned(),
             instances,
         }
     }
@@ -217,6 +222,7 @@ impl Node {
                 |instance: &InstanceStatus| Some(format!(" ({}: {})", instance.name, instance.last_exit.as_ref()?));
             let cause = service.instances.iter().find_map(exited).unwrap_or_default();
             let then = match &service.fallback {
+                _ if service.short.is_some() => "and those that still answer get requests".to_owned(),
                 Some(fallback) => format!("and {fallback} answers instead"),
                 None => "so requests are held".to_owned(),
             };

@@ -65,9 +65,13 @@ impl Edge {
 
     /// A try ended. Nobody waits for tries that were given up.
     pub(super) fn try_ended(&mut self, attempt: u64, end: TryEnd, fleet: &mut Fleet, ctx: &mut Context) {
-        let Some(Attempt { request, key, .. }) = self.attempts.remove(&attempt) else {
+        let Some(Attempt { request, key, sent }) = self.attempts.remove(&attempt) else {
             return;
         };
+        match end {
+            TryEnd::Answered(status) if status < 500 => self.chooser.answered(key, ctx.now.since(sent), ctx),
+            TryEnd::Answered(_) | TryEnd::Refused | TryEnd::Cut => self.chooser.failed(key, ctx),
+        }
         let count_5xx = self.service.ejection.count_5xx;
         if let Some(target) = self.targets.get_mut(&key) {
             target.in_flight -= 1;
@@ -179,8 +183,8 @@ impl Edge {
             return Err(if by_tries { Failure::TriesUsedUp } else { Failure::NotRepeatable });
         }
         match self.budget.on(retry::Event::Retry, &self.service.retry, ctx.now) {
-            Answer::Granted => Ok(()),
-            Answer::Exhausted => Err(Failure::BudgetUsedUp),
+            Answer::Granted if !ctx.off(Sabotage::NoBudget) => Ok(()),
+            Answer::Granted | Answer::Exhausted => Err(Failure::BudgetUsedUp),
         }
     }
 
@@ -217,7 +221,7 @@ impl Edge {
             .values()
             .map(|target| Candidate {
                 key: target.key,
-                weight: target.weight,
+                weight: u32::from(target.weight),
                 in_flight: u32::try_from(target.in_flight).unwrap_or(u32::MAX),
                 open: any || target.health == Health::Healthy,
             })

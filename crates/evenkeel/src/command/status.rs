@@ -11,7 +11,7 @@ use crate::{
     api::Api,
     context::{Context, block_on},
     failure::{Exit, Failure},
-    start::announce::url,
+    start::announce::address,
     style::{Paint, harmless},
     table::{Cell, Table},
     words::{count, latency, now, since},
@@ -70,7 +70,7 @@ fn hint(status: &Status) -> (String, &'static str) {
 
 /// The status for a person, as of `now`; ends with a newline.
 fn render(status: &Status, now: WallTime, paint: Paint) -> String {
-    let addresses: Vec<String> = status.listeners.iter().map(|listener| url(&listener.address)).collect();
+    let addresses: Vec<String> = status.listeners.iter().map(address).collect();
     let mut text = format!(
         "{}  revision {}  up {}  {}\n",
         paint.bold(&status.stack),
@@ -218,7 +218,10 @@ fn processes(status: &Status) -> String {
 
 #[cfg(test)]
 mod tests {
-    use evenkeel_core::status::{EdgeStatus, Health, ListenerStatus, Phase, ProcessStatus};
+    use evenkeel_core::{
+        snapshot::Protocol,
+        status::{EdgeStatus, Health, ListenerStatus, Phase, ProcessStatus},
+    };
 
     use super::*;
 
@@ -247,7 +250,7 @@ mod tests {
             guard: ProcessStatus { pid: 100, restarts: 0 },
             node: ProcessStatus { pid: 101, restarts: 1 },
             edge: Some(EdgeStatus { pid: 102, restarts: 0, snapshot: 9, applied: 9, reported: None, connections: 12 }),
-            listeners: vec![ListenerStatus { name: "web".to_owned(), address: "0.0.0.0:8080".to_owned() }],
+            listeners: vec![ListenerStatus { name: "web".to_owned(), address: "0.0.0.0:8080".to_owned(), protocol: Protocol::Http }],
             services: vec![ServiceStatus {
                 name: "shop".to_owned(),
                 replicas: 3,

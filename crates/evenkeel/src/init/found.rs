@@ -75,8 +75,10 @@ pub(super) struct Route {
     pub(super) host: Option<String>,
     /// A path.
     pub(super) path: String,
-    /// A service's name.
+    /// A service's name; empty where the route leads elsewhere.
     pub(super) service: String,
+    /// Further keys with their values as they stand in the file.
+    pub(super) more: Vec<(&'static str, String)>,
 }
 
 /// A service.
@@ -92,10 +94,14 @@ pub(super) struct Service {
     pub(super) env: BTreeMap<String, String>,
     /// How an instance is chosen; `None` for the default.
     pub(super) balance: Option<&'static str>,
+    /// Further keys with their values as they stand in the file.
+    pub(super) more: Vec<(&'static str, String)>,
     /// Path of a check that is known to exist.
     pub(super) check: Option<String>,
     /// Written as a comment: it needs a decision before it can run.
     pub(super) asleep: bool,
+    /// Its answers are compressed.
+    pub(super) compress: bool,
 }
 
 /// Where instances come from.
@@ -128,8 +134,10 @@ impl Service {
             source,
             env: BTreeMap::new(),
             balance: None,
+            more: Vec::new(),
             check: None,
             asleep: false,
+            compress: false,
         }
     }
 

@@ -69,6 +69,7 @@ fn routes(found: &Found) -> String {
         host: None,
         path: "/".to_owned(),
         service: service.name.clone(),
+        more: Vec::new(),
     });
     let routes = if found.routes.is_empty() { everything.as_slice() } else { &found.routes };
     let tables: Vec<String> = routes.iter().map(route).collect();
@@ -78,11 +79,12 @@ fn routes(found: &Found) -> String {
 fn route(route: &Route) -> String {
     let mut lines = vec!["[[routes]]\n".to_owned()];
     let path = (route.path != "/").then(|| route.path.clone());
-    let service = Some(route.service.clone());
+    let service = Some(route.service.clone()).filter(|service| !service.is_empty());
     for (name, value) in [("listener", &route.listener), ("host", &route.host), ("path", &path), ("service", &service)]
     {
         lines.extend(value.as_ref().map(|value| format!("{name} = {}\n", string(value))));
     }
+    lines.extend(route.more.iter().map(|(name, value)| format!("{name} = {value}\n")));
     lines.concat()
 }
 
@@ -104,6 +106,8 @@ fn service(service: &Service) -> String {
         }
     }
     lines.extend(service.balance.map(|balance| format!("balance = {}\n", string(balance))));
+    lines.extend(service.compress.then(|| "compress = true\n".to_owned()));
+    lines.extend(service.more.iter().map(|(key, value)| format!("{key} = {value}\n")));
     match &service.check {
         Some(path) => lines.push(format!("check = {{ http = {}, interval = \"1s\" }}\n", string(path))),
         None if service.asleep || matches!(service.source, Source::Files(..)) => {}

@@ -205,6 +205,20 @@ fn a_proxy_configuration() {
 }
 
 #[test]
+fn headers_paths_and_compression_of_a_proxy() {
+    let text = r#"server { listen 80; gzip on; gzip_types text/css; add_header X-Frame-Options DENY always;
+        proxy_set_header X-Tenant a;
+        error_page 502 /502.html;
+        location /api/ { proxy_pass http://127.0.0.1:3000/; }
+        location /old { proxy_pass http://127.0.0.1:3000/new/; proxy_set_header Host app.internal:81;
+            proxy_set_header Cookie ""; proxy_set_header X-Client "$remote_addr $host"; proxy_set_header X-Odd $scheme; }
+        location = /one { proxy_pass http://127.0.0.1:3000/two; proxy_hide_header X-Powered-By;
+            add_header X-A "1"; add_header Content-Length 3 always; }
+        location /odd { proxy_pass http://127.0.0.1:3000/../x; } }"#;
+    insta::assert_snapshot!(shown(&[("nginx.conf", text)]));
+}
+
+#[test]
 fn a_proxy_with_tls_alone_stays_inside() {
     let text = "server { listen 80; server_name a.example; return 301 https://$host$request_uri; }
         server { listen 443 ssl; server_name a.example; location / { proxy_pass http://127.0.0.1:3000/; } }";
@@ -212,6 +226,85 @@ fn a_proxy_with_tls_alone_stays_inside() {
     let listener = &stack.listeners[stack.routes[0].listener.as_ref().unwrap()];
     assert_eq!(listener.bind.to_string(), "127.0.0.1:8080");
     assert!(made.text.contains("line 2: listen 443 ssl (TLS is described"), "{}", made.text);
+}
+
+#[test]
+fn limits_parts_and_redirects_of_a_proxy() {
+    let conf = "limit_req_zone $binary_remote_addr zone=one:10m rate=10r/s;
+        limit_req_zone $http_x_api_key zone=key:10m rate=30r/m;
+        limit_req_zone $server_name zone=all:10m rate=1r/s;
+        split_clients \"${remote_addr}AAA\" $variant { 5% next; * main; }
+        upstream main { server 10.0.0.1:80; } upstream next { server 10.0.0.2:80; }
+        server { listen 80; server_name a.example; limit_req zone=one burst=20 nodelay;
+            location / { proxy_pass http://$variant; limit_conn addr 5; mirror /copy; }
+            location /api { proxy_pass http://main; limit_req zone=key; limit_req zone=one; }
+            location /old { return 301 /new$request_uri; }
+            location /odd { return 301 $scheme://x; }
+            location /gone { proxy_pass http://main; limit_req zone=all; } }
+        server { listen 80; server_name www.a.example; return 301 http://a.example$request_uri; }";
+    let (stack, made) = stack_of(&[("nginx.conf", conf)]);
+    let shown: Vec<String> = stack
+        .routes
+        .iter()
+        .map(|route| {
+            let rates: Vec<String> =
+                route.rate.0.iter().map(|r| format!("{}/{}+{} {}", r.requests, r.per, r.burst, r.by)).collect();
+            let to = route.redirect.as_ref().map(|redirect| format!(" {} {}", redirect.status, redirect.to));
+            let split: Vec<String> =
+                route.split.iter().map(|split| format!(" {}% {}", split.percent, split.service)).collect();
+            format!(
+                "{} {}{} [{}]{}",
+                route.path,
+                route.service,
+                to.unwrap_or_default(),
+                rates.join(", "),
+                split.concat()
+            )
+        })
+        .collect();
+    assert_eq!(
+        shown,
+        [
+            "/ main [10/1s+11 address] 5% next",
+            "/api main [30/1m+0 header:x-api-key, 10/1s+0 address]",
+            "/old  301 /new{uri} []",
+            "/gone main []",
+            "/  301 http://a.example{uri} []",
+        ]
+    );
+    for left_out in
+        ["limit_req_zone $server_name", "limit_conn addr 5", "mirror /copy", "return 301 $scheme", "limit_req zone=all"]
+    {
+        assert!(made.text.contains(left_out), "{left_out}:\n{}", made.text);
+    }
+}
+
+#[test]
+fn how_a_proxy_chooses_an_address() {
+    let conf = "upstream a { hash $http_x_user consistent; server 10.0.0.1:80; }
+        upstream b { hash $cookie_sid; server 10.0.0.1:80; }
+        upstream c { random two least_conn; server 10.0.0.1:80; }
+        upstream d { least_conn; sticky cookie at expires=1h httponly secure; server 10.0.0.1:80 slow_start=30s; }
+        upstream e { hash $request_uri; sticky learn create=$x; server 10.0.0.1:80 slow_start=10; }
+        server { listen 80; location /a { proxy_pass http://a; } location /b { proxy_pass http://b; }
+            location /c { proxy_pass http://c; } location /d { proxy_pass http://d; }
+            location / { proxy_pass http://e; } }";
+    let (stack, made) = stack_of(&[("nginx.conf", conf)]);
+    let service = |name: &str| {
+        let start = made.text.find(&format!("[services.{name}]")).unwrap();
+        let keys = made.text[start..].lines().skip(2).take_while(|line| !line.is_empty());
+        keys.filter(|line| !line.starts_with('#')).collect::<Vec<_>>().join("\n")
+    };
+    assert_eq!(service("a"), "balance = \"consistent-hash\"\nhash_by = \"header:x-user\"\nhash_bound = 0");
+    assert_eq!(service("b"), "balance = \"maglev\"\nhash_by = \"cookie:sid\"");
+    assert_eq!(service("c"), "balance = \"power-of-two\"");
+    let sticky = "sticky = { cookie = \"at\", max_age = \"3600s\", secure = true }\nslow_start = \"30000ms\"";
+    assert_eq!(service("d"), format!("balance = \"least-connections\"\n{sticky}"));
+    assert_eq!(service("e"), "balance = \"weighted-round-robin\"\nslow_start = \"10000ms\"");
+    assert_eq!(stack.services.len(), 5);
+    for left_out in ["hash $request_uri", "sticky learn"] {
+        assert!(made.text.contains(left_out), "{left_out}:\n{}", made.text);
+    }
 }
 
 #[test]

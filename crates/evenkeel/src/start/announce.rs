@@ -10,7 +10,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use evenkeel_core::status::{Health, InstanceStatus, Phase, ServiceStatus, Status};
+use evenkeel_core::{
+    snapshot::Protocol,
+    status::{Health, InstanceStatus, ListenerStatus, Phase, ServiceStatus, Status},
+};
 use serde_json::json;
 
 use crate::{api::Api, context::Context, failure::Failure, progress::Progress, running::Running, style::harmless};
@@ -25,7 +28,7 @@ pub(crate) async fn run(running: &Running, context: &Context) -> Result<(), Fail
     let begun = Instant::now();
     let status = await_healthy(&Api::of(running), context.json).await;
     let took = begun.elapsed();
-    let addresses: Vec<String> = status.listeners.iter().map(|listener| url(&listener.address)).collect();
+    let addresses: Vec<String> = status.listeners.iter().map(address).collect();
     let adopted = adopted(&status);
     if context.json {
         return context.json(&json!({
@@ -68,6 +71,20 @@ fn adopted(status: &Status) -> usize {
 
 /// The address of a listener for a browser: one bound to every address is reached by loopback from here.
 pub(crate) fn url(address: &str) -> String {
+    format!("http://{}", reachable(address))
+}
+
+/// A listener's address as something to open; what is spoken on it stands in front.
+pub(crate) fn address(listener: &ListenerStatus) -> String {
+    match listener.protocol {
+        Protocol::Http => url(&listener.address),
+        Protocol::Tcp => format!("tcp://{}", reachable(&listener.address)),
+        Protocol::Udp => format!("udp://{}", reachable(&listener.address)),
+    }
+}
+
+/// An address of this machine in place of one that stands for all of them.
+fn reachable(address: &str) -> String {
     let reachable = address.parse::<SocketAddr>().map(|mut address| {
         if address.ip().is_unspecified() {
             address.set_ip(if address.is_ipv4() {
@@ -78,7 +95,7 @@ pub(crate) fn url(address: &str) -> String {
         }
         address.to_string()
     });
-    format!("http://{}", reachable.unwrap_or_else(|_| address.to_owned()))
+    reachable.unwrap_or_else(|_| address.to_owned())
 }
 
 /// Whether every service has all the instances it should have.

@@ -20,6 +20,7 @@ const NODE: Need = Need { file: "node", package: "nodejs" };
 const PYTHON: Need = Need { file: "python3", package: "python3" };
 const JAVA: [Need; 2] =
     [Need { file: "java", package: "default-jdk-headless" }, Need { file: "javac", package: "default-jdk-headless" }];
+const PHP_FPM: Need = Need { file: "/usr/sbin/php-fpm*", package: "php-fpm" };
 const PHP: Need = Need { file: "/usr/lib/apache2/modules/libphp*.so", package: "libapache2-mod-php" };
 
 /// What every README promises: its page, its operator's action, and that neither that nor a death is noticed.
@@ -96,6 +97,11 @@ fn php() {
 }
 
 #[test]
+fn php_fpm() {
+    as_written("php-fpm", &[PHP_FPM], "hello from worker", "app");
+}
+
+#[test]
 fn a_folder_of_files() {
     let example = Example::start("static", &[]);
     assert!(example.paste(1).contains("the first version"));
@@ -116,6 +122,27 @@ fn a_folder_of_files() {
     as_init_writes_it("static", &[], "the first version");
 }
 
+#[test]
+fn a_canary() {
+    let example = Example::start("canary", &[]);
+    let shown = example.paste(1);
+    for part in ["18 the present version", "2 the next version"] {
+        assert!(shown.contains(part), "{shown}");
+    }
+    assert!(shown.ends_with("\nthe next version\n"), "{shown}");
+    let load = Load::start(example.port(), "/", 4);
+    load.wait_for(50);
+    example.paste(2);
+    // Other requests come in between, so the parts are not exact here.
+    let next = || (0..10).filter(|_| example.get("/").contains("the next version")).count();
+    example.wait_until("it gets about half of them", || (3..=7).contains(&next()));
+    example.kill_one_of("next");
+    example.wait_until_well();
+    load.wait_for(50);
+    load.finish().assert_clean();
+    example.stop();
+}
+
 /// A README has a heading, few commands, and each example stands in the index.
 #[test]
 fn the_index_has_every_example() {
@@ -132,5 +159,5 @@ fn the_index_has_every_example() {
             count += 1;
         }
     }
-    assert_eq!(count, 6);
+    assert_eq!(count, 8);
 }

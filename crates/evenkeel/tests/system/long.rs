@@ -46,7 +46,7 @@ const PIECE: usize = 64 << 10;
 
 /// A call of five milliseconds that takes longer met an instance that stood still for as long as silence needs: the time
 /// of `silent_after`, and half of it for a probe.
-const STOOD_STILL: Duration = Duration::from_millis(300);
+const STOOD_STILL: Duration = Duration::from_millis(150);
 
 /// How many of each kind are under way at any time.
 const OF_EACH: usize = 3;

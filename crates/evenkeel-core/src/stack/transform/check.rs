@@ -179,6 +179,12 @@ fn error_pages(path: &[&str; 3], pages: &BTreeMap<String, ErrorPage>, fault: &mu
         if ErrorPage::statuses(key).is_none() {
             let help = Some("as \"404\" or \"500-599\", from 400 to 599".to_owned());
             fault(&at, format!("`{key}` is not a status or a range of them"), help);
+        } else if pages
+            .keys()
+            .take_while(|other| *other != key)
+            .any(|other| ErrorPage::statuses(other) == ErrorPage::statuses(key))
+        {
+            fault(&at, format!("`{key}` stands twice, as a status and as a range"), None);
         }
         let help = || Some("as { file = \"error.html\" } or { text = \"Back soon.\" }".to_owned());
         match (&page.file, &page.text) {

@@ -14,6 +14,8 @@ use zstd::{
     zstd_safe::Strategy,
 };
 
+/// Beyond such a length the Brotli coder would take a table of 4 MiB.
+const LONGEST_HINT: u64 = (1 << 20) - 1;
 /// Most idle coders of one kind that a thread keeps.
 const KEPT: usize = 4;
 
@@ -55,6 +57,15 @@ enum Then {
 }
 
 impl Coder {
+    /// What one takes at most, in bytes.
+    pub(crate) const fn most_bytes(encoding: Encoding) -> usize {
+        match encoding {
+            Encoding::Gzip => 350 << 10,
+            Encoding::Br => 1850 << 10,
+            Encoding::Zstd => 700 << 10,
+        }
+    }
+
     /// For a body of this length, if that is known.
     pub(crate) fn new(encoding: Encoding, length: Option<u64>) -> Self {
         let window_log = length
@@ -68,7 +79,9 @@ impl Coder {
                 let params = BrotliEncoderParams {
                     quality: BROTLI_QUALITY,
                     lgwin: i32::try_from(window_log).expect("a window's logarithm is small"),
-                    size_hint: length.and_then(|length| usize::try_from(length).ok()).unwrap_or(0),
+                    size_hint: length.map_or(0, |length| {
+                        usize::try_from(length.min(LONGEST_HINT)).expect("a length that was bounded is small")
+                    }),
                     ..BrotliEncoderParams::default()
                 };
                 Self::Br(Box::new(CompressorWriter::with_params(Vec::new(), ROOM, &params)))

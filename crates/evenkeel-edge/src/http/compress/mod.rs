@@ -7,6 +7,8 @@
 mod accept;
 mod coder;
 
+use std::cell::Cell;
+
 use evenkeel_core::snapshot::{Compress, Encoding};
 
 pub use self::accept::Accepts;
@@ -18,6 +20,14 @@ use super::{
 
 /// Most bytes that are coded without a look at others of the thread.
 pub(crate) const AT_ONCE: usize = 32 << 10;
+/// Most memory that the coders of answers under way may take on one thread, in bytes. Clients decide how many answers are
+/// under way and for how long, so whoever comes when it is used up gets an answer that is not compressed.
+const MOST_BYTES: usize = 64 << 20;
+
+thread_local! {
+    /// How much of that is taken.
+    static TAKEN_BYTES: Cell<usize> = const { Cell::new(0) };
+}
 
 /// What becomes of a body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,7 +40,8 @@ pub(crate) enum Choice {
     Coded(Encoding),
 }
 
-/// Decides about an answer to a client of HTTP/1.`minor`; `to_head` says that it answers a HEAD request.
+/// Decides about an answer to a client of HTTP/1.`minor`; `to_head` says that it answers a HEAD request, whose head says
+/// what that of a GET would say.
 pub(crate) fn choose(
     config: &Compress,
     accepts: Accepts,
@@ -45,12 +56,13 @@ pub(crate) fn choose(
     if matches!(head.status, 0..=199 | 204..=206) || is_settled(head) || !is_of_kind(config, head) {
         return Choice::Unfit;
     }
-    if !to_head && head.declared().is_some_and(|length| length < config.min_bytes.max(1)) {
+    let length = if to_head { head.said_length() } else { head.declared() };
+    if length.is_some_and(|length| length < config.min_bytes.max(1)) {
         return Choice::Unfit;
     }
     // A client of HTTP/1.0 takes no chunks, and there were some that took no coded body either whatever they said.
     match accepts.best(&config.encodings) {
-        Some(encoding) if minor >= 1 && !to_head => Choice::Coded(encoding),
+        Some(encoding) if minor >= 1 => Choice::Coded(encoding),
         _ => Choice::Plain,
     }
 }
@@ -101,12 +113,25 @@ pub(crate) struct Stream {
     holds: bool,
     /// Bytes taken since others had their turn.
     turn: usize,
+    /// Memory that counts as taken for it.
+    bytes: usize,
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        TAKEN_BYTES.set(TAKEN_BYTES.get().saturating_sub(self.bytes));
+    }
 }
 
 impl Stream {
-    /// For a body of this length, if that is known.
-    pub(crate) fn new(encoding: Encoding, length: Option<u64>) -> Self {
-        Self { coder: Some(Coder::new(encoding, length)), made: Vec::new(), holds: false, turn: 0 }
+    /// For a body of this length, if that is known. `None`: coders take all the memory of this thread that they may.
+    pub(crate) fn begin(encoding: Encoding, length: Option<u64>) -> Option<Self> {
+        let bytes = Coder::most_bytes(encoding);
+        let taken = TAKEN_BYTES.get() + bytes;
+        (taken <= MOST_BYTES).then(|| {
+            TAKEN_BYTES.set(taken);
+            Self { coder: Some(Coder::new(encoding, length)), made: Vec::new(), holds: false, turn: 0, bytes }
+        })
     }
 
     /// Takes content.

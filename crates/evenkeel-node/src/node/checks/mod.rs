@@ -108,7 +108,7 @@ impl Node {
             return;
         }
         for key in self.checks.overdue(now) {
-            self.conclude_check(&key);
+            self.checks.conclude(&key, now);
         }
         if self.shutdown.is_none() {
             let due = self.checks.of.iter().filter(|(_, watched)| watched.running.is_none() && watched.next <= now);
@@ -126,7 +126,8 @@ impl Node {
     /// When something is due next.
     pub(super) fn checks_deadline(&self) -> Option<Moment> {
         let room = self.checks.runs.len() < AT_ONCE && self.shutdown.is_none();
-        let waiting = self.checks.of.values().filter(|watched| room && watched.running.is_none()).map(|watched| watched.next);
+        let waiting =
+            self.checks.of.values().filter(|watched| room && watched.running.is_none()).map(|watched| watched.next);
         waiting.chain(self.checks.runs.values().filter_map(Run::deadline)).min()
     }
 
@@ -161,26 +162,12 @@ impl Node {
                 }
             }
         }
-        let strangers = self.checks.runs.iter().filter(|(key, run)| !self.checks.is_wanted(key, run) && run.end.is_none());
+        let strangers =
+            self.checks.runs.iter().filter(|(key, run)| !self.checks.is_wanted(key, run) && run.end.is_none());
         let strangers: Vec<String> = strangers.map(|(key, _)| key.clone()).collect();
         for key in strangers {
             self.give(&evenkeel_core::guard::Order::Kill { key });
         }
-    }
-
-    /// A run is over: what it means goes to the edge.
-    fn conclude_check(&mut self, key: &str) {
-        let now = self.clock.now();
-        let Some(run) = self.checks.runs.remove(key) else { return };
-        let watched = self.checks.of.get_mut(&run.subject).filter(|watched| watched.running.as_deref() == Some(key));
-        let Some(watched) = watched else { return };
-        let result = run.result(watched.timeout);
-        watched.next = (run.began + watched.pace()).max(now);
-        watched.ended = watched.ended.saturating_add(1);
-        watched.passed |= result.is_ok();
-        watched.running = None;
-        watched.last = Some(result);
-        watched.unsaid = true;
     }
 
     /// One that could not be started.
@@ -221,6 +208,20 @@ impl Watched {
 }
 
 impl Checks {
+    /// A run is over: what it means is to go to the edge.
+    fn conclude(&mut self, key: &str, now: Moment) {
+        let Some(run) = self.runs.remove(key) else { return };
+        let watched = self.of.get_mut(&run.subject).filter(|watched| watched.running.as_deref() == Some(key));
+        let Some(watched) = watched else { return };
+        let result = run.result(watched.timeout);
+        watched.next = (run.began + watched.pace()).max(now);
+        watched.ended = watched.ended.saturating_add(1);
+        watched.passed |= result.is_ok();
+        watched.running = None;
+        watched.last = Some(result);
+        watched.unsaid = true;
+    }
+
     fn is_wanted(&self, key: &str, run: &Run) -> bool {
         self.of.get(&run.subject).is_some_and(|watched| watched.running.as_deref() == Some(key))
     }
@@ -235,4 +236,66 @@ impl Checks {
 /// In words, with what was printed last.
 fn in_words(status: ExitStatus, printed: &str) -> String {
     if printed.is_empty() { status.to_string() } else { format!("{status}: {printed}") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn watched(running: Option<&str>) -> Watched {
+        Watched {
+            command: vec!["check".to_owned()],
+            digest: 1,
+            interval: Duration::from_secs(30),
+            timeout: Duration::from_secs(1),
+            since: 1,
+            next: Moment::ORIGIN,
+            running: running.map(str::to_owned),
+            ended: 0,
+            passed: false,
+            last: None,
+            unsaid: false,
+        }
+    }
+
+    fn checks(running: Option<&str>) -> (Checks, Subject) {
+        let subject = (InstanceId { name: "app/1".to_owned(), generation: 1 }, false);
+        let mut checks = Checks::new(mpsc::channel(1).0);
+        checks.of.insert(subject.clone(), watched(running));
+        (checks, subject)
+    }
+
+    #[test]
+    fn a_run_that_was_killed_says_nothing_about_who_is_checked_anew() {
+        // As after a command that changed and changed back, or a drain that was resumed at once.
+        let (mut checks, subject) = checks(Some("second"));
+        for (key, status) in [("first", ExitStatus::Signal(9)), ("second", ExitStatus::Code(0))] {
+            let end = Some((Ok(status), Moment::ORIGIN));
+            checks.runs.insert(key.to_owned(), Run::ended(subject.clone(), end));
+        }
+        assert!(
+            !checks.is_wanted("first", &checks.runs["first"]) && checks.is_wanted("second", &checks.runs["second"])
+        );
+        checks.conclude("first", Moment::ORIGIN);
+        assert_eq!((&checks.of[&subject].last, checks.of[&subject].running.as_deref()), (&None, Some("second")));
+        checks.conclude("second", Moment::ORIGIN);
+        assert_eq!((&checks.of[&subject].last, &checks.of[&subject].running), (&Some(Ok(())), &None));
+    }
+
+    #[test]
+    fn what_never_passes_is_checked_quickly_for_a_while_only() {
+        let (mut checks, subject) = checks(None);
+        let now = Moment::from_millis(1_000);
+        let mut fails = |times: u32| {
+            for _ in 0..times {
+                checks.of.entry(subject.clone()).and_modify(|watched| watched.running = Some("key".to_owned()));
+                let end = Some((Ok(ExitStatus::Code(1)), now));
+                checks.runs.insert("key".to_owned(), Run::ended(subject.clone(), end));
+                checks.conclude("key", now);
+            }
+            checks.of[&subject].next
+        };
+        assert_eq!(fails(1), Moment::ORIGIN.max(now));
+        assert_eq!(fails(QUICK_RUNS), Moment::from_millis(30_000));
+    }
 }

@@ -39,6 +39,12 @@ pub(super) struct Run {
 }
 
 impl Run {
+    /// One that began at the origin of time and has printed nothing.
+    #[cfg(test)]
+    pub(super) fn ended(subject: Subject, end: Option<(Result<ExitStatus, String>, Moment)>) -> Self {
+        Self { subject, began: Moment::ORIGIN, end, printed: None }
+    }
+
     /// When it is concluded although its output is not complete.
     pub(super) fn deadline(&self) -> Option<Moment> {
         self.end.as_ref().map(|(_, at)| *at + LAST_WORDS)
@@ -122,14 +128,14 @@ impl Node {
             },
             Notice::NotStarted { reason, key } => {
                 run.end = Some((Err(format!("the command cannot be started: {reason}")), now));
-                self.conclude_check(&key);
+                self.checks.conclude(&key, now);
             }
             Notice::Exited { status, key, .. } => {
                 run.end = Some((Ok(status), now));
                 let complete = run.printed.is_some();
                 self.give(&Order::Forget { key: key.clone() });
                 if complete {
-                    self.conclude_check(&key);
+                    self.checks.conclude(&key, now);
                 }
             }
             _ => {}
@@ -157,7 +163,7 @@ impl Node {
         let Some(run) = self.checks.runs.get_mut(key) else { return };
         run.printed = Some(lines);
         if run.end.is_some() {
-            self.conclude_check(key);
+            self.checks.conclude(key, self.clock.now());
         }
     }
 }

@@ -7,6 +7,8 @@ use std::{
     sync::{LazyLock, Mutex},
 };
 
+use serde_json::json;
+
 use super::World;
 
 /// What names below `.test` have now; nothing: they do not resolve.
@@ -60,4 +62,33 @@ fn instances_follow_the_name_and_stay_without_an_answer() {
     let (code, why) = world.get("/v1/why?subject=app");
     let said = why.to_string();
     assert!(code == 200 && said.contains("does not resolve") && said.contains("resolves again"), "{said}");
+}
+
+#[test]
+fn a_name_that_takes_the_place_of_addresses_has_to_answer_first_and_drains_outlive_a_restart() {
+    let name = "app.instead.test:80";
+    let stack = |instances: &str| {
+        format!(
+            "[stack]\nname = \"test\"\n[console]\nbind = \"127.0.0.1:0\"\n[listeners.web]\nbind = \"LISTEN\"\n\
+             [services.app]\ninstances = {instances}\n"
+        )
+    };
+    let world = World::new(&stack("[\"10.0.0.8:80\", \"10.0.0.9:80\"]"));
+    let node = world.start();
+    world.wait("those of the file", |status| instances(status) == ["8", "9"]);
+    assert_eq!(world.post("/v1/drain", &json!({ "instance": "app/10.0.0.9:80" })).0, 200);
+    let text = stack(&format!("{{ dns = \"{name}\", every = \"1s\" }}")).replace("LISTEN", &world.free);
+    assert_eq!(world.post("/v1/apply", &json!({ "text": text, "file": "keel.toml" })).0, 200);
+    let status = world.wait("the fault is said", |status| !status.problems.is_empty());
+    assert!(status.problems[0].contains("the last good answer, of 2, stays in use"), "{:?}", status.problems);
+    assert_eq!(instances(&status), ["8", "9"]);
+    world.guard.disconnect();
+    node.join().unwrap().unwrap_err();
+    let node = world.start();
+    let status = world.wait("both are known again", |status| instances(status) == ["8", "9"]);
+    assert_eq!(status.overrides.len(), 1, "{:?}", status.overrides);
+    // After a restart the name counts as the one that had them, so they are given its time to be missing.
+    answers(name, Some(&[7]));
+    world.wait("it answers", |status| status.problems.is_empty() && instances(status) == ["7", "8", "9"]);
+    world.end(node);
 }

@@ -1,6 +1,7 @@
 //! The node process against a guard and an edge played by threads, with real processes, sockets and files.
 
 mod console;
+mod discovery;
 mod operate;
 mod player;
 
@@ -17,6 +18,7 @@ use evenkeel_core::{
 };
 use serde_json::Value;
 
+pub(super) use self::discovery::answer;
 use self::player::Guard;
 use crate::{NodeConfig, StackSource};
 

@@ -261,7 +261,7 @@ fn start_edge() -> OwnedFd {
                 ours.read_exact(&mut length)?;
                 let mut body = vec![0; u32::from_be_bytes(length) as usize];
                 ours.read_exact(&mut body)?;
-                let ToEdge::Snapshot(snapshot) = serde_json::from_slice(&body)?;
+                let ToEdge::Snapshot(snapshot) = serde_json::from_slice(&body)? else { continue };
                 say(&mut ours, &ToNode::Applied { version: snapshot.version })?;
                 let mut events = Vec::new();
                 // Whatever is called so never passes its check.

@@ -5,8 +5,11 @@
 //! what it left out, so that nobody believes in a setting that is gone. Included files are not followed.
 
 mod address;
+mod choice;
+mod rails;
 mod syntax;
 mod tokens;
+mod transform;
 mod translate;
 
 use super::found::{Folder, Found};

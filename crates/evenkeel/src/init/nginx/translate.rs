@@ -10,7 +10,10 @@ use std::collections::BTreeMap;
 use super::{
     super::found::{self, Found, Route, Service, Source},
     address::{address, bind, is_host, member},
+    choice::Choice,
+    rails::{self, Declared},
     syntax::Directive,
+    transform,
 };
 
 /// The keyword that opens a group of addresses in nginx's file.
@@ -53,25 +56,16 @@ const SILENT: [&str; 30] = [
     "zone",
 ];
 
-/// Headers that the edge sets or keeps itself.
-const EDGE_SETS: [&str; 9] = [
-    "host",
-    "x-real-ip",
-    "x-forwarded-for",
-    "x-forwarded-proto",
-    "x-forwarded-host",
-    "x-forwarded-port",
-    "upgrade",
-    "connection",
-    "x-request-id",
-];
-
 /// The stack; without services where the file leads no request to an instance.
 pub(super) fn translate(source: &str, directives: &[Directive]) -> Found {
     let mut work = Work::default();
+    work.declared.read(directives);
+    work.without_tls = has_tls(directives);
     work.groups(directives);
     work.level(directives);
     work.drop_unreachable();
+    let compress = transform::compresses(directives);
+    work.services.iter_mut().for_each(|service| service.compress = compress);
     let services: Vec<&str> = work.services.iter().map(|service| service.name.as_str()).collect();
     let mut notes = Vec::new();
     let what = if services.is_empty() {
@@ -100,6 +94,9 @@ struct Work {
     listeners: BTreeMap<String, String>,
     routes: Vec<Route>,
     services: Vec<Service>,
+    declared: Declared,
+    /// Addresses with TLS are left out.
+    without_tls: bool,
     /// Line and words.
     left_out: Vec<(usize, String)>,
 }
@@ -128,17 +125,18 @@ impl Work {
     }
 
     fn group(&mut self, group: &Directive) {
-        let (mut instances, mut balance) = (Vec::new(), None);
+        let (mut instances, mut choice) = (Vec::new(), Choice::default());
         for directive in group.inside() {
             match directive.name.as_str() {
                 "server" => match member(directive) {
                     Ok((address, _)) if instances.iter().any(|(other, _)| *other == address) => {}
-                    Ok(instance) => instances.push(instance),
+                    Ok(instance) => {
+                        choice.address(directive);
+                        instances.push(instance);
+                    }
                     Err(why) => self.leave_out(directive, why),
                 },
-                "least_conn" => balance = Some("least-connections"),
-                "ip_hash" => balance = Some("ip-hash"),
-                name if SILENT.contains(&name) => {}
+                name if SILENT.contains(&name) || choice.takes(directive) => {}
                 _ => self.leave_out(directive, ""),
             }
         }
@@ -146,10 +144,10 @@ impl Work {
             return self.leave_out(group, "no address of it can be used");
         }
         let weighted = instances.iter().any(|(_, weight)| *weight != 1);
-        let default = if weighted { "weighted-round-robin" } else { "round-robin" };
+        let balance = choice.settle(weighted);
         let name = self.free_name(group.arg());
         self.groups.insert(group.arg().to_owned(), name.clone());
-        self.services.push(fixed(&name, instances, Some(balance.unwrap_or(default))));
+        self.services.push(Service { more: choice.more, ..fixed(&name, instances, Some(balance)) });
     }
 
     /// What stands in `http` or, in a file that is included there, at the top.
@@ -159,14 +157,23 @@ impl Work {
                 "http" => self.level(directive.inside()),
                 "server" => self.server(directive),
                 GROUP => {}
+                "limit_req_zone" | "split_clients" if rails::is_known(directive) => {}
                 "include" if directive.arg().ends_with("mime.types") => {}
                 "include" => {
                     self.leave_out(directive, "included files are not followed: run `keel init` on a whole file");
                 }
-                name if SILENT.contains(&name) => {}
+                name if SILENT.contains(&name) || self.is_compression(directive) => {}
                 _ => self.leave_out(directive, ""),
             }
         }
+    }
+
+    /// Whether a directive is about compression, which is translated as a whole.
+    fn is_compression(&mut self, directive: &Directive) -> bool {
+        if directive.arg() == "on" && ["gzip", "brotli"].contains(&directive.name.as_str()) {
+            self.leave_out(directive, "translated as `compress = true`, which has codings and types of its own");
+        }
+        directive.name.starts_with("gzip") || directive.name.starts_with("brotli")
     }
 
     fn server(&mut self, server: &Directive) {
@@ -176,10 +183,14 @@ impl Work {
             self.leave_out(server, "none of its addresses can be bound, so clients reach it at 127.0.0.1:8080 for now");
             listeners.push(self.listener(WITHOUT_TLS));
         }
+        let places = places(&listeners, &hosts);
         for directive in server.inside() {
             match directive.name.as_str() {
                 "listen" | "server_name" => {}
-                "location" => self.location(directive, &listeners, &hosts),
+                "location" => self.location(directive, &places, server.inside()),
+                "return" => self.redirect(directive, "/", &places),
+                // Locations without one of their own have it from here.
+                "limit_req" if self.declared.rate(directive).is_some() => {}
                 _ => self.setting(directive),
             }
         }
@@ -194,7 +205,7 @@ impl Work {
         }
         let mut names = Vec::new();
         for listen in listens {
-            if listen.args.iter().any(|arg| ["ssl", "quic"].contains(&arg.as_str())) {
+            if is_tls(listen) {
                 self.leave_out(listen, "TLS is described but not built into this version");
                 continue;
             }
@@ -249,32 +260,27 @@ impl Work {
         hosts
     }
 
-    fn location(&mut self, location: &Directive, listeners: &[String], hosts: &[Option<String>]) {
+    fn location(&mut self, location: &Directive, places: &[Place], around: &[Directive]) {
         let Some(path) = self.path(location) else { return };
+        let rates = self.rates(location, around);
         for directive in location.inside() {
             match directive.name.as_str() {
-                "location" => self.location(directive, listeners, hosts),
+                "location" => self.location(directive, places, around),
+                "return" => self.redirect(directive, &path, places),
+                "limit_req" if self.declared.rate(directive).is_some() => {}
                 "proxy_pass" => {
-                    let Some(service) = self.destination(directive, location.args.last().map_or("", String::as_str))
-                    else {
-                        continue;
-                    };
-                    for (listener, host) in listeners.iter().flat_map(|l| hosts.iter().map(move |host| (l, host))) {
-                        let route = Route {
-                            listener: (self.listeners.len() > 1).then(|| listener.clone()),
-                            host: host.clone(),
-                            path: path.clone(),
-                            service: service.clone(),
-                        };
-                        if !self.routes.contains(&route) {
-                            self.routes.push(route);
-                        }
-                    }
+                    let Some(service) = self.destination(directive) else { continue };
+                    let (_, uri) = authority_and_uri(directive.arg());
+                    let keys = transform::keys(location, around, uri);
+                    let more = rates.iter().cloned().chain(self.split(directive)).chain(keys).collect::<Vec<_>>();
+                    self.route(places, &path, &service, &more);
                 }
                 _ => self.setting(directive),
             }
         }
-        let passes = |directive: &Directive| ["proxy_pass", "location"].contains(&directive.name.as_str());
+        let passes = |directive: &Directive| {
+            ["proxy_pass", "location"].contains(&directive.name.as_str()) || rails::redirect(directive).is_some()
+        };
         if !location.inside().iter().any(passes) {
             self.leave_out(location, "it leads to no instance");
         } else if location.args[0] == "=" {
@@ -302,15 +308,23 @@ impl Work {
     }
 
     /// The service that a `proxy_pass` names.
-    fn destination(&mut self, pass: &Directive, location: &str) -> Option<String> {
+    fn destination(&mut self, pass: &Directive) -> Option<String> {
+        if let Some(split) = self.declared.split(pass.arg()).cloned() {
+            let all = split.parts.iter().map(|(group, _)| group).chain([&split.rest]);
+            if let Some(unknown) = all.into_iter().find(|group| !self.groups.contains_key(*group)) {
+                self.leave_out(pass, &format!("`{unknown}` is no group of addresses"));
+                return None;
+            }
+            return self.groups.get(&split.rest).cloned();
+        }
         let target = pass.arg();
-        let Some(rest) = target.strip_prefix("http://").filter(|_| !target.contains('$')) else {
+        if !target.starts_with("http://") || target.contains('$') {
             self.leave_out(pass, "only plain http:// addresses without variables");
             return None;
-        };
-        let (authority, uri) = rest.find('/').map_or((rest, ""), |at| rest.split_at(at));
-        if !uri.is_empty() && uri != location {
-            self.leave_out(pass, "it rewrites the path, which routes do not");
+        }
+        let (authority, uri) = authority_and_uri(target);
+        if !transform::is_path(uri) {
+            self.leave_out(pass, "it rewrites the path in a way that routes do not");
             return None;
         }
         if let Some(service) = self.groups.get(authority) {
@@ -326,20 +340,90 @@ impl Work {
         Some(name)
     }
 
+    /// One route for each of these places.
+    fn route(&mut self, places: &[Place], path: &str, service: &str, more: &[(&'static str, String)]) {
+        for (listener, host) in places {
+            let route = Route {
+                listener: (self.listeners.len() > 1).then(|| listener.clone()),
+                host: host.clone(),
+                path: path.to_owned(),
+                service: service.to_owned(),
+                more: more.to_vec(),
+            };
+            if !self.routes.contains(&route) {
+                self.routes.push(route);
+            }
+        }
+    }
+
+    /// A `return` that leads elsewhere.
+    fn redirect(&mut self, directive: &Directive, path: &str, places: &[Place]) {
+        match rails::redirect(directive) {
+            Some(to) if to.contains("https://") && self.without_tls => {
+                self.leave_out(directive, "whatever has TLS for now must do this too");
+            }
+            Some(to) => self.route(places, path, "", &[("redirect", to)]),
+            None => self.leave_out(directive, ""),
+        }
+    }
+
+    /// The limits of a location: its own, or those around it.
+    fn rates(&self, location: &Directive, around: &[Directive]) -> Option<(&'static str, String)> {
+        let of = |directives: &[Directive]| {
+            let limits = directives.iter().filter(|directive| directive.name == "limit_req");
+            limits.filter_map(|limit| self.declared.rate(limit)).collect::<Vec<_>>()
+        };
+        let has_own = location.inside().iter().any(|directive| directive.name == "limit_req");
+        let rates = of(if has_own { location.inside() } else { around });
+        match &rates[..] {
+            [] => None,
+            [one] => Some(("rate", one.clone())),
+            many => Some(("rate", format!("[{}]", many.join(", ")))),
+        }
+    }
+
+    /// The parts of a `proxy_pass` to one of several groups.
+    fn split(&self, pass: &Directive) -> Vec<(&'static str, String)> {
+        let Some(split) = self.declared.split(pass.arg()) else { return Vec::new() };
+        let parts = split.parts.iter().filter_map(|(group, percent)| {
+            let service = self.groups.get(group).filter(|service| Some(*service) != self.groups.get(&split.rest))?;
+            Some(format!("{{ service = \"{service}\", percent = {percent} }}"))
+        });
+        let parts: Vec<String> = parts.collect();
+        if parts.is_empty() {
+            return Vec::new();
+        }
+        vec![("split", format!("[{}]", parts.join(", "))), ("split_by", format!("\"{}\"", split.by))]
+    }
+
     /// Any other directive of a server or a location.
     fn setting(&mut self, directive: &Directive) {
+        match directive.name.as_str() {
+            "limit_conn" => {
+                return self.leave_out(directive, "see `connections_per_client` in `limits` of a listener");
+            }
+            "mirror" => return self.leave_out(directive, "see `mirror` of a route"),
+            "error_page" => return self.leave_out(directive, "see `error_pages` of a listener or a service"),
+            _ => {}
+        }
         let silent = SILENT.contains(&directive.name.as_str());
-        let header =
-            directive.name == "proxy_set_header" && EDGE_SETS.contains(&directive.arg().to_lowercase().as_str());
-        if !silent && !header {
-            self.leave_out(directive, "");
+        let always = directive.name != "add_header" || directive.args.get(2).is_some_and(|arg| arg == "always");
+        match transform::is_translated(directive) {
+            true if always => {}
+            true => self.leave_out(directive, "translated, but it stands in answers of errors too"),
+            false if silent || self.is_compression(directive) => {}
+            false => self.leave_out(directive, ""),
         }
     }
 
     /// Services that no route leads to say nothing; with several services the file would be refused without.
     fn drop_unreachable(&mut self) {
         let routes = &self.routes;
-        self.services.retain(|service| routes.iter().any(|route| route.service == service.name));
+        let named = |route: &Route, name: &str| {
+            let part = format!("service = \"{name}\"");
+            route.service == name || route.more.iter().any(|(key, value)| *key == "split" && value.contains(&part))
+        };
+        self.services.retain(|service| routes.iter().any(|route| named(route, &service.name)));
         // The first of several listeners is not named in routes that were made while it was the only one.
         if self.listeners.len() > 1 {
             let used: Vec<String> = self.routes.iter().filter_map(|route| route.listener.clone()).collect();
@@ -353,6 +437,28 @@ impl Work {
     fn free_name(&self, wanted: &str) -> String {
         free(&found::name(wanted, "app"), |name| self.services.iter().any(|service| service.name == name))
     }
+}
+
+/// The address of a `proxy_pass`, and the path behind it.
+fn authority_and_uri(target: &str) -> (&str, &str) {
+    let rest = target.strip_prefix("http://").unwrap_or(target);
+    rest.find('/').map_or((rest, ""), |at| rest.split_at(at))
+}
+
+/// Whether an address of the file has TLS.
+fn has_tls(directives: &[Directive]) -> bool {
+    directives.iter().any(|one| one.name == "listen" && is_tls(one) || has_tls(one.inside()))
+}
+
+fn is_tls(listen: &Directive) -> bool {
+    listen.args.iter().any(|arg| ["ssl", "quic"].contains(&arg.as_str()))
+}
+
+/// A listener's name and a host; `None` for every host.
+type Place = (String, Option<String>);
+
+fn places(listeners: &[String], hosts: &[Option<String>]) -> Vec<Place> {
+    listeners.iter().flat_map(|listener| hosts.iter().map(move |host| (listener.clone(), host.clone()))).collect()
 }
 
 fn fixed(name: &str, instances: Vec<(String, u32)>, balance: Option<&'static str>) -> Service {

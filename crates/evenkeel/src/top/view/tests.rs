@@ -2,7 +2,10 @@
 
 use std::time::Instant;
 
-use evenkeel_core::status::{EdgeStatus, ListenerStatus, Phase, ProcessStatus};
+use evenkeel_core::{
+    snapshot::Protocol,
+    status::{EdgeStatus, ListenerStatus, Phase, ProcessStatus},
+};
 use ratatui::{Terminal, backend::TestBackend};
 
 use super::*;
@@ -51,7 +54,7 @@ pub(crate) fn status() -> Status {
         guard: ProcessStatus { pid: 100, restarts: 0 },
         node: ProcessStatus { pid: 101, restarts: 0 },
         edge: Some(EdgeStatus { pid: 102, restarts: 0, snapshot: 9, applied: 9, reported: None, connections: 12 }),
-        listeners: vec![ListenerStatus { name: "web".to_owned(), address: "0.0.0.0:8080".to_owned() }],
+        listeners: vec![ListenerStatus { name: "web".to_owned(), address: "0.0.0.0:8080".to_owned(), protocol: Protocol::Http }],
         services: vec![shop, docs],
         overrides: Vec::new(),
         console: None,
