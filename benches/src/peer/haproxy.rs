@@ -5,7 +5,8 @@ use std::{error::Error, fs, path::Path};
 use super::{Peer, free_port, version};
 
 impl Peer {
-    /// One thread, least connections, active checks, connections to the instances shared.
+    /// One thread, least connections, active checks, connections to the instances shared; with a process that can be
+    /// asked to reload.
     pub fn haproxy(folder: &Path, instances: &[u16]) -> Result<Self, Box<dyn Error>> {
         let port = free_port()?;
         let servers: String = instances
@@ -27,7 +28,7 @@ impl Peer {
             configuration,
             port,
             Path::new("haproxy"),
-            &["-db", "-f", &file],
+            &["-W", "-db", "-q", "-f", &file],
         )
     }
 }

@@ -7,6 +7,11 @@ use super::{Peer, free_port, version};
 impl Peer {
     /// `keel up` with one edge thread; checks, ejection, retries, limits, metrics and request ids as by default.
     pub fn keel(binary: &Path, folder: &Path, instances: &[u16]) -> Result<Self, Box<dyn Error>> {
+        Self::keel_with(binary, folder, instances, "")
+    }
+
+    /// The same with more lines for the service.
+    pub fn keel_with(binary: &Path, folder: &Path, instances: &[u16], service: &str) -> Result<Self, Box<dyn Error>> {
         let binary = binary.canonicalize().map_err(|error| {
             format!("there is no {} (`cargo build --profile dist` makes it): {error}", binary.display())
         })?;
@@ -15,7 +20,7 @@ impl Peer {
         let configuration = format!(
             "[stack]\nname = \"bench\"\n\n[edge]\nthreads = 1\n\n[console]\nbind = \"127.0.0.1:{metrics}\"\n\n\
              [listeners.web]\nbind = \"127.0.0.1:{port}\"\n\n[services.app]\ninstances = [{}]\n\
-             check = {{ http = \"/\" }}\n",
+             check = {{ http = \"/\" }}\n{service}\n",
             addresses.join(", ")
         );
         let file = folder.join("keel.toml");
