@@ -1,29 +1,12 @@
-//! What FastCGI instances say: no panic, and whatever passes is one answer of HTTP, however its bytes come in pieces. And
-//! paths of clients: no script lies outside of the root.
+//! What FastCGI instances and servers of gRPC say, and paths of clients that are to lead to scripts.
 #![no_main]
 
-use evenkeel_core::snapshot::FastCgi;
-use evenkeel_edge::{
-    fastcgi::{path::script, translated},
-    probe::grpc::serving_status,
-};
+use evenkeel_edge::probe::grpc::serving_status;
+
+#[path = "../../crates/evenkeel-edge/tests/fuzzed/fastcgi.rs"]
+mod fuzzed;
 
 libfuzzer_sys::fuzz_target!(|input: &[u8]| {
     let _ = serving_status(input);
-    if let Some(whole) = translated(input, usize::MAX, false) {
-        assert!(whole.starts_with(b"HTTP/1.1 "));
-        let pieces = translated(input, 3, false).expect("pieces do not matter");
-        assert_eq!(whole[9..12], pieces[9..12], "the status");
-    }
-    let config = FastCgi {
-        root: "/srv".to_owned(),
-        index: "index.php".to_owned(),
-        ending: ".php".to_owned(),
-        folders: vec!["/a/".to_owned()],
-        params: Vec::new(),
-    };
-    if let Ok(script) = script(input, &config) {
-        assert!(script.name.starts_with(b"/") && script.name.ends_with(b".php"));
-        assert!(script.name.split(|&byte| byte == b'/').all(|segment| segment != b".."));
-    }
+    fuzzed::run(input);
 });

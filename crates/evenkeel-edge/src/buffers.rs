@@ -48,7 +48,13 @@ impl Buffers {
         if buffer.capacity() > LARGEST_BYTES {
             return;
         }
-        let Some(size) = KEPT.iter().rposition(|&(size, _)| size <= buffer.capacity()) else { return };
+        // Nearly all are of the first size.
+        let size = match buffer.capacity() {
+            0 => return,
+            capacity if capacity < KEPT[1].0 => (capacity >= FRESH_BYTES).then_some(0),
+            capacity => KEPT.iter().rposition(|&(size, _)| size <= capacity),
+        };
+        let Some(size) = size else { return };
         let mut free = self.free[size].borrow_mut();
         if free.len() < KEPT[size].1 {
             buffer.clear();

@@ -16,7 +16,8 @@ use std::{
 
 use evenkeel_core::{
     balance::{
-        Candidate, Scales, client_hash, least_connections, least_connections_of, power_of_two, random, rendezvous, token,
+        Candidate, Scales, client_hash, least_connections, least_connections_of, power_of_two, random, rendezvous,
+        token,
     },
     slow_start,
     snapshot::{Balance, Duty, Sticky},
@@ -277,19 +278,23 @@ fn choose_by_shares(thread: &Thread, turns: &mut Turns, service: &ServiceLocal, 
     if scales.trial_weight == 0 || scales.trial_weight == scales.weight {
         return choose(thread, turns, service, asks);
     }
-    let takes = |candidate: &Candidate, instance: &InstanceView| {
-        has_share(candidate, instance) && may_have(instance, asks)
-    };
+    let takes =
+        |candidate: &Candidate, instance: &InstanceView| has_share(candidate, instance) && may_have(instance, asks);
     let close = |turns: &mut Turns, closes: &dyn Fn(&Candidate, &InstanceView) -> bool| {
         let those = turns.candidates.iter_mut().zip(instances);
         let those = those.filter(|(candidate, instance)| closes(candidate, instance));
         those.for_each(|(candidate, _)| candidate.open = false);
     };
-    let might = turns.candidates.iter().zip(instances).any(|(candidate, instance)| candidate.open && takes(candidate, instance));
+    let might = turns
+        .candidates
+        .iter()
+        .zip(instances)
+        .any(|(candidate, instance)| candidate.open && takes(candidate, instance));
     if might && turns.trial.earns(scales) {
         let chosen = if is_hashed(service, asks) {
             // Only clients that it would have anyway: the others stay where they are.
-            choose(thread, turns, service, asks).filter(|&place| instances[place].trial && may_have(&instances[place], asks))
+            choose(thread, turns, service, asks)
+                .filter(|&place| instances[place].trial && may_have(&instances[place], asks))
         } else {
             // The turns of the others are not disturbed: theirs go on with the next request.
             close(turns, &|candidate, instance| !takes(candidate, instance));

@@ -306,7 +306,8 @@ fn every_way_of_an_answer_carries_the_cookie() {
                     script.send(vec![b'x'; large]);
                 }
                 "/ws" => {
-                    script.send("HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n")
+                    script
+                        .send("HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n");
                 }
                 _ => script.send("HTTP/1.1 304 Not Modified\r\n\r\n"),
             }

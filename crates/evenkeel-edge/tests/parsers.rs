@@ -225,6 +225,16 @@ fn bodies_mean_the_same_however_they_are_cut() {
     assert!(refused > 20, "{refused}");
 }
 
+#[path = "fuzzed/fastcgi.rs"]
+mod fastcgi;
+
+#[test]
+fn the_corpus_of_fastcgi_holds() {
+    for input in found("fastcgi") {
+        fastcgi::run(&input);
+    }
+}
+
 /// Answers of scripts as they come, whole and in pieces.
 #[test]
 fn answers_of_fastcgi_become_answers_of_http() {
@@ -243,6 +253,7 @@ fn answers_of_fastcgi_become_answers_of_http() {
             let answer = translated(&input, piece, false).expect("it is one");
             assert!(answer.starts_with(begins.as_bytes()), "{head}");
         }
+        assert!(fastcgi::run(&input), "{head}");
     }
     for bad in [record(3, &[0, 0, 0, 0, 2, 0, 0, 0]), record(6, b"no colon\n\n"), end, b"HTTP/1.1 200 OK\r\n".to_vec()]
     {

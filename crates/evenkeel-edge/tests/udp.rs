@@ -13,7 +13,7 @@ use std::{
     time::Duration,
 };
 
-use common::{Edge, PATIENCE, Server, eventually, service, snapshot};
+use common::{Edge, PATIENCE, Server, eventually, service as service_of, snapshot};
 use evenkeel_core::{
     snapshot::{Duty, Listener, Protocol, Snapshot},
     status::Health,
@@ -247,9 +247,7 @@ fn at_the_end_of_an_edge_answers_under_way_still_come() {
     server.send_to(b"answer", from).unwrap();
     assert_eq!(answer(&client), "answer");
     let ended = Arc::clone(&front.edge.threads.shared);
-    eventually("it ends when nothing more comes", || {
-        ended.threads[0].0.ended.load(Ordering::Relaxed)
-    });
+    eventually("it ends when nothing more comes", || ended.threads[0].0.ended.load(Ordering::Relaxed));
 }
 
 #[test]
@@ -277,7 +275,7 @@ fn a_flood_of_datagrams_leaves_requests_their_turn() {
     });
     both.listeners[1].limits.connections = 4;
     // Whatever is sent to the instance comes back to the listener, as from another client: there is always more to read.
-    both.services.push(service("names", &[address]));
+    both.services.push(service_of("names", &[address]));
     let mut edge = Edge::start(both);
     edge.threads.orders[0].send(ToThread::Open { name: "dns".into(), socket: socket.into() }).unwrap();
     let client = client(address);
@@ -295,13 +293,13 @@ fn a_flood_of_datagrams_leaves_requests_their_turn() {
     eventually("the flood goes on", || service.sum(|cell| &cell.sessions) > 2000);
     // Sessions end in their turn, too.
     assert!(edge.view.services[1].instances[0].shared.sum(|cell| &cell.in_flight) < 200);
-    // And views are heard of.
+    // It ends with a view that leads elsewhere.
     let end = UdpSocket::bind("127.0.0.1:0").unwrap();
     end.set_read_timeout(Some(PATIENCE)).unwrap();
     let mut elsewhere = edge.snapshot.clone();
     elsewhere.version = 2;
     elsewhere.listeners[1].service = Some("end".into());
-    elsewhere.services.push(common::service("end", &[end.local_addr().unwrap()]));
+    elsewhere.services.push(service_of("end", &[end.local_addr().unwrap()]));
     edge.apply(elsewhere);
     edge.view.services[2].instances[0].shared.set_health(Health::Healthy);
     assert_eq!(end.recv(&mut [0; 100]).unwrap(), 15);
@@ -327,7 +325,7 @@ fn a_socket_of_another_kind_waits_for_the_view_that_knows_it_so() {
 fn a_listener_that_leads_elsewhere_takes_its_clients_along() {
     let (one, two) = (Echo::named("one"), Echo::named("two"));
     let mut before = udp(&[one.address]);
-    before.services.push(service("other", &[two.address]));
+    before.services.push(service_of("other", &[two.address]));
     let mut front = start(before.clone());
     let client = client(front.address);
     assert_eq!(ask(&client, b"a"), "one a");

@@ -41,7 +41,8 @@ pub fn client_hash(client: IpAddr) -> u64 {
     }
 }
 
-/// What a client is given to come back to the instance of this key. Says nothing of the instance by itself.
+/// What a client is given to come back to the instance of this key. There is no secret in it: whoever guesses the name of
+/// an instance can tell whether the guess was right, and can ask for that instance.
 pub const fn token(key: u64) -> u64 {
     mix(key ^ TOKENS)
 }

@@ -18,12 +18,17 @@ pub fn least_connections_of(count: usize, start: usize, candidate: impl Fn(usize
             best = Some((place, one));
         }
     };
-    (start..count).for_each(&mut look);
-    (0..start).for_each(&mut look);
+    for place in start..count {
+        look(place);
+    }
+    for place in 0..start {
+        look(place);
+    }
     best.map(|(place, _)| place)
 }
 
 /// Whether one more request loads `a` strictly less than `b`. Fractions are compared by multiplying across.
+#[inline]
 fn lighter(a: Candidate, b: Candidate) -> bool {
     let load = |of: Candidate, other: Candidate| (u64::from(of.in_flight) + 1) * u64::from(other.weight.max(1));
     load(a, b) < load(b, a)

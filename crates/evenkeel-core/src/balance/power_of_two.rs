@@ -183,9 +183,13 @@ mod tests {
         fails.failed(s(0));
         assert!(!preferred(fails, s(0)));
         let mut recovers = fails;
-        (0..8).for_each(|_| recovers.note(1_000, s(0)));
+        for _ in 0..8 {
+            recovers.note(1_000, s(0));
+        }
         assert!(preferred(recovers, s(0)));
-        (0..600).for_each(|at| fails.failed(s(at)));
+        for at in 0..600 {
+            fails.failed(s(at));
+        }
         assert!(!preferred(fails, s(600)), "it does not fade while it fails");
         assert!(preferred(fails, s(630)), "nobody asked for long: it is tried again");
         assert_eq!(fails.latency_us(s(599)), Some(1_000.0));
@@ -197,7 +201,9 @@ mod tests {
         let mut all = candidates(&[1, 1, 1]);
         let mut ewma = [PeakEwma::default(); 3];
         if known_before {
-            ewma.iter_mut().for_each(|one| one.note(10_000, s(0)));
+            for one in &mut ewma {
+                one.note(10_000, s(0));
+            }
         }
         let mut draws = Draws::new(7);
         let mut answers: Vec<(u64, usize, u64)> = Vec::new();
@@ -218,7 +224,7 @@ mod tests {
                 came += 1;
                 ewma[0].failed(now);
             } else {
-                let took = if draws.draw() % 50 == 0 { 1_100 } else { 10 };
+                let took = if draws.draw().is_multiple_of(50) { 1_100 } else { 10 };
                 all[at].in_flight += 1;
                 answers.push((now_ms + took, at, took));
             }

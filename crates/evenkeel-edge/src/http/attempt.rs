@@ -170,7 +170,12 @@ pub(crate) fn keep(client: &Client, flight: &Flight, stream: TcpStream) {
 }
 
 /// Sends the whole request.
-pub(crate) async fn send(client: &Client, request: &Request, flight: &Flight, stream: &mut TcpStream) -> Result<(), Failed> {
+pub(crate) async fn send(
+    client: &Client,
+    request: &Request,
+    flight: &Flight,
+    stream: &mut TcpStream,
+) -> Result<(), Failed> {
     let mut sent = 0;
     let failed = |cause, sent: usize| Failed {
         cause,

@@ -131,7 +131,7 @@ mod tests {
         #[test]
         fn nothing_else_is_lost(fields in proptest::collection::vec("[a-b;= ]{0,12}", 0..4), name in "[ab]{1,2}") {
             let head = |fields: &[String]| {
-                let lines: String = fields.iter().map(|field| format!("Cookie: {field}\r\n")).collect();
+                let lines = fields.iter().map(|field| format!("Cookie: {field}\r\n")).collect::<Vec<_>>().concat();
                 format!("GET / HTTP/1.1\r\nA: b\r\n{lines}Z: keel=1\r\n\r\n").into_bytes()
             };
             let mut out = head(&fields);

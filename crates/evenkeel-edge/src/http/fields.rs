@@ -37,25 +37,24 @@ pub(crate) enum Known {
 /// Classifies a field name. Every field of every head passes here, so nearly all names that mean nothing to the edge are
 /// told by their first letter and their length.
 pub(crate) fn classify(name: &[u8]) -> Known {
-    let is = |known: &[u8]| name.eq_ignore_ascii_case(known);
     match (name.first().map_or(0, |first| first | 0x20), name.len()) {
-        (b't', 2) if is(b"te") => Known::Te,
-        (b'h', 4) if is(b"host") => Known::Host,
-        (b'p', 5) if is(b"proxy") => Known::HopByHop,
-        (b'e', 6) if is(b"expect") => Known::Expect,
-        (b'u', 7) if is(b"upgrade") => Known::HopByHop,
-        (b'f', 9) if is(b"forwarded") => Known::ForwardedOther,
-        (b'x', 9) if is(b"x-real-ip") => Known::ForwardedOther,
-        (b'c', 10) if is(b"connection") => Known::Connection,
-        (b'k', 10) if is(b"keep-alive") => Known::HopByHop,
-        (b'x', 12) if is(b"x-request-id") => Known::RequestId,
-        (b'c', 14) if is(b"content-length") => Known::ContentLength,
-        (b'h', 14) if is(b"http2-settings") => Known::HopByHop,
-        (b'x', 15) if is(b"x-forwarded-for") => Known::ForwardedFor,
-        (b'i', 15) if is(b"idempotency-key") => Known::IdempotencyKey,
-        (b'x', 16) if is(b"x-forwarded-host") => Known::ForwardedHost,
-        (b't', 17) if is(b"transfer-encoding") => Known::TransferEncoding,
-        (b'x', 17) if is(b"x-forwarded-proto") => Known::ForwardedProto,
+        (b't', 2) if is(name, b"te") => Known::Te,
+        (b'h', 4) if is(name, b"host") => Known::Host,
+        (b'p', 5) if is(name, b"proxy") => Known::HopByHop,
+        (b'e', 6) if is(name, b"expect") => Known::Expect,
+        (b'u', 7) if is(name, b"upgrade") => Known::HopByHop,
+        (b'f', 9) if is(name, b"forwarded") => Known::ForwardedOther,
+        (b'x', 9) if is(name, b"x-real-ip") => Known::ForwardedOther,
+        (b'c', 10) if is(name, b"connection") => Known::Connection,
+        (b'k', 10) if is(name, b"keep-alive") => Known::HopByHop,
+        (b'x', 12) if is(name, b"x-request-id") => Known::RequestId,
+        (b'c', 14) if is(name, b"content-length") => Known::ContentLength,
+        (b'h', 14) if is(name, b"http2-settings") => Known::HopByHop,
+        (b'x', 15) if is(name, b"x-forwarded-for") => Known::ForwardedFor,
+        (b'i', 15) if is(name, b"idempotency-key") => Known::IdempotencyKey,
+        (b'x', 16) if is(name, b"x-forwarded-host") => Known::ForwardedHost,
+        (b't', 17) if is(name, b"transfer-encoding") => Known::TransferEncoding,
+        (b'x', 17) if is(name, b"x-forwarded-proto") => Known::ForwardedProto,
         (b'p', 7..) if starts_with(name, b"proxy-") => Known::HopByHop,
         (b'x', 12..) if starts_with(name, b"x-forwarded-") => Known::ForwardedOther,
         _ if has_underscore(name) => classify_spelled_otherwise(name),
@@ -67,16 +66,59 @@ fn starts_with(name: &[u8], prefix: &[u8]) -> bool {
     name.get(..prefix.len()).is_some_and(|start| start.eq_ignore_ascii_case(prefix))
 }
 
+/// Whether the name is this lower-case one in any case. Whole words are compared. Where the known name has a letter, which
+/// are the only ones of its bytes with the bit 0x40, the other's byte is made lower-case first.
+#[inline(always)]
+#[allow(clippy::inline_always)] // The known name must become constants of the comparison.
+fn is<const N: usize>(name: &[u8], known: &[u8; N]) -> bool {
+    let Ok(name) = <&[u8; N]>::try_from(name) else { return false };
+    if N < 4 {
+        return name.eq_ignore_ascii_case(known);
+    }
+    if N < 8 {
+        return same_four(name, known, 0) && same_four(name, known, N - 4);
+    }
+    let mut at = 0;
+    while at + 8 < N {
+        if !same_eight(name, known, at) {
+            return false;
+        }
+        at += 8;
+    }
+    same_eight(name, known, N - 8)
+}
+
+#[inline(always)]
+#[allow(clippy::inline_always)] // As above.
+fn same_four<const N: usize>(name: &[u8; N], known: &[u8; N], at: usize) -> bool {
+    let name = u32::from_ne_bytes([name[at], name[at + 1], name[at + 2], name[at + 3]]);
+    let known = u32::from_ne_bytes([known[at], known[at + 1], known[at + 2], known[at + 3]]);
+    name | (known & 0x4040_4040) >> 1 == known
+}
+
+#[inline(always)]
+#[allow(clippy::inline_always)] // As above.
+fn same_eight<const N: usize>(name: &[u8; N], known: &[u8; N], at: usize) -> bool {
+    let (Some(name), Some(known)) = (name[at..].first_chunk(), known[at..].first_chunk()) else { return false };
+    let (name, known) = (u64::from_ne_bytes(*name), u64::from_ne_bytes(*known));
+    name | (known & 0x4040_4040_4040_4040) >> 1 == known
+}
+
 /// Eight bytes at a time, since most names have none.
 fn has_underscore(name: &[u8]) -> bool {
     const EACH: u64 = u64::from_ne_bytes([1; 8]);
-    let (words, rest) = name.as_chunks::<8>();
+    let Some(last) = name.last_chunk::<8>() else { return name.contains(&b'_') };
     // A byte that is `_` becomes zero, and the subtraction borrows into the highest bit of a byte only from zero.
-    let some = words.iter().any(|word| {
+    let has = |word: &[u8; 8]| {
         let word = u64::from_ne_bytes(*word) ^ (EACH * u64::from(b'_'));
         word.wrapping_sub(EACH) & !word & (EACH << 7) != 0
-    });
-    some || rest.contains(&b'_')
+    };
+    for word in name.as_chunks::<8>().0 {
+        if has(word) {
+            return true;
+        }
+    }
+    has(last)
 }
 
 /// A name with underscores. Many applications get names in a form in which `-` and `_` are one (RFC 3875 section

@@ -12,8 +12,8 @@ use httparse::{Error, Header, ParserConfig, Status};
 
 use super::{
     fields::{
-        BadFraming, Framing, Known, MOST_FIELDS, Marks, classify, copy_fields, is_listed, lines_end_with_crlf, offset, put,
-        put_number, put_upgrade, upgrades, welcomes_trailers,
+        BadFraming, Framing, Known, MOST_FIELDS, Marks, classify, copy_fields, is_listed, lines_end_with_crlf, offset,
+        put, put_number, put_upgrade, upgrades, welcomes_trailers,
     },
     framing::{Body, Chunked},
     rewrite::HeadChanges,

@@ -186,9 +186,22 @@ impl ResponseHead<'_, '_> {
 
     /// The same where it differs from the instance's.
     pub(crate) fn write_changed(&self, out: &mut Vec<u8>, delivery: &Delivery<'_>, changes: Option<&Changes<'_>>) {
-        out.extend_from_slice(b"HTTP/1.1 ");
-        put_number(out, u64::from(self.status));
-        out.push(b' ');
+        let digit = |place: u16| b"0123456789"[usize::from(self.status / place % 10)];
+        out.extend_from_slice(&[
+            b'H',
+            b'T',
+            b'T',
+            b'P',
+            b'/',
+            b'1',
+            b'.',
+            b'1',
+            b' ',
+            digit(100),
+            digit(10),
+            digit(1),
+            b' ',
+        ]);
         out.extend_from_slice(self.reason);
         out.extend_from_slice(b"\r\n");
         let (lists, mut dated) = (self.framing.lists, false);

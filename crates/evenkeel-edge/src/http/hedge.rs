@@ -151,7 +151,11 @@ async fn race(
             spawn_local(wait_for_loser(Rc::clone(&client.thread), other, second));
             None
         }
-        Some(cause) => give_up(client, other, &second, cause),
+        Some(cause) => {
+            let died = give_up(client, &other, second.reused, cause);
+            drop((other, second));
+            died
+        }
     };
     let result = finish(client, request, flight, first).await;
     match died {
@@ -214,13 +218,13 @@ async fn finish(client: &mut Client, request: &mut Request, flight: &Flight, ope
 
 /// One of two tries failed while the other one goes on. Returns its instance if that was cut off while it worked on this
 /// request alone.
-fn give_up(client: &Client, flight: Flight, open: &Open, cause: Cause) -> Option<Rc<InstanceLocal>> {
-    if cause != CUT_OFF || open.reused {
+fn give_up(client: &Client, flight: &Flight, reused: bool, cause: Cause) -> Option<Rc<InstanceLocal>> {
+    if cause != CUT_OFF || reused {
         // It leaves a silent instance, or that closed an idle connection just when it was used: nothing to blame it for.
         return None;
     }
     let alone = flight.cut_off();
-    note_failure(client, &flight, cause);
+    note_failure(client, flight, cause);
     alone.then(|| Rc::clone(&flight.instance))
 }
 

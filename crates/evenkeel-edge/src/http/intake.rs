@@ -33,7 +33,8 @@ use crate::{buffers::Input, pick::Tried, routes::Destination, slots::Signal};
 
 /// What came of waiting for a request.
 pub(crate) enum Received {
-    Request(Request),
+    /// It was put where the caller wanted it.
+    Request,
     /// The connection is over.
     End,
     /// It is refused.
@@ -54,8 +55,9 @@ struct Came<'b, 'f> {
 }
 
 impl Client {
-    /// Takes in the next request, of which at least one byte is there.
-    pub(crate) async fn receive(&mut self) -> Received {
+    /// Takes in the next request, of which at least one byte is there. It is made in its place, since it is large and
+    /// would otherwise be moved several times.
+    pub(crate) async fn receive(&mut self, into: &mut Option<Request>) -> Received {
         if !self.find_place() {
             return Received::End;
         }
@@ -66,9 +68,9 @@ impl Client {
         loop {
             if !self.input.is_empty() {
                 let came = self.input.filled().len();
-                match self.understand(started) {
-                    Ok(Some(request)) => return Received::Request(request),
-                    Ok(None) => {}
+                match self.understand(started, into) {
+                    Ok(true) => return Received::Request,
+                    Ok(false) => {}
                     // It was understood and taken out: what stands there now is another one.
                     Err(refusal) if self.input.filled().len() < came => return Received::Refused(refusal),
                     Err(refusal) => match self.look_again(&refusal) {
@@ -128,13 +130,13 @@ impl Client {
         Poll::Ready(arrived)
     }
 
-    /// Parses the head at hand; what it leads to is found in [`Self::lead`].
-    fn understand(&mut self, started: Moment) -> Result<Option<Request>, Refusal> {
+    /// Parses the head at hand; what it leads to is found in [`Self::lead`]. `false`: more of it is needed.
+    fn understand(&mut self, started: Moment, into: &mut Option<Request>) -> Result<bool, Refusal> {
         let mut room: FieldRoom<'_> = [const { MaybeUninit::uninit() }; MOST_FIELDS];
         let input = self.input.filled();
         let limits = self.limits();
         let Some(mut head) = head_request::parse(input, &mut room, limits)? else {
-            return Ok(None);
+            return Ok(false);
         };
         if head.underscored {
             self.settle_underscored(&mut head);
@@ -151,14 +153,14 @@ impl Client {
         }
         let used = head.length + step.taken;
         let came = Came { head, body, content_bytes, done: step.done, used, started };
-        let request = self.lead(&came);
+        let led = self.lead(&came, into);
         self.input.consume(used);
         self.input.rest(&self.thread.buffers);
-        request.map(Some)
+        led.map(|()| true)
     }
 
     /// Finds the route of a request whose head was understood, and writes it anew.
-    fn lead(&self, came: &Came<'_, '_>) -> Result<Request, Refusal> {
+    fn lead(&self, came: &Came<'_, '_>, into: &mut Option<Request>) -> Result<(), Refusal> {
         let head = &came.head;
         let to_head = head.method == b"HEAD";
         // `*`, and the host and port of CONNECT, lie at the root.
@@ -183,8 +185,9 @@ impl Client {
             Forwarding { client: address.as_bytes(), trusted: self.place.trusted, id: id.as_bytes(), expect };
         let changes = match route.actions {
             None => None,
-            Some(_) => rewrite::of_request(route, head, &forwarding)
-                .map_err(|reject| Refusal { next, ..reject.into() })?,
+            Some(_) => {
+                rewrite::of_request(route, head, &forwarding).map_err(|reject| Refusal { next, ..reject.into() })?
+            }
         };
         let mut out = self.thread.buffers.take();
         head.write_changed(&mut out, &forwarding, changes.as_ref());
@@ -195,7 +198,7 @@ impl Client {
         }
         out.extend_from_slice(&self.input.filled()[head.length..came.used]);
         service.unreported.set(service.unreported.get().wrapping_add(1));
-        let mut request = Request {
+        let request = into.insert(Request {
             service,
             out,
             body: came.body,
@@ -220,9 +223,9 @@ impl Client {
             deaths: LonelyDeaths::default(),
             head_us: None,
             extras,
-        };
-        dress::note(&mut request, route, head, &forwarding);
-        Ok(request)
+        });
+        dress::note(request, route, head, &forwarding);
+        Ok(())
     }
 
     fn identify(&self, head: &RequestHead<'_, '_>) -> Id {

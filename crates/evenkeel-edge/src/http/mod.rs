@@ -54,8 +54,9 @@ const GATHER_BYTES: usize = 64 << 10;
 /// Serves one request. Returns whether the connection goes on.
 async fn next(client: &mut Client) -> bool {
     // Accept has happened; head and route.
-    let mut request = match client.receive().await {
-        Received::Request(request) => request,
+    let mut taken_in = None;
+    match client.receive(&mut taken_in).await {
+        Received::Request => {}
         Received::Refused(refusal) => {
             let goes_on = seldom(client.refuse(refusal)).await;
             if !goes_on {
@@ -64,18 +65,19 @@ async fn next(client: &mut Client) -> bool {
             return goes_on;
         }
         Received::End => return false,
-    };
-    record::arrived(&request);
+    }
+    let Some(request) = &mut taken_in else { return false };
+    record::arrived(request);
     // A slow or broken body must not occupy an instance.
-    let outcome = match client.gather(&mut request, GATHER_BYTES).await {
+    let outcome = match client.gather(request, GATHER_BYTES).await {
         // A copy for another service, then instance, connect or reuse, send, receive, relay: as often as it is safe and needed.
         Ok(()) => {
-            mirror::keep(&mut request);
-            exchange::run(client, &mut request).await
+            mirror::keep(request);
+            exchange::run(client, request).await
         }
         Err(broken) => seldom(relay::refuse(client, broken.refusal())).await,
     };
-    let copy = mirror::take(&mut request, outcome);
+    let copy = mirror::take(request, outcome);
     record::ended(client, request, outcome);
     if let Some(copy) = copy {
         mirror::send(&client.thread, copy);

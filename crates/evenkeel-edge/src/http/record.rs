@@ -54,7 +54,7 @@ pub(crate) fn is_open_ended(client: &Client, request: &mut Request) {
 }
 
 /// A request ended.
-pub(crate) fn ended(client: &Client, request: Request, outcome: Outcome) {
+pub(crate) fn ended(client: &Client, request: &mut Request, outcome: Outcome) {
     let cell = request.service.cell();
     match outcome.end {
         End::Answered => {
@@ -70,7 +70,7 @@ pub(crate) fn ended(client: &Client, request: Request, outcome: Outcome) {
     }
     cell.received_bytes.add(request.content_bytes);
     cell.sent_bytes.add(outcome.sent_bytes);
-    client.thread.buffers.give(request.out);
+    client.thread.buffers.give(std::mem::take(&mut request.out));
 }
 
 /// A status outside of the five classes counts as the last one (RFC 9110 section 15).

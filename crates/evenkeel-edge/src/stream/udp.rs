@@ -7,7 +7,7 @@
 //! Where `bind` is an address of no machine in particular (`0.0.0.0`), answers leave from the address that the routing
 //! table says, so a machine with several addresses needs one of them in `bind`.
 
-use std::{cell::RefCell, io, net::SocketAddr, rc::Rc, time::Duration};
+use std::{cell::RefCell, io, net::SocketAddr, pin::pin, rc::Rc, time::Duration};
 
 use rustix::net::SendFlags;
 use tokio::{
@@ -47,26 +47,24 @@ pub(crate) async fn serve(thread: Rc<Thread>, socket: UdpSocket, name: Rc<str>) 
     let reading = Reading(Rc::new(Listener { thread, socket, sessions, answer, name, service: RefCell::default() }));
     let listener = &reading.0;
     let mut datagram = vec![0; DATAGRAM_BYTES];
+    // Made before each look, so that no view comes unnoticed while others have their turn.
+    let mut changed = pin!(listener.thread.view_changed.notified());
     listener.look_again();
     loop {
-        if share(&listener.thread, &listener.name, true).is_none() {
-            // Until a view knows the listener the kernel keeps what comes, as far as it has room.
-            let changed = listener.thread.view_changed.notified();
-            if share(&listener.thread, &listener.name, true).is_none() {
-                changed.await;
-            }
-            listener.look_again();
-            continue;
-        }
+        // Until a view knows the listener the kernel keeps what comes, as far as it has room.
+        let known = share(&listener.thread, &listener.name, true).is_some();
         tokio::select! {
-            ready = listener.socket.readable() => {
+            ready = listener.socket.readable(), if known => {
                 match ready.and_then(|()| listener.read(&mut datagram)) {
                     Ok(AT_ONCE) => yield_now().await,
                     Ok(_) => {}
                     Err(_) => sleep(PAUSE).await,
                 }
             }
-            () = listener.thread.view_changed.notified() => listener.look_again(),
+            () = &mut changed => {
+                changed.set(listener.thread.view_changed.notified());
+                listener.look_again();
+            }
         }
     }
 }
