@@ -453,14 +453,13 @@ fn of_state(what: EventKind) -> Option<(Level, &'static str, String, Vec<Reason>
             let message = "its changed check counts from now on".to_owned();
             (Level::Info, "check-proven", message, vec![Reason::seen(format!("{by} passed it"))])
         }
-        // Told elsewhere.
+        // Told elsewhere, or what became of requests, which is told before this is asked.
         EventKind::Health { .. }
         | EventKind::Liveness { .. }
         | EventKind::Drained
         | EventKind::Rejected { .. }
-        | EventKind::Ambiguous { .. } => return None,
-        // What became of requests, told before this is asked.
-        EventKind::HoldStarted { .. }
+        | EventKind::Ambiguous { .. }
+        | EventKind::HoldStarted { .. }
         | EventKind::HoldEnded { .. }
         | EventKind::Moved { .. }
         | EventKind::CapacityShort { .. }

@@ -33,6 +33,9 @@ use crate::{
 /// How long after a failure to bind it is tried again.
 const BIND_AGAIN: Duration = Duration::from_millis(50);
 
+/// A held socket's key, and where it is bound; `None` where it is not one that could be asked.
+type Held = (String, Option<(SocketAddr, Kind)>);
+
 impl Node {
     /// Takes over what the guard holds, binds what the stack wants beside, and releases what nobody wants any more.
     pub(super) fn adopt_listeners(
@@ -41,7 +44,7 @@ impl Node {
         patience: Duration,
     ) -> Result<(), NodeError> {
         self.activated = Activated::take(&mut held);
-        let mut found: BTreeMap<String, Vec<(String, Option<(SocketAddr, Kind)>)>> = BTreeMap::new();
+        let mut found: BTreeMap<String, Vec<Held>> = BTreeMap::new();
         for (key, socket) in &held {
             if let Some((name, _)) = listeners::parse_key(key) {
                 found.entry(name.to_owned()).or_default().push((key.clone(), listeners::bound_at(socket)));
@@ -89,7 +92,7 @@ impl Node {
     fn adopt_listener(
         &mut self,
         name: &str,
-        held: Vec<(String, Option<(SocketAddr, Kind)>)>,
+        held: Vec<Held>,
     ) -> Result<Missing, NodeError> {
         let listener = self.revision.stack.listeners.get(name);
         let (wanted, kind) = (listener.map(|listener| listener.bind), listener.map_or(Kind::Stream, Kind::of));
