@@ -31,7 +31,10 @@ pub fn serve(port: u16, log: &Path) -> Result<(), Box<dyn Error>> {
 
 fn connection(mut stream: TcpStream, mut log: fs::File) -> Option<()> {
     stream.set_nodelay(true).ok()?;
-    let answer = format!("HTTP/1.1 200 OK\r\nDate: Fri, 20 Nov 2026 12:00:00 GMT\r\nContent-Length: 1024\r\n\r\n{}", "x".repeat(1024));
+    let answer = format!(
+        "HTTP/1.1 200 OK\r\nDate: Fri, 20 Nov 2026 12:00:00 GMT\r\nContent-Length: 1024\r\n\r\n{}",
+        "x".repeat(1024)
+    );
     let mut input = Vec::new();
     let mut piece = [0; 4096];
     loop {

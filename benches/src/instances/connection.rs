@@ -24,7 +24,8 @@ impl<'a> Answers<'a> {
     pub fn new(given: &'a AtomicU64) -> Self {
         let good = |bytes: u64| {
             let body = "x".repeat(usize::try_from(bytes).expect("a body fits into memory"));
-            format!("HTTP/1.1 200 OK\r\n{DATE}Content-Type: text/plain\r\nContent-Length: {bytes}\r\n\r\n{body}").into_bytes()
+            format!("HTTP/1.1 200 OK\r\n{DATE}Content-Type: text/plain\r\nContent-Length: {bytes}\r\n\r\n{body}")
+                .into_bytes()
         };
         let refused = b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n".to_vec();
         Self { given, small: good(KIB), large: good(MIB), refused }

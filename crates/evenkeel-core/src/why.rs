@@ -96,7 +96,9 @@ pub fn service(service: &ServiceStatus) -> String {
         }
         _ if service.short.is_some() => {
             let few = service.short.as_deref().unwrap_or_default();
-            format!("{name} has too few healthy instances, so those that still answer get requests too ({few}){cause}{rollout}")
+            format!(
+                "{name} has too few healthy instances, so those that still answer get requests too ({few}){cause}{rollout}"
+            )
         }
         (0, Some(other)) if *replicas > 0 => {
             format!("{name} has no healthy instance, and {other} answers instead{cause}{rollout}")

@@ -21,8 +21,8 @@
 mod accept;
 pub mod actions;
 mod buffers;
-pub mod clients;
 pub mod choosing;
+pub mod clients;
 pub mod clock;
 mod control;
 pub mod data;

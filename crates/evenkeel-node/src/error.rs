@@ -103,9 +103,7 @@ pub enum NodeError {
         fix: &'static str,
     },
     /// The file of a page cannot be used.
-    #[error(
-        "the page of `{service}` cannot be read: {path}: {why}\nGive a file of UTF-8 text of at most 64 KiB."
-    )]
+    #[error("the page of `{service}` cannot be read: {path}: {why}\nGive a file of UTF-8 text of at most 64 KiB.")]
     Page {
         /// The service, or the place of an error page in the stack file.
         service: String,

@@ -156,7 +156,9 @@ mod tests {
     #[test]
     fn what_is_ambiguous_is_refused_unless_it_is_to_be_reported() {
         let compiled = |keys: &str| {
-            let text = format!("[stack]\nname = \"t\"\n[listeners.web]\nbind = \"127.0.0.1:80\"\n{keys}\n[services.a]\nrun = [\"a\"]\n");
+            let text = format!(
+                "[stack]\nname = \"t\"\n[listeners.web]\nbind = \"127.0.0.1:80\"\n{keys}\n[services.a]\nrun = [\"a\"]\n"
+            );
             parse(&text, "keel.toml").map(|stack| compile_listeners(&stack)[0].clone())
         };
         let strict = compiled("").expect("both have defaults");

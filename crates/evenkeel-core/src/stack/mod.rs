@@ -37,8 +37,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use self::{
-    choice::{HashBy, NotAHashBy, PlainSticky, Sticky, StickyCookie},
     check::{Check, Liveness, digest_of_command},
+    choice::{HashBy, NotAHashBy, PlainSticky, Sticky, StickyCookie},
     compile::{compile_listeners, compile_routes, compile_service},
     deploy::Deploy,
     diagnostics::{Diagnostic, Diagnostics},

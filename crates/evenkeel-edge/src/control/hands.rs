@@ -73,7 +73,13 @@ pub(super) struct Hands {
 impl Hands {
     /// Nothing to act on yet. Ended probes arrive at the other end of `done`.
     pub(super) fn new(done: mpsc::UnboundedSender<Done>) -> Self {
-        Self { events: Events::default(), orders: Vec::new(), pace: Pace::default(), done, room: Arc::new(Semaphore::new(PROBES)) }
+        Self {
+            events: Events::default(),
+            orders: Vec::new(),
+            pace: Pace::default(),
+            done,
+            room: Arc::new(Semaphore::new(PROBES)),
+        }
     }
 
     /// Sends an order to every data thread.

@@ -66,7 +66,8 @@ impl Resolver {
     /// Exactly these addresses are in use; literal ones need no answer.
     pub(super) fn watch<'a>(&mut self, addresses: impl Iterator<Item = &'a str>) {
         let mut former = std::mem::take(&mut self.names);
-        for address in addresses.filter(|address| !address.starts_with(UNIX) && address.parse::<SocketAddr>().is_err()) {
+        for address in addresses.filter(|address| !address.starts_with(UNIX) && address.parse::<SocketAddr>().is_err())
+        {
             let name = former.remove(address);
             self.names.entry(address.to_owned()).or_insert_with(|| name.unwrap_or_default());
         }

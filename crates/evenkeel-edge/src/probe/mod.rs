@@ -75,7 +75,10 @@ pub enum Failure {
 impl Failure {
     /// The instance answered, only not as it should.
     pub fn is_answer(&self) -> bool {
-        matches!(self, Self::NotHttp | Self::Status(_) | Self::NotGrpc | Self::NotServing(_) | Self::Grpc(_) | Self::Command(_))
+        matches!(
+            self,
+            Self::NotHttp | Self::Status(_) | Self::NotGrpc | Self::NotServing(_) | Self::Grpc(_) | Self::Command(_)
+        )
     }
 }
 
@@ -95,7 +98,8 @@ impl Target {
         let attempt = async {
             match &self.probe {
                 Probe::Http { path, host, status } => {
-                    http::probe(self.open(resolved).await?, host.as_deref().unwrap_or(&self.address), path, *status).await
+                    http::probe(self.open(resolved).await?, host.as_deref().unwrap_or(&self.address), path, *status)
+                        .await
                 }
                 Probe::Grpc { service } => grpc::probe(self.open(resolved).await?, &self.address, service).await,
                 // Connecting passes. A process that is frozen passes too, since its kernel accepts for it.

@@ -14,7 +14,9 @@ fn http(range: (u16, u16)) -> Probe {
 
 async fn probe(address: SocketAddr, probe: Probe, timeout_ms: u64) -> Result<(), Failure> {
     let timeout = Duration::from_millis(timeout_ms);
-    Target { resolved: Some(address), address: "shop.test:81".to_owned(), probe, timeout, introduces: None }.probe().await
+    Target { resolved: Some(address), address: "shop.test:81".to_owned(), probe, timeout, introduces: None }
+        .probe()
+        .await
 }
 
 /// Accepts once, reads the request's head, sends `answer` in pieces and closes. Returns what was asked.
@@ -97,8 +99,13 @@ async fn silence_times_out_and_a_closed_port_refuses() {
     drop(listener);
     let failure = probe(address, Probe::Tcp, 5_000).await.unwrap_err();
     assert_eq!(failure.to_string(), "connect: refused");
-    let target =
-        Target { resolved: None, address: "a:1".to_owned(), probe: Probe::Tcp, timeout: Duration::from_secs(1), introduces: None };
+    let target = Target {
+        resolved: None,
+        address: "a:1".to_owned(),
+        probe: Probe::Tcp,
+        timeout: Duration::from_secs(1),
+        introduces: None,
+    };
     assert_eq!(target.probe().await.unwrap_err().to_string(), "the host name does not resolve");
     assert_eq!(in_words(Duration::from_secs(2)), "2 s");
 }

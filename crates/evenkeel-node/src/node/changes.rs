@@ -20,7 +20,11 @@ pub(super) fn between(former: &Revision, next: &Revision) -> Vec<String> {
     listeners(a, b, &mut changes);
     if a.routes != b.routes {
         let (before, after) = (a.routes.len(), b.routes.len());
-        changes.push(if before == after { "routes: changed".to_owned() } else { format!("routes: {before} → {after}") });
+        changes.push(if before == after {
+            "routes: changed".to_owned()
+        } else {
+            format!("routes: {before} → {after}")
+        });
     }
     for (name, service) in &b.services {
         match a.services.get(name) {
@@ -79,7 +83,9 @@ fn listeners(a: &Stack, b: &Stack, changes: &mut Vec<String>) {
             Some(was) if was.bind != listener.bind => {
                 changes.push(format!("listeners.{name}: {} → {}", was.bind, listener.bind));
             }
-            Some(was) if was != listener => changes.push(format!("listeners.{name}: settings that act on what comes from now on")),
+            Some(was) if was != listener => {
+                changes.push(format!("listeners.{name}: settings that act on what comes from now on"))
+            }
             Some(_) => {}
         }
     }

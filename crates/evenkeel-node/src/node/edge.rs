@@ -69,7 +69,11 @@ impl Sampled {
             return None;
         }
         let more = self.0.replace((now, 0)).map_or(0, |(_, more)| more);
-        Some(if more > 0 { format!(" ({} before it)", counted(more, "more sample", "more samples")) } else { String::new() })
+        Some(if more > 0 {
+            format!(" ({} before it)", counted(more, "more sample", "more samples"))
+        } else {
+            String::new()
+        })
     }
 }
 
@@ -373,11 +377,13 @@ impl Node {
         if let Some(more) = self.edge.reports.take() {
             let (level, kind, message, rule) = if reported {
                 let message = format!("an ambiguous request to listener {listener} was forwarded in one meaning{more}");
-                let rule = format!("`listeners.{listener}.strict` is \"report\": otherwise it would be refused or altered");
+                let rule =
+                    format!("`listeners.{listener}.strict` is \"report\": otherwise it would be refused or altered");
                 (Level::Warning, "ambiguous-request", message, rule)
             } else {
                 let message = format!("fields of a request to listener {listener} were left out{more}");
-                let rule = "many applications read `_` and `-` in names alike, so such names could pass for others".to_owned();
+                let rule =
+                    "many applications read `_` and `-` in names alike, so such names could pass for others".to_owned();
                 (Level::Info, "left-out-fields", message, rule)
             };
             let reasons = vec![Reason::seen(reason), Reason::seen(request), Reason::rule(rule)];
@@ -445,8 +451,10 @@ fn of_state(what: EventKind) -> Option<(Level, &'static str, String, Vec<Reason>
         }
         EventKind::ChecksStretched { instances, interval_ms } => {
             let every = Duration::from_millis(interval_ms);
-            let message = format!("no healthy instance is probed more often than every {every:?}, whatever is configured");
-            let reason = Reason::seen(format!("there are {instances} instances, and probes are started at a bounded rate"));
+            let message =
+                format!("no healthy instance is probed more often than every {every:?}, whatever is configured");
+            let reason =
+                Reason::seen(format!("there are {instances} instances, and probes are started at a bounded rate"));
             (Level::Warning, "checks-stretched", message, vec![reason])
         }
         EventKind::CheckProven { by } => {

@@ -89,11 +89,7 @@ impl Node {
     /// Goes on with the sockets held for one listener, by key and where they listen. There may be more or fewer than
     /// threads, where a service manager kept them for us since a start with another number; those that are missing
     /// are returned. A surplus is released, since nobody would accept from it.
-    fn adopt_listener(
-        &mut self,
-        name: &str,
-        held: Vec<Held>,
-    ) -> Result<Missing, NodeError> {
+    fn adopt_listener(&mut self, name: &str, held: Vec<Held>) -> Result<Missing, NodeError> {
         let listener = self.revision.stack.listeners.get(name);
         let (wanted, kind) = (listener.map(|listener| listener.bind), listener.map_or(Kind::Stream, Kind::of));
         let alike = |bound: Option<(SocketAddr, Kind)>| bound.filter(|(_, of)| *of == kind).map(|(address, _)| address);

@@ -250,7 +250,11 @@ mod tests {
             guard: ProcessStatus { pid: 100, restarts: 0 },
             node: ProcessStatus { pid: 101, restarts: 1 },
             edge: Some(EdgeStatus { pid: 102, restarts: 0, snapshot: 9, applied: 9, reported: None, connections: 12 }),
-            listeners: vec![ListenerStatus { name: "web".to_owned(), address: "0.0.0.0:8080".to_owned(), protocol: Protocol::Http }],
+            listeners: vec![ListenerStatus {
+                name: "web".to_owned(),
+                address: "0.0.0.0:8080".to_owned(),
+                protocol: Protocol::Http,
+            }],
             services: vec![ServiceStatus {
                 name: "shop".to_owned(),
                 replicas: 3,
