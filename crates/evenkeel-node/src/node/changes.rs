@@ -84,7 +84,7 @@ fn listeners(a: &Stack, b: &Stack, changes: &mut Vec<String>) {
                 changes.push(format!("listeners.{name}: {} → {}", was.bind, listener.bind));
             }
             Some(was) if was != listener => {
-                changes.push(format!("listeners.{name}: settings that act on what comes from now on"))
+                changes.push(format!("listeners.{name}: settings that act on what comes from now on"));
             }
             Some(_) => {}
         }
