@@ -152,8 +152,8 @@ fn power_of_two_prefers_who_answers_sooner() {
     let edge = Edge::start(balanced(&all, Balance::PowerOfTwo, Choice::default()));
     let counts = counts(&edge, 300);
     let slow = counts.get("slow").copied().unwrap_or_default();
+    // Which of the other two had the luck of the quicker answers is no matter.
     assert!((1..20).contains(&slow), "one finds out, and few more: {counts:?}");
-    assert!(counts["quick"] > 50 && counts["other"] > 50, "{counts:?}");
 }
 
 #[test]
@@ -170,7 +170,7 @@ fn power_of_two_does_not_prefer_who_fails_sooner() {
 
 #[test]
 fn power_of_two_does_not_take_a_slow_upload_for_a_slow_instance() {
-    let all = [Server::named("one"), Server::named("two")];
+    let all = [slow("one", 20), slow("two", 20)];
     let edge = Edge::start(balanced(&all, Balance::PowerOfTwo, Choice::default()));
     counts(&edge, 20);
     let mut client = edge.client();
@@ -180,9 +180,17 @@ fn power_of_two_does_not_take_a_slow_upload_for_a_slow_instance() {
     std::thread::sleep(Duration::from_millis(400));
     client.send(b"0\r\n\r\n");
     let uploaded = client.answer().text();
-    // Had it counted, almost nothing would come to this one for seconds.
-    let after = counts(&edge, 200);
-    assert!(after[&uploaded] > 5, "{uploaded}: {after:?}");
+    // Four at once are shared out where latencies are alike. Had the upload counted, this one would seem twenty times as
+    // slow as the other and get nothing for seconds.
+    let mut clients: Vec<_> = (0..4).map(|_| edge.client()).collect();
+    let mut after = 0;
+    for _ in 0..15 {
+        for client in &mut clients {
+            client.send(b"GET / HTTP/1.1\r\nHost: test\r\n\r\n");
+        }
+        after += clients.iter_mut().filter_map(|client| (client.answer().text() == uploaded).then_some(())).count();
+    }
+    assert!(after > 5, "{uploaded} got {after} of 60");
 }
 
 #[test]
