@@ -244,22 +244,29 @@ fn requests_and_connections_lead_to_one_service_each_by_its_listener() {
     assert!(evenkeel_edge::view::Registry::new(1).compile(&unknown).is_err());
 }
 
-#[test]
-fn what_an_instance_said_before_it_broke_off_arrives() {
-    const LENGTH: usize = 1 << 20;
-    let server = Server::start(|mut script| {
-        script.send(vec![b'x'; LENGTH]);
+/// How many bytes [`breaks_off`] says.
+const LAST_WORDS: usize = 1 << 20;
+
+/// Says much, and resets its connection once the client has said "end".
+fn breaks_off() -> Server {
+    Server::start(|mut script| {
+        script.send(vec![b'x'; LAST_WORDS]);
         script.client.take(3);
         script.reset();
-    });
+    })
+}
+
+#[test]
+fn what_an_instance_said_before_it_broke_off_arrives() {
+    let server = breaks_off();
     let edge = Edge::start(tcp(&[server.address]));
     let mut client = edge.client();
     // The client reads nothing yet, so that a part of it is still on the way.
-    eventually("all is on its way to the client", || edge.sum(|cell| &cell.sent_bytes) == LENGTH as u64);
+    eventually("all is on its way to the client", || edge.sum(|cell| &cell.sent_bytes) == LAST_WORDS as u64);
     client.send(b"end");
     eventually("the instance has broken off", || edge.instance(0).sum(|cell| &cell.failed) == 1);
     thread::sleep(Duration::from_millis(50));
-    let mut came = vec![0; LENGTH];
+    let mut came = vec![0; LAST_WORDS];
     client.stream.read_exact(&mut came).expect("what was said last");
     assert_eq!(client.stream.read(&mut [0u8; 1]).unwrap_err().kind(), ErrorKind::ConnectionReset, "not an orderly end");
     eventually("it is over", || edge.instance(0).sum(|cell| &cell.in_flight) == 0);
@@ -267,15 +274,10 @@ fn what_an_instance_said_before_it_broke_off_arrives() {
 
 #[test]
 fn who_takes_nothing_of_what_was_said_last_is_not_waited_for() {
-    const LENGTH: usize = 1 << 20;
-    let server = Server::start(|mut script| {
-        script.send(vec![b'x'; LENGTH]);
-        script.client.take(3);
-        script.reset();
-    });
+    let server = breaks_off();
     let edge = Edge::start(tcp(&[server.address]));
     let mut client = edge.client();
-    eventually("all is on its way to the client", || edge.sum(|cell| &cell.sent_bytes) == LENGTH as u64);
+    eventually("all is on its way to the client", || edge.sum(|cell| &cell.sent_bytes) == LAST_WORDS as u64);
     client.send(b"end");
     let cell = &edge.threads.shared.threads[0].0;
     eventually("it is given up", || cell.connections.get() == 0);

@@ -71,17 +71,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::balance::hash::hash_bytes;
-
-    fn instances(weights: &[u16]) -> Vec<(u64, u32)> {
-        let named = |n: usize| hash_bytes(format!("shop/{n}").as_bytes());
-        weights.iter().enumerate().map(|(n, &weight)| (named(n), u32::from(weight))).collect()
-    }
-
-    fn open(instances: &[(u64, u32)]) -> Vec<Candidate> {
-        let made = |&(key, weight): &(u64, u32)| Candidate { key, weight, in_flight: 0, open: true };
-        instances.iter().map(made).collect()
-    }
+    use crate::balance::{named_by_hash as instances, opened as open};
 
     #[test]
     fn nobody() {

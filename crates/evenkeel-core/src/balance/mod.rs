@@ -50,3 +50,17 @@ pub(crate) fn candidates(weights: &[u16]) -> Vec<Candidate> {
     });
     made.collect()
 }
+
+/// Instances `shop/0`, `shop/1` … of these weights, as tables are made from them: key and weight.
+#[cfg(test)]
+pub(crate) fn named_by_hash(weights: &[u16]) -> Vec<(u64, u32)> {
+    let named = |n: usize| hash::hash_bytes(format!("shop/{n}").as_bytes());
+    weights.iter().enumerate().map(|(n, &weight)| (named(n), u32::from(weight))).collect()
+}
+
+/// Those instances as candidates that are open and have nothing in flight.
+#[cfg(test)]
+pub(crate) fn opened(instances: &[(u64, u32)]) -> Vec<Candidate> {
+    let made = |&(key, weight): &(u64, u32)| Candidate { key, weight, in_flight: 0, open: true };
+    instances.iter().map(made).collect()
+}
