@@ -250,6 +250,26 @@ fn at_the_end_of_an_edge_answers_under_way_still_come() {
     eventually("it ends when nothing more comes", || ended.threads[0].0.ended.load(Ordering::Relaxed));
 }
 
+/// As the guard does it at its end, before threads are told to end or afterwards.
+#[test]
+fn a_socket_that_was_shut_down_leaves_the_thread_to_others_and_takes_answers_still() {
+    let server = UdpSocket::bind("127.0.0.1:0").unwrap();
+    server.set_read_timeout(Some(PATIENCE)).unwrap();
+    let edge = Edge::start(udp(&[server.local_addr().unwrap()]));
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let client = client(socket.local_addr().unwrap());
+    edge.threads.tell(|| ToThread::Open { name: "web".into(), socket: socket.try_clone().unwrap().into() });
+    client.send(b"question").unwrap();
+    let (_, from) = server.recv_from(&mut [0; 100]).unwrap();
+    // It is not connected, which is said, and shut down nevertheless.
+    let _ = rustix::net::shutdown(&socket, rustix::net::Shutdown::Read);
+    server.send_to(b"answer", from).unwrap();
+    assert_eq!(answer(&client), "answer");
+    edge.threads.tell(|| ToThread::Terminate { grace_ms: 60_000 });
+    let ended = Arc::clone(&edge.threads.shared);
+    eventually("it ends", || ended.threads[0].0.ended.load(Ordering::Relaxed));
+}
+
 #[test]
 fn one_address_for_connections_and_datagrams() {
     let one = Echo::named("one");

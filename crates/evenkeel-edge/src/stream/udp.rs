@@ -11,6 +11,7 @@ use std::{cell::RefCell, io, net::SocketAddr, pin::pin, rc::Rc, time::Duration};
 
 use rustix::net::SendFlags;
 use tokio::{
+    io::Interest,
     net::UdpSocket,
     task::{spawn_local, yield_now},
     time::sleep,
@@ -50,14 +51,18 @@ pub(crate) async fn serve(thread: Rc<Thread>, socket: UdpSocket, name: Rc<str>) 
     // Made before each look, so that no view comes unnoticed while others have their turn.
     let mut changed = pin!(listener.thread.view_changed.notified());
     listener.look_again();
+    let mut open = true;
     loop {
         // Until a view knows the listener the kernel keeps what comes, as far as it has room.
         let known = share(&listener.thread, &listener.name, true).is_some();
         tokio::select! {
-            ready = listener.socket.readable(), if known => {
-                match ready.and_then(|()| listener.read(&mut datagram)) {
+            ready = listener.socket.ready(Interest::READABLE), if known && open => {
+                let closed = ready.as_ref().is_ok_and(|ready| ready.is_read_closed());
+                match ready.and_then(|_| listener.read(&mut datagram)) {
                     Ok(AT_ONCE) => yield_now().await,
-                    Ok(_) => {}
+                    // The guard shuts it down at its end. From then on it is ready for ever and nothing comes: who asked
+                    // it again and again would keep the thread from everybody else.
+                    Ok(_) => open = !closed,
                     Err(_) => sleep(PAUSE).await,
                 }
             }

@@ -81,7 +81,8 @@ impl Guard {
             // What the service manager holds itself goes on listening: who connects is served by the next start.
             for descriptor in self.held.values().filter(|descriptor| !self.manager.owns(descriptor)) {
                 // Ends a socket's listening for everybody who has it, and says an error of everything else that is held.
-                let _ = shutdown(descriptor, Shutdown::Both);
+                // Answers to datagrams still go out.
+                let _ = shutdown(descriptor, Shutdown::Read);
             }
         }
     }
