@@ -57,18 +57,43 @@ pub(super) struct Found {
     /// What it is, in a few words.
     pub(super) what: String,
     /// Bound addresses, by name; without one the default is written.
-    pub(super) listeners: BTreeMap<String, String>,
+    pub(super) listeners: BTreeMap<String, Listener>,
     /// Where requests go; without one everything goes to the first service.
     pub(super) routes: Vec<Route>,
     /// The services, the one for clients first.
     pub(super) services: Vec<Service>,
     /// What a reader must know, and what could not be translated.
     pub(super) notes: Vec<String>,
+    /// Places whose protection could not be carried over, so that nobody gets in there.
+    pub(super) closed: Vec<String>,
+}
+
+/// A bound address.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Listener {
+    /// Address and port.
+    pub(super) bind: String,
+    /// Further keys with their values as they stand in the file.
+    pub(super) more: Vec<(&'static str, String)>,
+}
+
+impl Listener {
+    /// Whether it speaks HTTP, so that routes lead from it.
+    pub(super) fn is_http(&self) -> bool {
+        !self.has("protocol")
+    }
+
+    /// Whether it has this key.
+    pub(super) fn has(&self, key: &str) -> bool {
+        self.more.iter().any(|(name, _)| *name == key)
+    }
 }
 
 /// A match and the service it leads to.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Route {
+    /// What stands above it as a comment.
+    pub(super) comments: Vec<String>,
     /// A listener's name.
     pub(super) listener: Option<String>,
     /// A host.
@@ -113,6 +138,19 @@ pub(super) enum Source {
     Instances(Vec<(String, u32)>),
     /// A folder of files, and the one that answers for paths without any.
     Files(String, Option<&'static str>),
+    /// The edge's own answer.
+    Page(Page),
+}
+
+/// An answer of the edge.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Page {
+    /// Status code.
+    pub(super) status: u16,
+    /// Body.
+    pub(super) text: String,
+    /// What it is, where it is no plain text.
+    pub(super) content_type: Option<String>,
 }
 
 impl Service {
@@ -125,6 +163,16 @@ impl Service {
     /// A service that serves this folder.
     pub(super) fn files(dir: &str, fallback: Option<&'static str>) -> Self {
         Self::of("web", Source::Files(dir.to_owned(), fallback))
+    }
+
+    /// A service of these addresses.
+    pub(super) fn fixed(name: &str, instances: Vec<(String, u32)>) -> Self {
+        Self::of(name, Source::Instances(instances))
+    }
+
+    /// A service that is an answer.
+    pub(super) fn page(name: &str, page: Page) -> Self {
+        Self::of(name, Source::Page(page))
     }
 
     fn of(name: &str, source: Source) -> Self {

@@ -5,10 +5,12 @@
 //! `keel.toml` is written, and one that is there is kept unless told otherwise. What is written always passes
 //! the stack file's own validation: that is checked before it is written.
 
+mod answers;
 mod cargo;
 mod composer;
 mod found;
 mod go;
+mod haproxy;
 mod jar;
 mod nginx;
 mod package_json;
@@ -59,6 +61,7 @@ pub(crate) struct Args {
 struct Summary<'a> {
     file: Option<&'a Path>,
     found: &'a [String],
+    closed: &'a [String],
     text: &'a str,
 }
 
@@ -68,6 +71,8 @@ struct Made {
     text: String,
     /// What was found, in words.
     found: Vec<String>,
+    /// Places that nobody gets into until somebody decides.
+    closed: Vec<String>,
 }
 
 /// Writes the file.
@@ -78,7 +83,7 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
     if !dir.is_dir() {
         return Err(Failure::usage("this is no folder").at_path(&args.dir).fix("name an application's folder"));
     }
-    let Made { text, found } = make(&dir);
+    let Made { text, found, closed } = make(&dir);
     stack::parse(&text, FILE).map_err(|faults| {
         Failure::new("what was found does not fit into a stack file")
             .at_path(&dir)
@@ -89,7 +94,7 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
     let file = if here { PathBuf::from(FILE) } else { args.dir.join(FILE) };
     if args.stdout {
         return if context.json {
-            context.json(&Summary { file: None, found: &found, text: &text })
+            context.json(&Summary { file: None, found: &found, closed: &closed, text: &text })
         } else {
             context.line(text.trim_end())
         }
@@ -97,13 +102,19 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
     }
     write(&file, &text, args.force)?;
     if context.json {
-        context.json(&Summary { file: Some(&file), found: &found, text: &text })?;
+        context.json(&Summary { file: Some(&file), found: &found, closed: &closed, text: &text })?;
         return Ok(Exit::Done);
     }
     for line in &found {
         context.line(format!("found  {line}"))?;
     }
     context.line(format!("wrote  {}", file.display()))?;
+    for place in &closed {
+        context.line(format!("closed {place}"))?;
+    }
+    if !closed.is_empty() {
+        context.line("Nobody gets into closed places: the comments above their routes say what to decide.")?;
+    }
     let word = shell_word(&file.display().to_string());
     context.next(&format!("keel validate {word}"), "says what the file means")?;
     context.next(&format!("keel up {word}"), "starts it")?;
@@ -117,7 +128,7 @@ fn make(dir: &Path) -> Made {
         [procfile::find, package_json::find, composer::find, jar::find, python::find, cargo::find, go::find];
     let mut all: Vec<Found> = finders.iter().filter_map(|find| find(&folder)).collect();
     // A reverse proxy's configuration says where clients connect, which no application does.
-    all.splice(..0, nginx::find(&folder));
+    all.splice(..0, [haproxy::find(&folder), nginx::find(&folder)].into_iter().flatten());
     if all.iter().all(|found| found.services.is_empty()) {
         all.extend(pages::find(&folder));
     }
@@ -128,7 +139,8 @@ fn make(dir: &Path) -> Made {
         words.push("nothing that could be run: the file is a template, put your command into it".to_owned());
     }
     let notes: Vec<String> = idle.into_iter().flat_map(|found| found.notes).collect();
-    Made { text: render::render(&stack_name(dir), &all, &notes), found: words }
+    let closed = all.first().map(|first| first.closed.clone()).unwrap_or_default();
+    Made { text: render::render(&stack_name(dir), &all, &notes), found: words, closed }
 }
 
 /// The folder's name as the name of a stack.

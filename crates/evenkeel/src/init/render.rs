@@ -4,7 +4,7 @@
 //! cannot both run. A file without anything found is a template that is valid as it stands. It owns no state.
 
 use super::{
-    found::{Found, Route, Service, Source},
+    found::{Found, Listener, Page, Route, Service, Source},
     toml::{array, comment, key, string},
 };
 
@@ -27,6 +27,10 @@ pub(super) fn render(name: &str, all: &[Found], more_notes: &[String]) -> String
     parts.push(routes(first));
     parts.extend(first.services.iter().map(service));
     parts.push(DRILLS.to_owned());
+    if !first.closed.is_empty() {
+        parts.push("\n# Closed, until you decide (the routes above say what):\n".to_owned());
+        parts.extend(first.closed.iter().map(|place| comment(&format!("- {place}"))));
+    }
     let notes: Vec<String> = first.notes.iter().chain(more_notes).map(|note| comment(&format!("- {note}"))).collect();
     if !notes.is_empty() {
         parts.push("\n# What to look at before this goes live:\n".to_owned());
@@ -48,36 +52,45 @@ fn also(other: &Found) -> String {
         Source::Run(command) => {
             Some(format!("; as a service: run = {}", array(command.iter().map(|word| string(word)))))
         }
-        Source::Instances(_) | Source::Files(..) => None,
+        Source::Instances(_) | Source::Files(..) | Source::Page(_) => None,
     });
     comment(&format!("Also found: {} ({}){}", other.source, other.what, run.unwrap_or_default()))
 }
 
 fn listeners(found: &Found) -> String {
     let table = |(name, bind): (&str, &str)| format!("[listeners.{}]\nbind = {}\n", key(name), string(bind));
+    let whole = |(name, listener): (&String, &Listener)| {
+        let more = listener.more.iter().map(|(key, value)| format!("{key} = {value}\n"));
+        table((name, &listener.bind)) + &more.collect::<String>()
+    };
     if found.listeners.is_empty() {
         let lead = "\n# Where clients connect. For everybody: bind = \"0.0.0.0:80\".\n";
         return format!("{lead}{}", table(("web", DEFAULT_BIND)));
     }
-    let tables: Vec<String> = found.listeners.iter().map(|(name, bind)| table((name, bind))).collect();
+    let tables: Vec<String> = found.listeners.iter().map(whole).collect();
     format!("\n# Where clients connect.\n{}", tables.join("\n"))
 }
 
 fn routes(found: &Found) -> String {
     let everything = found.services.first().map(|service| Route {
-        listener: None,
-        host: None,
         path: "/".to_owned(),
         service: service.name.clone(),
-        more: Vec::new(),
+        ..Route::default()
     });
+    let only_others = !found.listeners.is_empty() && !found.listeners.values().any(Listener::is_http);
+    if found.routes.is_empty() && only_others {
+        return String::new();
+    }
     let routes = if found.routes.is_empty() { everything.as_slice() } else { &found.routes };
     let tables: Vec<String> = routes.iter().map(route).collect();
     format!("\n# Which request goes where: by host, then longest path, then order.\n{}", tables.join("\n"))
 }
 
 fn route(route: &Route) -> String {
-    let mut lines = vec!["[[routes]]\n".to_owned()];
+    // Keys that are to be copied stay on one line.
+    let note = |line: &String| if line.starts_with(' ') { format!("# {line}\n") } else { comment(line) };
+    let mut lines: Vec<String> = route.comments.iter().map(note).collect();
+    lines.push("[[routes]]\n".to_owned());
     let path = (route.path != "/").then(|| route.path.clone());
     let service = Some(route.service.clone()).filter(|service| !service.is_empty());
     for (name, value) in [("listener", &route.listener), ("host", &route.host), ("path", &path), ("service", &service)]
@@ -97,6 +110,10 @@ fn service(service: &Service) -> String {
             lines.push("replicas = 3\n".to_owned());
         }
         Source::Instances(instances) => lines.push(format!("instances = {}\n", fixed(instances))),
+        Source::Page(page) => {
+            lines.push(format!("page = {}\n", page_of(page)));
+            return format!("\n{comments}{}", lines.concat());
+        }
         Source::Files(dir, fallback) => {
             lines.push(match fallback {
                 None => format!("files = {}\n", string(dir)),
@@ -111,6 +128,7 @@ fn service(service: &Service) -> String {
     match &service.check {
         Some(path) => lines.push(format!("check = {{ http = {}, interval = \"1s\" }}\n", string(path))),
         None if service.asleep || matches!(service.source, Source::Files(..)) => {}
+        None if service.more.iter().any(|(key, _)| *key == "check") => {}
         None => lines.push(CHECK.to_owned()),
     }
     if matches!(service.source, Source::Run(_)) && !service.asleep {
@@ -124,6 +142,11 @@ fn service(service: &Service) -> String {
         lines = lines.into_iter().map(|line| format!("# {line}")).collect();
     }
     format!("\n{comments}{}", lines.concat())
+}
+
+fn page_of(page: &Page) -> String {
+    let kind = page.content_type.as_ref().map_or_else(String::new, |kind| format!(", content_type = {}", string(kind)));
+    format!("{{ text = {}, status = {}{kind} }}", string(&page.text), page.status)
 }
 
 const CHECK: &str = "\

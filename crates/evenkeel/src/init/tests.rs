@@ -7,7 +7,7 @@ use evenkeel_core::stack::{self, Stack};
 use super::*;
 
 /// A folder named `my-shop` with these files.
-fn made(files: &[(&str, &str)]) -> Made {
+pub(super) fn made(files: &[(&str, &str)]) -> Made {
     let temp = tempfile::tempdir().unwrap();
     let dir = temp.path().join("My Shop");
     fs::create_dir(&dir).unwrap();
@@ -20,16 +20,51 @@ fn made(files: &[(&str, &str)]) -> Made {
 }
 
 /// The same, as a valid stack.
-fn stack_of(files: &[(&str, &str)]) -> (Stack, Made) {
+pub(super) fn stack_of(files: &[(&str, &str)]) -> (Stack, Made) {
     let made = made(files);
     let stack = stack::parse(&made.text, "keel.toml").unwrap_or_else(|faults| panic!("{faults}\n{}", made.text));
     assert_eq!(stack.stack.name, "my-shop");
     (stack, made)
 }
 
-fn shown(files: &[(&str, &str)]) -> String {
-    let (_, Made { text, found }) = stack_of(files);
+pub(super) fn shown(files: &[(&str, &str)]) -> String {
+    let (_, Made { text, found, .. }) = stack_of(files);
     format!("{}\n---\n{text}", found.join("\n"))
+}
+
+/// Who answers such a request, as the edge finds it: by host, then longest path, then order. A service's name, a status
+/// of a page, or where a redirect leads; what becomes of the path for the instance stands behind.
+pub(super) fn answer(stack: &Stack, listener: &str, host: &str, method: &str, path: &str) -> String {
+    let fits = |route: &&stack::Route| {
+        let prefix = route.path.trim_end_matches('/');
+        let below = path.strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+        let listens = route.listener.as_ref().is_none_or(|name| name == listener);
+        below
+            && listens
+            && route.headers.is_empty()
+            && (route.methods.is_empty() || route.methods.iter().any(|one| one == method))
+    };
+    let weight = |route: &&stack::Route| {
+        let name = route.host.as_deref();
+        let of_host = match name.map(|name| name.strip_prefix("*.").map_or(Ok(name), Err)) {
+            None => Some(0),
+            Some(Ok(name)) => (name == host).then_some(usize::MAX),
+            Some(Err(end)) => host.strip_suffix(end).filter(|rest| rest.ends_with('.')).map(|_| end.len()),
+        };
+        of_host.map(|of_host| (of_host, route.path.len()))
+    };
+    let all = stack.routes.iter().filter(fits).filter_map(|route| Some((weight(&route)?, route)));
+    // Of equal ones the first.
+    let best = all.reduce(|best, next| if next.0 > best.0 { next } else { best });
+    let Some((_, route)) = best else { return "404".to_owned() };
+    if let Some(redirect) = &route.redirect {
+        return format!("{} {}", redirect.status, redirect.to);
+    }
+    let rewritten = route.rewrite.as_ref().and_then(|rewrite| rewrite.path.as_ref()).map(|path| format!(" {path}"));
+    match &stack.services[&route.service].page {
+        Some(page) => page.status.to_string(),
+        None => format!("{}{}", route.service, rewritten.unwrap_or_default()),
+    }
 }
 
 fn run_of(files: &[(&str, &str)]) -> String {
@@ -268,13 +303,12 @@ fn limits_parts_and_redirects_of_a_proxy() {
             "/ main [10/1s+11 address] 5% next",
             "/api main [30/1m+0 header:x-api-key, 10/1s+0 address]",
             "/old  301 /new{uri} []",
+            "/odd  301 http://x []",
             "/gone main []",
             "/  301 http://a.example{uri} []",
         ]
     );
-    for left_out in
-        ["limit_req_zone $server_name", "limit_conn addr 5", "mirror /copy", "return 301 $scheme", "limit_req zone=all"]
-    {
+    for left_out in ["limit_req_zone $server_name", "limit_conn addr 5", "mirror /copy", "limit_req zone=all"] {
         assert!(made.text.contains(left_out), "{left_out}:\n{}", made.text);
     }
 }
@@ -319,7 +353,7 @@ fn a_proxy_that_leads_nowhere_leaves_its_notes() {
 #[test]
 fn a_location_that_leads_nowhere_is_not_called_translated() {
     let conf = "upstream app { server 10.0.0.1:80; }\nserver { listen 80;\nlocation / { proxy_pass http://app; }\n\
-                location = /gone { return 410; }\n}\n";
+                location = /gone { fastcgi_pass x; }\n}\n";
     let (_, made) = stack_of(&[("nginx.conf", conf)]);
     assert!(made.text.contains("line 4: location = /gone (it leads to no instance)"), "{}", made.text);
     assert!(!made.text.contains("translated"), "{}", made.text);

@@ -52,7 +52,7 @@ pub(super) fn bind(text: &str) -> Option<SocketAddr> {
 }
 
 /// What a stack file takes as a host.
-pub(super) fn is_host(text: &str) -> bool {
+pub(in crate::init) fn is_host(text: &str) -> bool {
     let fits = |label: &str| {
         !label.is_empty() && label.len() <= 63 && label.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_".contains(&b))
     };

@@ -37,13 +37,13 @@ impl Choice {
     }
 
     /// The algorithm, where none is named.
-    pub(super) fn settle(&mut self, weighted: bool) -> &'static str {
+    pub(super) fn settle(mut self, weighted: bool) -> (&'static str, Vec<(&'static str, String)>) {
         let default = if weighted || self.slow_start_ms > 0 { "weighted-round-robin" } else { "round-robin" };
         let balance = self.balance.unwrap_or(default);
         if self.slow_start_ms > 0 && ["weighted-round-robin", "least-connections"].contains(&balance) {
             self.more.push(("slow_start", string(&format!("{}ms", self.slow_start_ms))));
         }
-        balance
+        (balance, self.more)
     }
 
     /// `hash KEY [consistent]`: without `consistent` every change of the group moves nearly all, which nobody wants.

@@ -2,16 +2,32 @@
 //!
 //! `tokens` and `syntax` read nginx's own file format (<https://nginx.org/en/docs/beginners_guide.html#conf_structure>)
 //! tolerantly: what is cut off or unknown is no error. `translate` makes a stack of it and lists with line numbers
-//! what it left out, so that nobody believes in a setting that is gone. Included files are not followed.
+//! what it left out, so that nobody believes in a setting that is gone. `guards` knows what protects a place, `patterns`
+//! which places a location takes, `plan` how those of a server bear on each other, and `server` closes what was protected.
+//! Included files are not followed.
 
 mod address;
 mod choice;
+mod guards;
+mod patterns;
+mod plan;
 mod rails;
+mod server;
+mod stream;
 mod syntax;
 mod tokens;
 mod transform;
 mod translate;
+mod trust;
 
+#[cfg(test)]
+mod tests;
+
+pub(super) use self::{
+    address::is_host,
+    patterns::is_normal,
+    transform::{Changes, Header, is_free},
+};
 use super::found::{Folder, Found};
 
 /// Where it is looked for, the first one wins.

@@ -117,12 +117,18 @@ fn by(key: &str) -> Option<String> {
         .or_else(|| cookie.map(|cookie| format!("cookie:{cookie}")))
 }
 
-/// The value of `redirect` for a `return`.
-pub(super) fn redirect(directive: &Directive) -> Option<String> {
-    let [status, target] = &directive.args[..] else { return None };
+/// The value of `redirect` for a `return`; `$scheme` is what clients speak with whatever stands in front.
+pub(super) fn redirect(directive: &Directive, has_tls: bool) -> Option<String> {
+    let (status, target) = match &directive.args[..] {
+        [status, target] => (status.as_str(), target),
+        [target] => ("302", target),
+        _ => return None,
+    };
     let to = target
+        .replace("$scheme://", if has_tls { "https://" } else { "http://" })
         .replace("$host", "{host}")
         .replace("$http_host", "{host}")
+        .replace("$server_name", "{host}")
         .replace("$request_uri", "{uri}")
         .replace("$uri", "{path}");
     let redirect = Redirect { to, status: status.parse().ok()? };

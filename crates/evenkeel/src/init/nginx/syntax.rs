@@ -27,6 +27,11 @@ impl Directive {
         self.args.first().map_or("", String::as_str)
     }
 
+    /// The directive as it stands in the file, without its block.
+    pub(super) fn words(&self) -> String {
+        self.args.iter().fold(self.name.clone(), |words, arg| words + " " + arg)
+    }
+
     /// The directives in its block.
     pub(super) fn inside(&self) -> &[Directive] {
         self.block.as_deref().unwrap_or_default()

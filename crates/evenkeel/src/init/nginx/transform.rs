@@ -23,7 +23,8 @@ const EDGE_SETS: [&str; 9] = [
 pub(super) type Keys = Vec<(&'static str, String)>;
 
 /// What a directive about headers becomes.
-enum Header {
+#[derive(Clone)]
+pub(in crate::init) enum Header {
     /// The edge does that anyway.
     Silent,
     /// `Host` for the instance.
@@ -47,14 +48,17 @@ fn header(directive: &Directive) -> Option<Header> {
         }
         ("proxy_set_header", Some(_)) if EDGE_SETS.contains(&lower.as_str()) => Some(Header::Silent),
         ("proxy_set_header", Some("")) | ("proxy_hide_header", None) if is_free(&lower) => Some(Header::Remove(lower)),
-        ("proxy_set_header", Some(text)) if is_free(&lower) => Some(Header::Set(name, value_of(text)?)),
+        // What is not known here must not come from a client in its place.
+        ("proxy_set_header", Some(text)) if is_free(&lower) => {
+            Some(value_of(text).map_or(Header::Remove(lower), |value| Header::Set(name, value)))
+        }
         ("add_header", Some(text)) if is_free(&lower) => Some(Header::Add(name, value_of(text)?)),
         _ => None,
     }
 }
 
 /// Whether a stack file may change a header of this name.
-fn is_free(lower: &str) -> bool {
+pub(in crate::init) fn is_free(lower: &str) -> bool {
     const FRAMING: [&str; 10] = [
         "connection",
         "content-encoding",
@@ -85,6 +89,13 @@ fn value_of(text: &str) -> Option<String> {
     let plain = text.bytes().all(|byte| matches!(byte, b' '..=b'~')) && !text.contains('{') && text.trim() == text;
     let made = WORDS.iter().fold(text.to_owned(), |text, (from, to)| text.replace(from, to));
     (plain && !text.is_empty() && !made.contains('$')).then_some(made)
+}
+
+/// Whether a directive sets a header to what is not known here, so that nobody sets it.
+pub(super) fn is_unknown(directive: &Directive) -> bool {
+    let value = directive.args.get(1).filter(|value| !value.is_empty());
+    let removed = matches!(header(directive), Some(Header::Remove(_)));
+    directive.name == "proxy_set_header" && value.is_some() && removed
 }
 
 /// Whether a directive is about headers and becomes a key of a route.
@@ -124,13 +135,15 @@ pub(super) fn keys(location: &Directive, around: &[Directive], uri: &str) -> Key
 /// What becomes of the path: with an address behind which stands a path, nginx puts that in place of the location's.
 fn path(location: &Directive, uri: &str) -> Vec<(&'static str, String)> {
     let exact = location.args.first().is_some_and(|first| first == "=");
-    let from = location.args.last().map_or("", String::as_str).trim_end_matches('/');
+    let whole = location.args.last().map_or("", String::as_str);
+    let from = whole.trim_end_matches('/');
     let to = uri.trim_end_matches('/');
+    if exact {
+        // A route takes what lies below too, and nothing but this path may reach the instance by it.
+        return vec![("path", if uri.is_empty() { whole } else { uri }.to_owned())];
+    }
     if uri.is_empty() || from == to {
         return Vec::new();
-    }
-    if exact {
-        return vec![("path", uri.to_owned())];
     }
     let part = |key, text: &str| (!text.is_empty()).then(|| (key, text.to_owned()));
     part("strip_prefix", from).into_iter().chain(part("add_prefix", to)).collect()
@@ -143,15 +156,17 @@ pub(super) fn is_path(uri: &str) -> bool {
         || uri.bytes().all(fits) && !uri.contains("//") && !uri.split('/').any(|part| part == "." || part == "..")
 }
 
+/// Changes to the header fields of one direction.
 #[derive(Default)]
-struct Changes {
+pub(in crate::init) struct Changes {
     remove: Vec<String>,
     set: Vec<(String, String)>,
     add: Vec<(String, String)>,
 }
 
 impl Changes {
-    fn take(&mut self, header: Header) {
+    /// Takes one more; the first of a name counts.
+    pub(in crate::init) fn take(&mut self, header: Header) {
         let has = |all: &[(String, String)], name: &str| all.iter().any(|(other, _)| other.eq_ignore_ascii_case(name));
         match header {
             Header::Remove(name) if !self.remove.contains(&name) => self.remove.push(name),
@@ -162,7 +177,7 @@ impl Changes {
     }
 
     /// As an inline table.
-    fn value(&self) -> Option<String> {
+    pub(in crate::init) fn value(&self) -> Option<String> {
         let table = |pairs: &[(String, String)]| {
             let pairs: Vec<String> = pairs.iter().map(|(name, value)| format!("{name} = {}", string(value))).collect();
             format!("{{ {} }}", pairs.join(", "))

@@ -3,24 +3,34 @@
 //! A group of addresses becomes a service, a `location` with `proxy_pass` a route for each of its server's names.
 //! What has no counterpart becomes a note with its line; directives that only tune nginx itself, or that set what
 //! the edge sets anyway, are passed over in silence. A `location` whose meaning would change is left out rather
-//! than translated wrongly. It owns what it collects and reads nothing but the directives.
+//! than translated wrongly, and one that was protected is closed. It owns what it collects and reads nothing but the
+//! directives.
 
 use std::collections::BTreeMap;
 
 use super::{
-    super::found::{self, Found, Route, Service, Source},
+    super::{
+        answers::{Answers, free},
+        found::{self, Found, Listener, Page, Route, Service},
+    },
     address::{address, bind, is_host, member},
     choice::Choice,
+    guards::{self, Guard},
     rails::{self, Declared},
+    stream,
     syntax::Directive,
     transform,
+    trust::{self, Trust},
 };
 
 /// The keyword that opens a group of addresses in nginx's file.
-const GROUP: &str = "upstream";
+pub(super) const GROUP: &str = "upstream";
 
 /// Where clients reach a server that has only addresses with TLS: not from outside, since there they were promised it.
-const WITHOUT_TLS: &str = "127.0.0.1:8080";
+pub(super) const WITHOUT_TLS: &str = "127.0.0.1:8080";
+
+/// A port that the console listens at, unless it is told otherwise.
+pub(super) const CONSOLE: u16 = 9400;
 
 /// What says nothing about where requests go: nginx's own processes, logs, and headers that the edge sets itself.
 const SILENT: [&str; 30] = [
@@ -58,14 +68,14 @@ const SILENT: [&str; 30] = [
 
 /// The stack; without services where the file leads no request to an instance.
 pub(super) fn translate(source: &str, directives: &[Directive]) -> Found {
-    let mut work = Work::default();
+    let mut work = Work { source: source.to_owned(), without_tls: has_tls(directives), ..Work::default() };
     work.declared.read(directives);
-    work.without_tls = has_tls(directives);
     work.groups(directives);
-    work.level(directives);
+    work.level(directives, &[], &Trust::default());
+    work.settle_trust();
     work.drop_unreachable();
     let compress = transform::compresses(directives);
-    work.services.iter_mut().for_each(|service| service.compress = compress);
+    work.services.iter_mut().for_each(|service| service.compress = compress && service.compress);
     let services: Vec<&str> = work.services.iter().map(|service| service.name.as_str()).collect();
     let mut notes = Vec::new();
     let what = if services.is_empty() {
@@ -73,42 +83,62 @@ pub(super) fn translate(source: &str, directives: &[Directive]) -> Found {
     } else {
         let start = "keel can start and supervise these instances itself: replace `instances` by `run`.";
         notes.push(start.to_owned());
-        format!("{} routes to {}", work.routes.len(), services.join(", "))
+        let others = work.listeners.values().filter(|listener| !listener.is_http()).count();
+        let others = if others > 0 { format!(" and {others} listeners of TCP and UDP") } else { String::new() };
+        format!("{} routes{others} to {}", work.routes.len(), services.join(", "))
     };
+    if !work.closed.is_empty() {
+        notes.push(ENCODED_SLASHES.to_owned());
+    }
     if work.left_out.is_empty() {
-        notes.push(format!("Everything that {source} says about requests was translated."));
+        notes.push(format!("Everything else that {source} says about requests was translated."));
     } else {
         notes.push(format!("Left out from {source}, by line:"));
         work.left_out.sort();
+        work.left_out.dedup();
         notes.extend(work.left_out.iter().map(|(line, text)| format!("line {line}: {text}")));
     }
-    let (listeners, routes, services) = (work.listeners, work.routes, work.services);
-    Found { source: source.to_owned(), what, listeners, routes, services, notes }
+    if services.is_empty() {
+        notes.extend(
+            work.closed.drain(..).map(|place| format!("Closed in {source}, and nothing here leads there: {place}")),
+        );
+        return Found { source: source.to_owned(), what, notes, ..Found::default() };
+    }
+    let (listeners, routes, closed) = (work.listeners, work.routes, work.closed);
+    let answers = work.answers.used(&routes);
+    let services = work.services.into_iter().chain(answers).collect();
+    Found { source: source.to_owned(), what, listeners, routes, services, notes, closed }
 }
 
+/// What a reader must know of closed places.
+const ENCODED_SLASHES: &str = "An encoded slash separates nothing in the path of a route, as it does in nginx: `/admin%2Fx` is not \
+                               below `/admin` here. A service that decodes it has to protect such places itself.";
+
+/// What is collected on the way.
 #[derive(Default)]
-struct Work {
+pub(super) struct Work {
+    /// The file's name.
+    pub(super) source: String,
     /// Name in the file, and name of the service.
     groups: BTreeMap<String, String>,
-    /// Bound addresses by listener.
-    listeners: BTreeMap<String, String>,
+    pub(super) listeners: BTreeMap<String, Listener>,
     routes: Vec<Route>,
-    services: Vec<Service>,
-    declared: Declared,
+    pub(super) services: Vec<Service>,
+    pub(super) declared: Declared,
     /// Addresses with TLS are left out.
-    without_tls: bool,
+    pub(super) without_tls: bool,
+    answers: Answers,
+    /// Whom each listener's servers believe.
+    trusts: BTreeMap<String, Vec<Trust>>,
+    /// Places that nobody gets into.
+    pub(super) closed: Vec<String>,
     /// Line and words.
     left_out: Vec<(usize, String)>,
 }
 
 impl Work {
-    fn leave_out(&mut self, directive: &Directive, why: &str) {
-        let mut text = directive.name.clone();
-        for arg in &directive.args {
-            text.push(' ');
-            text.push_str(arg);
-        }
-        let text: String = text.chars().take(120).collect();
+    pub(super) fn leave_out(&mut self, directive: &Directive, why: &str) {
+        let text: String = directive.words().chars().take(120).collect();
         let why = if why.is_empty() { String::new() } else { format!(" ({why})") };
         self.left_out.push((directive.line, format!("{text}{why}")));
     }
@@ -125,6 +155,19 @@ impl Work {
     }
 
     fn group(&mut self, group: &Directive) {
+        let (instances, choice) = self.members(group);
+        if instances.is_empty() {
+            return self.leave_out(group, "no address of it can be used");
+        }
+        let (balance, more) = choice.settle(instances.iter().any(|(_, weight)| *weight != 1));
+        let name = self.free_name(group.arg());
+        self.groups.insert(group.arg().to_owned(), name.clone());
+        let fixed = Service::fixed(&name, instances);
+        self.services.push(Service { more, balance: Some(balance), compress: true, ..fixed });
+    }
+
+    /// Addresses of a group, and how one of them is chosen.
+    pub(super) fn members(&mut self, group: &Directive) -> (Vec<(String, u32)>, Choice) {
         let (mut instances, mut choice) = (Vec::new(), Choice::default());
         for directive in group.inside() {
             match directive.name.as_str() {
@@ -140,30 +183,30 @@ impl Work {
                 _ => self.leave_out(directive, ""),
             }
         }
-        if instances.is_empty() {
-            return self.leave_out(group, "no address of it can be used");
-        }
-        let weighted = instances.iter().any(|(_, weight)| *weight != 1);
-        let balance = choice.settle(weighted);
-        let name = self.free_name(group.arg());
-        self.groups.insert(group.arg().to_owned(), name.clone());
-        self.services.push(Service { more: choice.more, ..fixed(&name, instances, Some(balance)) });
+        (instances, choice)
     }
 
     /// What stands in `http` or, in a file that is included there, at the top.
-    fn level(&mut self, directives: &[Directive]) {
+    fn level(&mut self, directives: &[Directive], around: &[Guard], trust: &Trust) {
+        // An included file here has servers mostly; what it could protect is not known.
+        let guards =
+            guards::in_force(around, directives).into_iter().filter(|guard| !guard.words.starts_with("include "));
+        let (guards, trust): (Vec<Guard>, Trust) = (guards.collect(), trust.within(directives));
         for directive in directives {
             match directive.name.as_str() {
-                "http" => self.level(directive.inside()),
-                "server" => self.server(directive),
+                "http" => self.level(directive.inside(), &guards, &trust),
+                "server" => {
+                    self.trust_of(directive, &trust);
+                    self.server(directive, &guards);
+                }
+                "stream" => stream::translate(self, directive),
                 GROUP => {}
                 "limit_req_zone" | "split_clients" if rails::is_known(directive) => {}
-                "include" if directive.arg().ends_with("mime.types") => {}
+                "include" if guards::is_harmless(directive) => {}
                 "include" => {
                     self.leave_out(directive, "included files are not followed: run `keel init` on a whole file");
                 }
-                name if SILENT.contains(&name) || self.is_compression(directive) => {}
-                _ => self.leave_out(directive, ""),
+                _ => self.setting(directive),
             }
         }
     }
@@ -176,28 +219,8 @@ impl Work {
         directive.name.starts_with("gzip") || directive.name.starts_with("brotli")
     }
 
-    fn server(&mut self, server: &Directive) {
-        let mut listeners = self.listen(server);
-        let hosts = self.hosts(server);
-        if listeners.is_empty() {
-            self.leave_out(server, "none of its addresses can be bound, so clients reach it at 127.0.0.1:8080 for now");
-            listeners.push(self.listener(WITHOUT_TLS));
-        }
-        let places = places(&listeners, &hosts);
-        for directive in server.inside() {
-            match directive.name.as_str() {
-                "listen" | "server_name" => {}
-                "location" => self.location(directive, &places, server.inside()),
-                "return" => self.redirect(directive, "/", &places),
-                // Locations without one of their own have it from here.
-                "limit_req" if self.declared.rate(directive).is_some() => {}
-                _ => self.setting(directive),
-            }
-        }
-    }
-
     /// Names of the listeners of a server.
-    fn listen(&mut self, server: &Directive) -> Vec<String> {
+    pub(super) fn listen(&mut self, server: &Directive) -> Vec<String> {
         let listens: Vec<&Directive> = server.inside().iter().filter(|directive| directive.name == "listen").collect();
         if listens.is_empty() {
             // "If the directive is not present then either *:80 is used": ngx_http_core_module, listen.
@@ -213,11 +236,12 @@ impl Work {
                 // The same port on IPv6: one listener would stand in the way of the other.
                 Some(bind) if bind.is_ipv6() && bind.ip().is_unspecified() => {
                     let v4 = format!("0.0.0.0:{}", bind.port());
-                    if !self.listeners.values().any(|other| *other == v4) {
+                    if !self.listeners.values().any(|other| other.bind == v4) {
                         self.leave_out(listen, "written as an address of IPv4; change `bind` for both");
                     }
                     names.push(self.listener(&v4));
                 }
+                Some(bind) if bind.port() == CONSOLE => self.leave_out(listen, "the console of keel has this port"),
                 Some(bind) => names.push(self.listener(&bind.to_string())),
                 None => self.leave_out(listen, "no address with a port"),
             }
@@ -226,23 +250,37 @@ impl Work {
         names
     }
 
-    fn listener(&mut self, bind: &str) -> String {
-        if let Some((name, _)) = self.listeners.iter().find(|(_, other)| *other == bind) {
+    pub(super) fn listener(&mut self, bind: &str) -> String {
+        let same = |listener: &Listener| listener.is_http() && listener.bind == bind;
+        if let Some((name, _)) = self.listeners.iter().find(|(_, other)| same(other)) {
             return name.clone();
         }
         let port = bind.rsplit(':').next().unwrap_or_default();
-        let wanted = if self.listeners.is_empty() { "web".to_owned() } else { format!("web-{port}") };
+        let first = !self.listeners.values().any(Listener::is_http);
+        let wanted = if first { "web".to_owned() } else { format!("web-{port}") };
         let name = free(&wanted, |name| self.listeners.contains_key(name));
-        self.listeners.insert(name.clone(), bind.to_owned());
+        self.listeners.insert(name.clone(), Listener { bind: bind.to_owned(), more: Vec::new() });
         name
     }
 
+    /// A page that says only this status.
+    pub(super) fn closed_page(&mut self, status: u16) -> String {
+        self.answers.closed(status, |name| self.services.iter().any(|service| service.name == name))
+    }
+
+    /// Any other page.
+    pub(super) fn page(&mut self, wanted: &str, page: Page) -> String {
+        self.answers.page(wanted, page, |name| self.services.iter().any(|service| service.name == name))
+    }
+
     /// Hosts of a server; `None` stands for every host.
-    fn hosts(&mut self, server: &Directive) -> Vec<Option<String>> {
+    pub(super) fn hosts(&mut self, server: &Directive) -> Vec<Option<String>> {
         let mut hosts = Vec::new();
         for directive in server.inside().iter().filter(|directive| directive.name == "server_name") {
             for host in &directive.args {
-                if host.is_empty() || host == "_" {
+                if host.is_empty() {
+                    self.leave_out(directive, "requests without a host go where those of an unknown one go");
+                } else if host == "_" {
                     hosts.push(None);
                 } else if let Some(rest) = host.strip_prefix('.').filter(|rest| is_host(rest)) {
                     hosts.extend([Some(rest.to_owned()), Some(format!("*.{rest}"))]);
@@ -260,55 +298,8 @@ impl Work {
         hosts
     }
 
-    fn location(&mut self, location: &Directive, places: &[Place], around: &[Directive]) {
-        let Some(path) = self.path(location) else { return };
-        let rates = self.rates(location, around);
-        for directive in location.inside() {
-            match directive.name.as_str() {
-                "location" => self.location(directive, places, around),
-                "return" => self.redirect(directive, &path, places),
-                "limit_req" if self.declared.rate(directive).is_some() => {}
-                "proxy_pass" => {
-                    let Some(service) = self.destination(directive) else { continue };
-                    let (_, uri) = authority_and_uri(directive.arg());
-                    let keys = transform::keys(location, around, uri);
-                    let more = rates.iter().cloned().chain(self.split(directive)).chain(keys).collect::<Vec<_>>();
-                    self.route(places, &path, &service, &more);
-                }
-                _ => self.setting(directive),
-            }
-        }
-        let passes = |directive: &Directive| {
-            ["proxy_pass", "location"].contains(&directive.name.as_str()) || rails::redirect(directive).is_some()
-        };
-        if !location.inside().iter().any(passes) {
-            self.leave_out(location, "it leads to no instance");
-        } else if location.args[0] == "=" {
-            self.leave_out(location, "translated, but it covers what lies below it too");
-        }
-    }
-
-    /// The path of a location that is a prefix.
-    fn path(&mut self, location: &Directive) -> Option<String> {
-        let path = match &location.args[..] {
-            [path] if path.starts_with('/') => path,
-            [prefix, path] if prefix == "^~" && path.starts_with('/') => path,
-            [equal, path] if equal == "=" && path.starts_with('/') => path,
-            _ => {
-                self.leave_out(location, "a pattern or a name; routes match whole parts of a path");
-                return None;
-            }
-        };
-        let path = path.trim_end_matches('/');
-        if path.contains(['?', '#', ' ']) {
-            self.leave_out(location, "no path");
-            return None;
-        }
-        Some(if path.is_empty() { "/".to_owned() } else { path.to_owned() })
-    }
-
     /// The service that a `proxy_pass` names.
-    fn destination(&mut self, pass: &Directive) -> Option<String> {
+    pub(super) fn destination(&mut self, pass: &Directive) -> Option<String> {
         if let Some(split) = self.declared.split(pass.arg()).cloned() {
             let all = split.parts.iter().map(|(group, _)| group).chain([&split.rest]);
             if let Some(unknown) = all.into_iter().find(|group| !self.groups.contains_key(*group)) {
@@ -336,39 +327,23 @@ impl Work {
         };
         let name = self.free_name(authority.split(':').next().unwrap_or_default());
         self.groups.insert(authority.to_owned(), name.clone());
-        self.services.push(fixed(&name, vec![(address, 1)], None));
+        self.services.push(Service { compress: true, ..Service::fixed(&name, vec![(address, 1)]) });
         Some(name)
     }
 
-    /// One route for each of these places.
-    fn route(&mut self, places: &[Place], path: &str, service: &str, more: &[(&'static str, String)]) {
-        for (listener, host) in places {
-            let route = Route {
-                listener: (self.listeners.len() > 1).then(|| listener.clone()),
-                host: host.clone(),
-                path: path.to_owned(),
-                service: service.to_owned(),
-                more: more.to_vec(),
-            };
-            if !self.routes.contains(&route) {
-                self.routes.push(route);
-            }
-        }
-    }
-
-    /// A `return` that leads elsewhere.
-    fn redirect(&mut self, directive: &Directive, path: &str, places: &[Place]) {
-        match rails::redirect(directive) {
-            Some(to) if to.contains("https://") && self.without_tls => {
-                self.leave_out(directive, "whatever has TLS for now must do this too");
-            }
-            Some(to) => self.route(places, path, "", &[("redirect", to)]),
-            None => self.leave_out(directive, ""),
+    /// Takes the routes of one place. What another server says of the same one is dropped, unless that one is closed.
+    pub(super) fn put(&mut self, batch: Vec<Route>) {
+        let Some(first) = batch.first() else { return };
+        let same = |one: &Route| one.listener == first.listener && one.host == first.host && one.path == first.path;
+        let Some(at) = self.routes.iter().position(same) else { return self.routes.extend(batch) };
+        if self.answers.is_shut(&first.service) {
+            self.routes.retain(|one| !same(one));
+            self.routes.splice(at..at, batch);
         }
     }
 
     /// The limits of a location: its own, or those around it.
-    fn rates(&self, location: &Directive, around: &[Directive]) -> Option<(&'static str, String)> {
+    pub(super) fn rates(&self, location: &Directive, around: &[Directive]) -> Option<(&'static str, String)> {
         let of = |directives: &[Directive]| {
             let limits = directives.iter().filter(|directive| directive.name == "limit_req");
             limits.filter_map(|limit| self.declared.rate(limit)).collect::<Vec<_>>()
@@ -383,7 +358,7 @@ impl Work {
     }
 
     /// The parts of a `proxy_pass` to one of several groups.
-    fn split(&self, pass: &Directive) -> Vec<(&'static str, String)> {
+    pub(super) fn split(&self, pass: &Directive) -> Vec<(&'static str, String)> {
         let Some(split) = self.declared.split(pass.arg()) else { return Vec::new() };
         let parts = split.parts.iter().filter_map(|(group, percent)| {
             let service = self.groups.get(group).filter(|service| Some(*service) != self.groups.get(&split.rest))?;
@@ -396,9 +371,18 @@ impl Work {
         vec![("split", format!("[{}]", parts.join(", "))), ("split_by", format!("\"{}\"", split.by))]
     }
 
-    /// Any other directive of a server or a location.
-    fn setting(&mut self, directive: &Directive) {
+    /// Any other directive.
+    pub(super) fn setting(&mut self, directive: &Directive) {
         match directive.name.as_str() {
+            // Where they keep somebody out, the place is closed, and that is said there.
+            _ if guards::is_about_access(directive) || guards::is_harmless(directive) => return,
+            _ if trust::is_known(directive) => return,
+            _ if transform::is_unknown(directive) => {
+                return self.leave_out(directive, "its value is not known here, and clients cannot say it either");
+            }
+            "real_ip_header" | "set_real_ip_from" => {
+                return self.leave_out(directive, "see `trusted` of a listener: whose X-Forwarded-For is believed");
+            }
             "limit_conn" => {
                 return self.leave_out(directive, "see `connections_per_client` in `limits` of a listener");
             }
@@ -416,31 +400,68 @@ impl Work {
         }
     }
 
-    /// Services that no route leads to say nothing; with several services the file would be refused without.
-    fn drop_unreachable(&mut self) {
-        let routes = &self.routes;
-        let named = |route: &Route, name: &str| {
-            let part = format!("service = \"{name}\"");
-            route.service == name || route.more.iter().any(|(key, value)| *key == "split" && value.contains(&part))
-        };
-        self.services.retain(|service| routes.iter().any(|route| named(route, &service.name)));
-        // The first of several listeners is not named in routes that were made while it was the only one.
-        if self.listeners.len() > 1 {
-            let used: Vec<String> = self.routes.iter().filter_map(|route| route.listener.clone()).collect();
-            for route in self.routes.iter_mut().filter(|route| route.listener.is_none()) {
-                route.listener = Some("web".to_owned());
+    /// Whom a server believes about clients' addresses, noted for each of its listeners.
+    fn trust_of(&mut self, server: &Directive, outer: &Trust) {
+        let trust = outer.within(server.inside());
+        for listen in server.inside().iter().filter(|one| one.name == "listen" && !is_tls(one)) {
+            let asks = listen.args.iter().any(|arg| arg == "proxy_protocol");
+            if let Some(bind) = bind(listen.arg()) {
+                self.trusts.entry(trust::key(bind)).or_default().push(trust.of_listener(asks));
             }
-            self.listeners.retain(|name, _| name == "web" || used.contains(name));
+            if asks && !trust.knows_proxies() {
+                let why =
+                    "see `proxy_protocol` and `trusted` of a listener: the latter has to say where the proxies are";
+                self.leave_out(listen, why);
+            }
         }
     }
 
-    fn free_name(&self, wanted: &str) -> String {
-        free(&found::name(wanted, "app"), |name| self.services.iter().any(|service| service.name == name))
+    /// What all servers of a listener agree upon.
+    fn settle_trust(&mut self) {
+        for listener in self.listeners.values_mut().filter(|listener| listener.is_http()) {
+            let all = self.trusts.get(&listener.bind).map(Vec::as_slice).unwrap_or_default();
+            if let Some(first) = all.first().filter(|first| all.iter().all(|other| other == *first)) {
+                listener.more.extend(first.keys());
+            } else if all.len() > 1 {
+                let text =
+                    format!("servers at {} believe different networks; see `trusted` of a listener", listener.bind);
+                self.left_out.push((0, text));
+            }
+        }
+    }
+
+    /// Services that no route leads to say nothing; with several services the file would be refused without.
+    fn drop_unreachable(&mut self) {
+        let (routes, listeners) = (&self.routes, &self.listeners);
+        let named = |route: &Route, name: &str| {
+            let part = format!("service = \"{name}\"");
+            let comment = |line: &String| line.starts_with(' ') && line.contains(&part);
+            route.service == name
+                || route.comments.iter().any(comment)
+                || route.more.iter().any(|(key, value)| *key == "split" && value.contains(&part))
+        };
+        let led = |name: &str| {
+            listeners
+                .values()
+                .flat_map(|one| &one.more)
+                .any(|(key, value)| *key == "service" && *value == format!("\"{name}\""))
+        };
+        self.services.retain(|service| led(&service.name) || routes.iter().any(|route| named(route, &service.name)));
+        let used: Vec<String> = self.routes.iter().filter_map(|route| route.listener.clone()).collect();
+        self.listeners.retain(|name, one| !one.is_http() || name == "web" && !used.is_empty() || used.contains(name));
+        if self.listeners.values().filter(|listener| listener.is_http()).count() == 1 {
+            self.routes.iter_mut().for_each(|route| route.listener = None);
+        }
+    }
+
+    pub(super) fn free_name(&self, wanted: &str) -> String {
+        let taken = |name: &str| self.answers.has(name) || self.services.iter().any(|service| service.name == name);
+        free(&found::name(wanted, "app"), taken)
     }
 }
 
 /// The address of a `proxy_pass`, and the path behind it.
-fn authority_and_uri(target: &str) -> (&str, &str) {
+pub(super) fn authority_and_uri(target: &str) -> (&str, &str) {
     let rest = target.strip_prefix("http://").unwrap_or(target);
     rest.find('/').map_or((rest, ""), |at| rest.split_at(at))
 }
@@ -455,27 +476,8 @@ fn is_tls(listen: &Directive) -> bool {
 }
 
 /// A listener's name and a host; `None` for every host.
-type Place = (String, Option<String>);
+pub(super) type Place = (String, Option<String>);
 
-fn places(listeners: &[String], hosts: &[Option<String>]) -> Vec<Place> {
+pub(super) fn places(listeners: &[String], hosts: &[Option<String>]) -> Vec<Place> {
     listeners.iter().flat_map(|listener| hosts.iter().map(move |host| (listener.clone(), host.clone()))).collect()
-}
-
-fn fixed(name: &str, instances: Vec<(String, u32)>, balance: Option<&'static str>) -> Service {
-    let mut service = Service::run(name, [""; 0]);
-    service.source = Source::Instances(instances);
-    service.balance = balance;
-    service
-}
-
-/// `wanted`, or with the first number that makes it new.
-fn free(wanted: &str, taken: impl Fn(&str) -> bool) -> String {
-    if !taken(wanted) {
-        return wanted.to_owned();
-    }
-    let short: String = wanted.chars().take(35).collect();
-    (2..100_000)
-        .map(|n| format!("{short}-{n}"))
-        .find(|name| !taken(name))
-        .expect("no file of this size has so many names")
 }
