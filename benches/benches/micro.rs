@@ -7,7 +7,7 @@ mod rig;
 use std::{mem::MaybeUninit, net::IpAddr};
 
 use divan::{Bencher, black_box};
-use evenkeel_core::balance::{Candidate, RoundRobin, ip_hash, least_connections};
+use evenkeel_core::balance::{Candidate, LeastConnections, RoundRobin, ip_hash};
 use evenkeel_edge::http::{head_request, head_response};
 
 fn main() {
@@ -62,7 +62,7 @@ fn route(bencher: Bencher<'_, '_>, routes: usize) {
     let path = format!("/p{}/cart", routes / 2);
     bencher.bench(|| {
         let found = table.find(black_box(host.as_bytes()), b"GET", black_box(path.as_bytes()), |_, _| false);
-        found.is_some()
+        found.is_ok_and(|route| route.is_some())
     });
 }
 
@@ -75,11 +75,8 @@ fn candidates(instances: u32) -> Vec<Candidate> {
 #[divan::bench(args = [3, 10, 100])]
 fn pick_least_connections(bencher: Bencher<'_, '_>, instances: u32) {
     let candidates = candidates(instances);
-    let mut turn = 0;
-    bencher.bench_local(|| {
-        turn += 1;
-        least_connections(black_box(&candidates), turn)
-    });
+    let mut turns = LeastConnections::default();
+    bencher.bench_local(|| turns.choose(black_box(&candidates)));
 }
 
 #[divan::bench(args = [3, 10, 100])]

@@ -5,6 +5,8 @@ use evenkeel_edge::probe::grpc::serving_status;
 
 #[path = "../../crates/evenkeel-edge/tests/fuzzed/fastcgi.rs"]
 mod fuzzed;
+#[path = "../../crates/evenkeel-edge/tests/fuzzed/limits.rs"]
+mod limits;
 
 libfuzzer_sys::fuzz_target!(|input: &[u8]| {
     let _ = serving_status(input);

@@ -4,6 +4,8 @@
 
 #[path = "../../crates/evenkeel-edge/tests/fuzzed/forwarded.rs"]
 mod forwarded;
+#[path = "../../crates/evenkeel-edge/tests/fuzzed/limits.rs"]
+mod limits;
 
 libfuzzer_sys::fuzz_target!(|input: &[u8]| {
     if input.starts_with(b"HTTP/") {

@@ -1,28 +1,18 @@
 //! Request heads: no panic, and what was written for the instance is understood by the same rules in the same way.
 #![no_main]
 
+#[path = "../../crates/evenkeel-edge/tests/fuzzed/limits.rs"]
+mod limits;
+
 use std::mem::MaybeUninit;
 
 use evenkeel_core::snapshot::ClientLimits;
 use evenkeel_edge::http::head_request::{FieldRoom, Forwarding, parse};
-
-const LIMITS: ClientLimits = ClientLimits {
-    head_bytes: 16 << 10,
-    headers: 100,
-    target_bytes: 4 << 10,
-    body_bytes: 1 << 30,
-    head_timeout_ms: 1,
-    body_idle_ms: 1,
-    keep_alive_ms: 1,
-    connections: 1,
-    connections_per_client: 0,
-    min_rate_bytes_per_s: 0,
-    min_rate_grace_ms: 0,
-};
+use limits::CLIENT;
 
 libfuzzer_sys::fuzz_target!(|input: &[u8]| {
     let mut room: FieldRoom<'_> = [const { MaybeUninit::uninit() }; 256];
-    let Ok(Some(head)) = parse(input, &mut room, &LIMITS) else { return };
+    let Ok(Some(head)) = parse(input, &mut room, &CLIENT) else { return };
     assert!(head.length <= input.len());
     let mut out = Vec::new();
     head.write(&mut out, &Forwarding { client: b"192.0.2.1", trusted: false, id: b"id", expect: false });
@@ -33,7 +23,7 @@ libfuzzer_sys::fuzz_target!(|input: &[u8]| {
         return;
     }
     // The bounds hold for what clients send; what the edge adds may exceed them.
-    let wide = ClientLimits { head_bytes: 1 << 20, headers: 250, target_bytes: 1 << 20, ..LIMITS };
+    let wide = ClientLimits { head_bytes: 1 << 20, headers: 250, target_bytes: 1 << 20, ..CLIENT };
     let mut room: FieldRoom<'_> = [const { MaybeUninit::uninit() }; 256];
     let again = parse(&out, &mut room, &wide).expect("what the edge writes is strict").expect("and complete");
     assert_eq!(again.length, out.len(), "nothing of it is left over");

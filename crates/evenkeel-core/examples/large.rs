@@ -29,6 +29,8 @@ fn main() {
             zone: None,
             trial: false,
             sheltered: false,
+            folder: None,
+            pid: None,
         });
         compile_service(name, service, instances.collect())
     });

@@ -23,7 +23,8 @@ pub enum Standing {
 /// Whether the rule holds for a service now.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Capacity {
-    holds: bool,
+    /// While the rule holds, the numbers as they were said last: all, healthy ones, those that answer beside them.
+    holds: Option<(usize, usize, usize)>,
 }
 
 /// What changed.
@@ -31,14 +32,21 @@ pub struct Capacity {
 pub enum Change {
     /// Those that still answer get requests from now on, for this reason.
     Begins(String),
-    /// Only healthy ones do, for this reason.
-    Ends(String),
+    /// They go on doing so, for a reason with other numbers.
+    GoesOn(String),
+    /// Only healthy ones do, for this reason; `enough`: there are as many as asked for.
+    Ends {
+        /// Why.
+        reason: String,
+        /// Whether as many as asked for are healthy. Else there is nobody left who could be enlisted.
+        enough: bool,
+    },
 }
 
 impl Capacity {
     /// Whether those that still answer get requests.
     pub fn holds(self) -> bool {
-        self.holds
+        self.holds.is_some()
     }
 
     /// Decides anew. `standings` are those of all instances that should serve: one that drains by order is none of them.
@@ -51,20 +59,20 @@ impl Capacity {
             answers += usize::from(standing == Standing::Answers);
         }
         let short = healthy * 100 < serving * usize::from(min_percent);
-        let holds = short && answers > 0;
-        if std::mem::replace(&mut self.holds, holds) == holds {
+        let holds = (short && answers > 0).then_some((serving, healthy, answers));
+        let before = std::mem::replace(&mut self.holds, holds);
+        if before == holds {
             return None;
         }
         let are = |count: usize| if count == 1 { "is" } else { "are" };
         let seen = format!("{healthy} of {serving} instances {} healthy", are(healthy));
-        Some(match (holds, short) {
-            (true, _) => Change::Begins(format!(
-                "{seen}, fewer than {min_percent} %; {answers} more {}",
-                if answers == 1 { "still answers" } else { "still answer" }
-            )),
-            (false, true) => Change::Ends(format!("{seen}, and nobody else answers any more")),
-            (false, false) => Change::Ends(seen),
-        })
+        if holds.is_none() {
+            let reason = if short { format!("{seen}, and nobody else answers any more") } else { seen };
+            return Some(Change::Ends { reason, enough: !short });
+        }
+        let answer = if answers == 1 { "still answers" } else { "still answer" };
+        let reason = format!("{seen}, fewer than {min_percent} %; {answers} more {answer}");
+        Some(if before.is_some() { Change::GoesOn(reason) } else { Change::Begins(reason) })
     }
 }
 
@@ -81,9 +89,12 @@ mod tests {
         let begins = rule.on([Healthy, Answers, Answers, Out].into_iter(), 50);
         let reason = "1 of 4 instances is healthy, fewer than 50 %; 2 more still answer".to_owned();
         assert_eq!(begins, Some(Change::Begins(reason)));
-        assert_eq!(rule.on([Healthy, Answers, Out, Out].into_iter(), 50), None, "said once");
+        assert_eq!(rule.on([Answers, Out, Answers, Healthy].into_iter(), 50), None, "said once");
+        let fewer = rule.on([Answers, Answers, Out, Out].into_iter(), 50);
+        let reason = "0 of 4 instances are healthy, fewer than 50 %; 2 more still answer".to_owned();
+        assert_eq!(fewer, Some(Change::GoesOn(reason)), "the numbers are those of now");
         let ends = rule.on([Healthy, Healthy, Answers, Out].into_iter(), 50);
-        assert_eq!(ends, Some(Change::Ends("2 of 4 instances are healthy".to_owned())));
+        assert_eq!(ends, Some(Change::Ends { reason: "2 of 4 instances are healthy".to_owned(), enough: true }));
         assert!(!rule.holds());
     }
 
@@ -94,7 +105,7 @@ mod tests {
         assert!(matches!(rule.on([Answers, Out].into_iter(), 100), Some(Change::Begins(_))));
         let ends = rule.on([Out, Out].into_iter(), 100);
         let reason = "0 of 2 instances are healthy, and nobody else answers any more".to_owned();
-        assert_eq!(ends, Some(Change::Ends(reason)));
+        assert_eq!(ends, Some(Change::Ends { reason, enough: false }));
         assert_eq!(rule.on(std::iter::empty(), 100), None);
     }
 

@@ -20,6 +20,9 @@ use crate::{
 /// How the reason of an instance begins that is kept healthy against a changed check that nobody has passed.
 pub const KEPT: &str = "kept healthy: nobody has passed the changed check yet";
 
+/// How the reason of an instance begins that has failed its check ever since it started.
+pub const NOT_PASSED: &str = "no probe has passed yet";
+
 /// How the reason of an instance ends that is not healthy and gets requests, see [`capacity`](crate::capacity).
 pub const ENLISTED: &str = "it gets requests all the same, since too few are healthy";
 
@@ -170,9 +173,7 @@ pub fn verdict(known: &Known<'_>) -> (Health, String) {
         Known { duty: Duty::Drain, .. } => (Health::Draining, "it was asked to drain".to_owned()),
         Known { silent: Some(why), .. } => (Health::Silent, why.to_owned()),
         Known { check: None, check_reason: "", .. } => (Health::Unknown, "not probed yet".to_owned()),
-        Known { check: None, check_reason, .. } => {
-            (Health::Unknown, format!("no probe has passed yet: {check_reason}"))
-        }
+        Known { check: None, check_reason, .. } => (Health::Unknown, format!("{NOT_PASSED}: {check_reason}")),
         Known { check: Some(false), check_reason, .. } => (Health::Unhealthy, check_reason.to_owned()),
         Known { ejected: Some(why), .. } => (Health::Ejected, why.to_owned()),
         Known { check_reason, .. } => (Health::Healthy, check_reason.to_owned()),
@@ -188,6 +189,9 @@ pub fn verdict(known: &Known<'_>) -> (Health, String) {
 pub fn ejection_room(serving: usize, healthy: usize, ejected: usize, max_percent: u8) -> Result<(), String> {
     if healthy <= 1 {
         return Err("it is the last healthy instance of its service".to_owned());
+    }
+    if serving * usize::from(max_percent) < 100 {
+        return Err(format!("{max_percent} % of {serving} instances is less than one, so none may ever be ejected"));
     }
     if (ejected + 1) * 100 > serving * usize::from(max_percent) {
         return Err(format!(
@@ -303,7 +307,7 @@ mod tests {
         assert!(ejection_room(3, 3, 0, 50).is_ok());
         assert!(ejection_room(3, 2, 1, 50).unwrap_err().contains("at most 50 %"));
         assert!(ejection_room(2, 2, 0, 50).is_ok());
-        assert!(ejection_room(2, 2, 0, 49).is_err());
+        assert!(ejection_room(2, 2, 0, 49).unwrap_err().contains("49 % of 2 instances is less than one"));
     }
 
     proptest! {

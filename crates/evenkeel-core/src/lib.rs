@@ -10,6 +10,7 @@
 //! | [`overrides`] | what commands changed of the file |
 //! | [`pause`] | for how long nothing is decided without an order |
 //! | [`snapshot`] | what the edge needs to know, immutable and versioned |
+//! | [`path`] | the normal form of a request's path, in which routes are found |
 //! | [`link`] | what node process and edge say to each other |
 //! | [`guard`] | what the guard and its processes say to each other, and its wire format |
 //! | [`health`], [`ejection`], [`silence`] | which instances may get traffic |
@@ -20,6 +21,7 @@
 //! | [`supervise`], [`rollout`] | which processes should run |
 //! | [`scale`] | how many of them |
 //! | [`away`] | when a service returns to what it prefers |
+//! | [`ambiguity`] | kinds of ambiguous requests, and whose are told |
 //! | [`watchdog`] | whether a process that should speak has stopped |
 //! | [`status`] | what the API and the command line show |
 //! | [`doctor`] | what is wrong with a machine or a stack, and the way out |
@@ -28,6 +30,7 @@
 //! | [`secret`], [`access`] | values that cannot be printed; who may do what |
 
 pub mod access;
+pub mod ambiguity;
 pub mod away;
 pub mod balance;
 pub mod capacity;
@@ -41,10 +44,12 @@ pub mod health;
 pub mod journal;
 pub mod link;
 pub mod overrides;
+pub mod path;
 pub mod pause;
 pub mod retry;
 pub mod rollout;
 pub mod scale;
+pub mod scarcity;
 pub mod secret;
 pub mod silence;
 pub mod slow_start;

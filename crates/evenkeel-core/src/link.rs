@@ -6,9 +6,13 @@
 //! then makes a new link, the node process sends its newest snapshot and the edge its counters from zero or
 //! where they were.
 
+use std::net::IpAddr;
+
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    ambiguity::Ambiguity,
+    scarcity::Scarcity,
     snapshot::Snapshot,
     status::{Basis, Health, InstanceId},
     time::WallTime,
@@ -141,6 +145,15 @@ pub enum EventKind {
         /// How many more were tried again since the last sample.
         others: u64,
     },
+    /// An application wrote to the standard error of its request: a part of its output. Some of it, where there is much.
+    Complained {
+        /// The beginning of it, unmasked: to be shown nowhere before that is done.
+        text: String,
+        /// There was more of it.
+        cut: bool,
+        /// Of how many more requests nothing is told since the last one.
+        unsaid: u64,
+    },
     /// Nothing that is preferred is healthy: another zone or the fallback answers.
     FellBack {
         /// Who answers now: a service, or a zone.
@@ -172,7 +185,13 @@ pub enum EventKind {
         /// Shortest time between two probes of a healthy one.
         interval_ms: u64,
     },
-    /// Fewer instances are healthy than the service asks for at least: those that still answer get requests too.
+    /// Every check is made as often as it wants again.
+    ChecksInTime {
+        /// How many instances there are.
+        instances: u64,
+    },
+    /// Fewer instances are healthy than the service asks for at least: those that still answer get requests too. Said
+    /// again when the numbers change.
     CapacityShort {
         /// How many are left.
         reason: String,
@@ -181,6 +200,9 @@ pub enum EventKind {
     CapacityBack {
         /// How many there are, or that nobody else answers.
         reason: String,
+        /// Whether there are as many as asked for; else there is nobody else who could answer.
+        #[serde(default)]
+        enough: bool,
     },
     /// The retry budget is used up: failures reach clients until it recovers. At most one a second by service.
     BudgetExhausted,
@@ -200,6 +222,14 @@ pub enum EventKind {
         /// How many requests it had refused.
         refused: u64,
     },
+    /// There is nothing left for one more connection, of a client or to an instance. Once, until that has been over for a
+    /// while.
+    Scarce {
+        /// Of what.
+        what: Scarcity,
+        /// What the kernel said.
+        reason: String,
+    },
     /// A client's request was refused as malformed or too large; a sample, at most one a second.
     Rejected {
         /// The status it got.
@@ -207,18 +237,58 @@ pub enum EventKind {
         /// What was wrong with it.
         reason: String,
     },
-    /// A client's request was ambiguous: it was put right and forwarded, or something of it was left out; a sample, at
-    /// most one a second.
+    /// A connection from a network whose proxies are expected to send a PROXY header was closed, since none came that
+    /// could be used; a sample, at most one a second by thread.
+    ProxyHeader {
+        /// Where it came in.
+        listener: String,
+        /// Whoever connected.
+        peer: String,
+        /// What was wrong.
+        fault: ProxyFault,
+        /// The same in words.
+        reason: String,
+    },
+    /// A client's request was ambiguous: it was put right and forwarded, or something of it was left out. About once a
+    /// minute and thread for each kind of each client of a listener.
     Ambiguous {
         /// Where it came in.
         listener: String,
-        /// Its method and target, and the client's address.
+        /// Who sent it.
+        client: IpAddr,
+        /// Its method and target.
         request: String,
         /// What was wrong with it.
-        reason: String,
+        kind: Ambiguity,
         /// `strict = "report"` lets it pass, which would be refused or altered otherwise.
         reported: bool,
     },
+}
+
+/// What was wrong where a PROXY header was expected.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ProxyFault {
+    /// The connection began with something else.
+    Missing,
+    /// There was one, which says nothing that could be understood, or ended before it was complete.
+    Malformed,
+    /// None was complete in time.
+    Late,
+}
+
+impl ProxyFault {
+    /// All of them, in the order of [`Counters::proxy_faults`].
+    pub const ALL: [Self; 3] = [Self::Missing, Self::Malformed, Self::Late];
+
+    /// The word that metrics show.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Missing => "missing",
+            Self::Malformed => "malformed",
+            Self::Late => "late",
+        }
+    }
 }
 
 /// Cumulative counters of one edge process.
@@ -241,12 +311,15 @@ pub struct Counters {
     /// Connections closed at once, since their client had as many as it may have.
     #[serde(default)]
     pub turned_away: u64,
+    /// Connections closed for want of a PROXY header, in the order of [`ProxyFault::ALL`].
+    #[serde(default)]
+    pub proxy_faults: [u64; 3],
     /// Requests that a route sent elsewhere.
     #[serde(default)]
     pub redirected: u64,
-    /// Requests that were put right, or of which something was left out, since they were ambiguous.
-    #[serde(default)]
-    pub ambiguous: u64,
+    /// Requests that were put right, or of which something was left out, by what was ambiguous about them.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub ambiguities: [u64; Ambiguity::ALL.len()],
     /// By service.
     pub services: Vec<ServiceCounters>,
 }
@@ -291,6 +364,12 @@ pub struct ServiceCounters {
     /// Clients of UDP listeners that were led to an instance.
     #[serde(default)]
     pub sessions: u64,
+    /// Datagrams of clients that were sent to an instance.
+    #[serde(default)]
+    pub received_datagrams: u64,
+    /// Datagrams of instances that were sent to their client.
+    #[serde(default)]
+    pub sent_datagrams: u64,
     /// Datagrams that found no way.
     #[serde(default)]
     pub dropped_datagrams: u64,

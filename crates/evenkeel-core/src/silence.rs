@@ -2,25 +2,27 @@
 //!
 //! A stopped process accepts connections (its kernel does) and answers nothing, so neither a connect error nor a
 //! cut connection shows it, and a check needs its interval and its rounds. Traffic shows it sooner, but a slow
-//! request looks the same. So suspicion alone does nothing except ask: one probe at once with a short bound, and a
-//! second one if that fails. An instance that answers is left alone; one that fails both is silent. It comes
-//! back with the first probe that it passes or the first byte that it sends.
+//! request looks the same, and an instance that serves one request at a time answers no probe either while it does.
+//! So suspicion alone does nothing except ask, and whom it asks depends on who knows ([`Asked`]).
 //!
-//! How short the bound may be is learnt from the probes that the service passes: several times as long as they take,
-//! so that a service whose check is quick loses little time, and one whose check is slow is not accused for that.
+//! Of an instance whose processes run on this machine the kernel knows whether they are stopped. That is proof; as long
+//! as one of them runs the instance is alive however long it takes, and its check alone decides. Any other instance is
+//! probed as its check does, twice with a short bound, where its former answers show that such a silence is none of its
+//! habits: with enough of them, and the longest far below the silence. Who has no check that asks the application is
+//! not asked at all. A silent instance comes back with the first answer to such a question, or the first byte.
 //!
-//! Suspicion needs a comparison: another instance that gets requests and answered well after this one did last, or
-//! has none to answer.
-//! Where all others wait as well, the cause is more likely something that they share, and where no other is left
-//! there is nobody to take over: then nothing is suspected and the check decides alone. So this rule never takes
-//! the last instance. And suspicion needs an observer that was awake: after a pause of our own everything is
-//! observed anew, since what looked like silence may have been our own.
+//! How short the bound may be is learnt from the probes that the instance passes: several times as long as they take.
+//!
+//! Suspicion needs somebody who could take over, so that this rule never takes the last instance. Where it is a guess it
+//! needs a comparison as well: one of those answered well after this one did last, or has none to answer. Where all
+//! others wait too, the cause is more likely something that they share. And suspicion needs an observer that was awake:
+//! after a pause of our own everything is observed anew, since what looked like silence may have been our own.
 //!
 //! One [`Silence`] for each service, owned by who observes it. It sends no probe and moves no request itself.
 
 use std::{collections::BTreeMap, time::Duration};
 
-use crate::time::Moment;
+use crate::time::{Moment, in_words};
 
 /// A slow request is not probed for again and again: the pause after each probe that was passed within one quiet
 /// spell doubles, up to this many times the configured time.
@@ -28,6 +30,12 @@ const MAX_BACK_OFF: u32 = 8;
 
 /// Tight probes in a row that must fail.
 const FAILURES: u32 = 2;
+
+/// So many answers of an instance show how long its answers take.
+pub const ENOUGH: u64 = 300;
+
+/// It is suspected once it is quiet for so many times as long as the longest one of them took.
+const LONGER: u32 = 2;
 
 /// How many times as long as usual a probe may take.
 const PATIENCE: u32 = 4;
@@ -58,6 +66,24 @@ pub struct Seen<K> {
     pub quiet_since: Option<Moment>,
     /// When a byte was received from it last; `None`: never.
     pub last_received: Option<Moment>,
+    /// Who knows whether it lives.
+    pub asked: Asked,
+}
+
+/// Who knows whether an instance lives that sends nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Asked {
+    /// The kernel: its processes run on this machine.
+    Kernel,
+    /// The instance itself, by a probe as its check sends it.
+    Probe {
+        /// How many requests it answered lately.
+        answered: u64,
+        /// No answer of its service took longer meanwhile, to its first byte.
+        longest: Duration,
+    },
+    /// Nobody.
+    Nobody,
 }
 
 /// What was observed.
@@ -77,6 +103,13 @@ pub enum Event<'a, K> {
         /// `Err` with its cause in words.
         result: Result<(), &'a str>,
     },
+    /// The kernel was asked for [`Output::LookNow`].
+    Looked {
+        /// Which instance.
+        key: K,
+        /// Its processes run; `Err` with words for those that are stopped.
+        result: Result<(), &'a str>,
+    },
 }
 
 /// What to do.
@@ -90,6 +123,11 @@ pub enum Output<K> {
         number: u64,
         /// A probe that takes longer has failed.
         timeout: Duration,
+    },
+    /// Ask the kernel now whether its processes are stopped, and report that before anything else.
+    LookNow {
+        /// Which instance.
+        key: K,
     },
     /// It is silent: no new requests, and those in flight that may be sent again go elsewhere.
     Silent {
@@ -122,6 +160,10 @@ struct Watch {
     passed: u32,
     /// The observation that it was part of last.
     round: u64,
+    /// How long its probes take that are passed: the longest one, slowly forgotten.
+    usual: Option<Duration>,
+    /// When that grew last.
+    grown: Option<Moment>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -140,17 +182,13 @@ pub struct Silence<K> {
     /// Counts observations, to notice who is missing from one.
     round: u64,
     probes: u64,
-    /// How long probes of this service take that are passed: the longest one, slowly forgotten.
-    usual: Option<Duration>,
-    /// When that grew last.
-    grown: Option<Moment>,
 }
 
 impl<K: Copy + Ord> Silence<K> {
     /// The rule with [`silent_after_ms`](crate::snapshot::ServiceLimits::silent_after_ms); 0 switches it off.
     pub fn new(silent_after_ms: u64) -> Self {
         let after = Duration::from_millis(silent_after_ms);
-        Self { after, watches: BTreeMap::new(), last_observed: None, round: 0, probes: 0, usual: None, grown: None }
+        Self { after, watches: BTreeMap::new(), last_observed: None, round: 0, probes: 0 }
     }
 
     /// The same knowledge under a new number.
@@ -169,36 +207,16 @@ impl<K: Copy + Ord> Silence<K> {
         match event {
             Event::Observed(seen) => self.observed(seen, now, &mut outputs),
             Event::Probed { key, number, took, result } => {
-                if result.is_ok() && !self.is_silent(key) {
-                    self.learn(took, now);
+                let after = self.after;
+                let trusted = self.watches.get_mut(&key).filter(|watch| watch.state != State::Silent);
+                if let (Some(watch), true) = (trusted, result.is_ok()) {
+                    watch.learn(took, after, now);
                 }
                 self.probed(key, number, result, now, &mut outputs);
             }
+            Event::Looked { key, result } => self.looked(key, result, now, &mut outputs),
         }
         outputs
-    }
-
-    /// A probe was passed. One that takes far longer than usual, since its instance was stopped for a moment, moves
-    /// what is usual only a little; all of them being slow moves it within a few.
-    fn learn(&mut self, took: Duration, now: Moment) {
-        let Some(usual) = self.usual else {
-            self.usual = Some(took.min(self.after * UNKNOWN_BOUND / PATIENCE));
-            return;
-        };
-        // What one stop held up is passed at one moment, and says one thing.
-        let grows = took > usual && self.grown.is_none_or(|at| now.since(at) >= self.after);
-        if grows {
-            self.grown = Some(now);
-        }
-        let most = if grows { (usual * 2).max(self.after / (2 * PATIENCE)) } else { usual };
-        self.usual = Some(took.min(most).max(usual * (FORGETS - 1) / FORGETS));
-    }
-
-    /// How long a probe may take that is sent now.
-    fn bound(&self) -> Duration {
-        self.usual.map_or(self.after * UNKNOWN_BOUND, |usual| {
-            usual.saturating_mul(PATIENCE).clamp(self.after / 2, self.after * LONGEST_BOUND)
-        })
     }
 
     fn observed(&mut self, seen: &[Seen<K>], now: Moment, outputs: &mut Vec<Output<K>>) {
@@ -216,13 +234,21 @@ impl<K: Copy + Ord> Silence<K> {
         if self.after.is_zero() {
             return self.switched_off(outputs);
         }
-        let (peers, timeout) = (Peers::of(&self.watches), self.bound());
+        let peers = Peers::of(&self.watches);
         for (&key, watch) in &mut self.watches {
-            let compares = |since| peers.compare(key, since + self.after / 2);
-            if watch.asks(self.after, compares, now, self.probes + 1) {
-                self.probes += 1;
-                outputs.push(Output::ProbeNow { key, number: self.probes, timeout });
+            // What the kernel says is no guess, so that it is enough if there is somebody else.
+            let proves = watch.seen.asked == Asked::Kernel;
+            let compares = |since| {
+                if proves { peers.others(key) } else { peers.compare(key, since + self.after / 2) }
+            };
+            if !watch.asks(self.after, compares, now, self.probes + 1) {
+                continue;
             }
+            self.probes += 1;
+            outputs.push(match watch.seen.asked {
+                Asked::Kernel => Output::LookNow { key },
+                _ => Output::ProbeNow { key, number: self.probes, timeout: watch.bound(self.after) },
+            });
         }
     }
 
@@ -234,6 +260,7 @@ impl<K: Copy + Ord> Silence<K> {
             in_flight: one.in_flight,
             quiet_since: one.quiet_since,
             last_received: one.last_received,
+            asked: one.asked,
         };
         let watch = self.watches.entry(one.key).or_insert_with(|| Watch::new(seen, now));
         watch.round = self.round;
@@ -243,6 +270,13 @@ impl<K: Copy + Ord> Silence<K> {
             State::Silent if received => {
                 watch.new_spell(now);
                 outputs.push(Output::Answers { key: one.key, reason: "it sends again".to_owned() });
+            }
+            State::Silent if seen.asked == Asked::Nobody => {
+                watch.new_spell(now);
+                outputs.push(Output::Answers {
+                    key: one.key,
+                    reason: "nobody knows any more whether it lives".to_owned(),
+                });
             }
             State::Silent => {}
             _ if received || seen.quiet_since != former.quiet_since => watch.new_spell(now),
@@ -274,7 +308,7 @@ impl<K: Copy + Ord> Silence<K> {
 
     fn probed(&mut self, key: K, number: u64, result: Result<(), &str>, now: Moment, outputs: &mut Vec<Output<K>>) {
         let next = self.probes + 1;
-        let (after, timeout) = (self.after, self.bound());
+        let after = self.after;
         let Some(watch) = self.watches.get_mut(&key) else {
             return;
         };
@@ -283,38 +317,55 @@ impl<K: Copy + Ord> Silence<K> {
             watch.awaited = 0;
         }
         match (result, watch.state) {
-            (Ok(()), State::Silent) => {
-                watch.new_spell(now);
-                watch.floor = now;
-                outputs.push(Output::Answers { key, reason: "it passed a probe".to_owned() });
-            }
-            (Ok(()), State::Suspected { .. }) => {
-                watch.state = State::Trusted;
-                watch.passed = watch.passed.saturating_add(1);
-                watch.not_before = now + after * (1 << (watch.passed - 1).min(31)).min(MAX_BACK_OFF);
-            }
+            (Ok(()), State::Silent) => watch.returns(key, "it passed a probe", now, outputs),
+            (Ok(()), State::Suspected { .. }) => watch.vouched_for(after, now),
             (Err(cause), State::Suspected { failures }) if asked => {
                 if failures + 1 >= FAILURES {
                     watch.state = State::Silent;
                     watch.not_before = now + after;
-                    let reason = watch.reason(now, cause);
-                    outputs.push(Output::Silent { key, reason });
+                    let proof = format!("{FAILURES} probes in a row failed: {cause}{}", watch.habits());
+                    outputs.push(Output::Silent { key, reason: watch.reason(now, &proof) });
                 } else {
                     watch.state = State::Suspected { failures: failures + 1 };
                     watch.awaited = next;
                     self.probes = next;
-                    outputs.push(Output::ProbeNow { key, number: next, timeout });
+                    outputs.push(Output::ProbeNow { key, number: next, timeout: watch.bound(after) });
                 }
             }
             (Err(_), State::Silent) if asked => watch.not_before = now + after,
             _ => {}
         }
     }
+
+    fn looked(&mut self, key: K, result: Result<(), &str>, now: Moment, outputs: &mut Vec<Output<K>>) {
+        let after = self.after;
+        // Others that were asked at the same moment may have been stopped as well: the last one stays.
+        let others = Peers::of(&self.watches).others(key);
+        let Some(watch) = self.watches.get_mut(&key).filter(|watch| watch.awaited != 0) else {
+            return;
+        };
+        watch.awaited = 0;
+        match (result, watch.state) {
+            (Ok(()), State::Silent) => watch.returns(key, "it runs again", now, outputs),
+            (Ok(()), _) => watch.vouched_for(after, now),
+            (Err(_), State::Silent) => watch.not_before = now + after,
+            (Err(_), _) if !others => {
+                watch.state = State::Trusted;
+                watch.not_before = now + after;
+            }
+            (Err(proof), _) => {
+                watch.state = State::Silent;
+                watch.not_before = now + after;
+                outputs.push(Output::Silent { key, reason: watch.reason(now, proof) });
+            }
+        }
+    }
 }
 
 impl Watch {
     fn new(seen: Seen<()>, now: Moment) -> Self {
-        Self { seen, floor: now, state: State::Trusted, awaited: 0, not_before: now, passed: 0, round: 0 }
+        let (usual, grown) = (None, None);
+        Self { seen, floor: now, state: State::Trusted, awaited: 0, not_before: now, passed: 0, round: 0, usual, grown }
     }
 
     /// It sent something, or has nothing more to send: what was suspected is over.
@@ -323,6 +374,53 @@ impl Watch {
         self.awaited = 0;
         self.not_before = now;
         self.passed = 0;
+    }
+
+    /// It is silent no longer.
+    fn returns<K>(&mut self, key: K, reason: &str, now: Moment, outputs: &mut Vec<Output<K>>) {
+        self.new_spell(now);
+        self.floor = now;
+        outputs.push(Output::Answers { key, reason: reason.to_owned() });
+    }
+
+    /// It lives, so that what it does takes long.
+    fn vouched_for(&mut self, after: Duration, now: Moment) {
+        self.state = State::Trusted;
+        self.passed = self.passed.saturating_add(1);
+        self.not_before = now + after * (1 << (self.passed - 1).min(31)).min(MAX_BACK_OFF);
+    }
+
+    /// A probe was passed. One that takes far longer than usual, since its instance was stopped for a moment, moves
+    /// what is usual only a little; all of them being slow moves it within a few.
+    fn learn(&mut self, took: Duration, after: Duration, now: Moment) {
+        let Some(usual) = self.usual else {
+            self.usual = Some(took.min(after * UNKNOWN_BOUND / PATIENCE));
+            return;
+        };
+        // What one stop held up is passed at one moment, and says one thing.
+        let grows = took > usual && self.grown.is_none_or(|at| now.since(at) >= after);
+        if grows {
+            self.grown = Some(now);
+        }
+        let most = if grows { (usual * 2).max(after / (2 * PATIENCE)) } else { usual };
+        self.usual = Some(took.min(most).max(usual * (FORGETS - 1) / FORGETS));
+    }
+
+    /// How long a probe may take that is sent now.
+    fn bound(&self, after: Duration) -> Duration {
+        let usual = self.usual.map_or(after * UNKNOWN_BOUND, |usual| {
+            usual.saturating_mul(PATIENCE).clamp(after / 2, after * LONGEST_BOUND)
+        });
+        usual.max(self.suspect_after(after).unwrap_or_default() / 2)
+    }
+
+    /// The quiet after which it is suspected; `None`: no quiet says anything.
+    fn suspect_after(&self, after: Duration) -> Option<Duration> {
+        match self.seen.asked {
+            Asked::Kernel => Some(after),
+            Asked::Probe { answered, longest } if answered >= ENOUGH => Some(after.max(longest.saturating_mul(LONGER))),
+            Asked::Probe { .. } | Asked::Nobody => None,
+        }
     }
 
     /// Since when it is quiet, as far as we were awake.
@@ -336,8 +434,9 @@ impl Watch {
             State::Suspected { .. } => false,
             State::Silent => self.awaited == 0 && now >= self.not_before,
             State::Trusted => {
-                let quiet = self.quiet_since().filter(|&since| now.since(since) >= after && now >= self.not_before);
-                quiet.is_some_and(compares)
+                let quiet = self.quiet_since().zip(self.suspect_after(after));
+                let quiet = quiet.filter(|&(since, bound)| now.since(since) >= bound && now >= self.not_before);
+                quiet.is_some_and(|(since, _)| compares(since))
             }
         };
         if asks {
@@ -349,18 +448,30 @@ impl Watch {
         asks
     }
 
-    fn reason(&self, now: Moment, cause: &str) -> String {
+    /// What its answers lately say of how long it takes.
+    fn habits(&self) -> String {
+        match self.seen.asked {
+            Asked::Probe { answered, longest } if answered >= ENOUGH => {
+                format!("; it gave {answered} answers lately, and its service's took {} at most", in_words(longest))
+            }
+            _ => String::new(),
+        }
+    }
+
+    fn reason(&self, now: Moment, proof: &str) -> String {
         let quiet_ms = self.quiet_since().map_or(0, |since| now.since(since).as_millis());
         let (in_flight, requests) =
             (self.seen.in_flight, if self.seen.in_flight == 1 { "request" } else { "requests" });
         format!(
-            "nothing received for {quiet_ms} ms with {in_flight} {requests} in flight while others are well, and {FAILURES} probes in a row failed: {cause}"
+            "nothing received for {quiet_ms} ms with {in_flight} {requests} in flight while others are well, and {proof}"
         )
     }
 }
 
 /// Whom an instance can be compared with: those that get requests and are not silent.
 struct Peers<K> {
+    /// How many there are, and one of them.
+    all: (usize, Option<K>),
     /// How many have nothing in flight, and one of them.
     idle: (usize, Option<K>),
     /// The two newest moments at which different ones sent something, newest first.
@@ -369,8 +480,9 @@ struct Peers<K> {
 
 impl<K: Copy + Ord> Peers<K> {
     fn of(watches: &BTreeMap<K, Watch>) -> Self {
-        let mut peers = Self { idle: (0, None), newest: [(None, None); 2] };
+        let mut peers = Self { all: (0, None), idle: (0, None), newest: [(None, None); 2] };
         for (&key, watch) in watches.iter().filter(|(_, watch)| watch.seen.healthy && watch.state != State::Silent) {
+            peers.all = (peers.all.0 + 1, Some(key));
             if watch.seen.quiet_since.is_none() {
                 peers.idle = (peers.idle.0 + 1, Some(key));
             }
@@ -382,6 +494,11 @@ impl<K: Copy + Ord> Peers<K> {
             }
         }
         peers
+    }
+
+    /// Whether there is one other than `key`: it is this one alone only where there is one.
+    fn others(&self, key: K) -> bool {
+        self.all.0 > 1 || self.all.1.is_some_and(|one| one != key)
     }
 
     /// Whether one other than `key` sent something after this moment, or has nothing to send.

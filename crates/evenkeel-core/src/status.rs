@@ -237,6 +237,16 @@ pub struct ServiceStatus {
     /// Requests that are held now.
     #[serde(default)]
     pub holding: u64,
+    /// What UDP listeners passed on for it; `None` where none leads to it and none ever did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub udp: Option<UdpStatus>,
+    /// The name that has its instances; `None` where they are run or stand in the file.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dns: Option<DnsStatus>,
+    /// Why none of its instances is healthy although there was time enough to become so; `None`: one is, one was since
+    /// they were wanted, or it is too early to tell.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stuck: Option<String>,
     /// Whether it is a page, which the edge answers by itself.
     #[serde(default)]
     pub page: bool,
@@ -266,6 +276,34 @@ pub struct ServiceStatus {
     pub hands_off: Option<String>,
     /// Its instances by number.
     pub instances: Vec<InstanceStatus>,
+}
+
+/// What UDP listeners passed on for a service, since the edge first served it, over restarts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UdpStatus {
+    /// Clients, each an address and a port, that were led to an instance. One that was quiet for too long and comes
+    /// again counts again.
+    pub sessions: u64,
+    /// Datagrams from clients that were sent to an instance.
+    pub received: u64,
+    /// Datagrams from instances that were sent to their client.
+    pub sent: u64,
+    /// Datagrams of either direction that found no way: no instance, too large, or no room.
+    pub dropped: u64,
+}
+
+/// What the resolver said about the name that has a service's instances.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DnsStatus {
+    /// Name and port.
+    pub name: String,
+    /// When it answered last with an address; `None`: not since the node process was started.
+    pub answered: Option<WallTime>,
+    /// How many instances its answers have made.
+    pub addresses: u32,
+    /// Why the last question got no such answer; `None`: it did, or none has ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failing: Option<String>,
 }
 
 /// Elastic scaling of one service.

@@ -5,9 +5,9 @@
 //! not said.
 
 use crate::{
-    health::{ENLISTED, KEPT},
+    health::{ENLISTED, KEPT, NOT_PASSED},
     journal::{Entry, Level, Role},
-    status::{Basis, Health, InstanceStatus, Phase, ServiceStatus, Status},
+    status::{Basis, DnsStatus, Health, InstanceStatus, Phase, ServiceStatus, Status},
     time::WallTime,
 };
 
@@ -70,7 +70,7 @@ pub fn trouble(instance: &InstanceStatus) -> Option<String> {
                 let saw = if end.contains(reason.as_str()) { String::new() } else { check_saw(reason) };
                 format!("{name} is starting again after {end}{said}{saw}")
             }
-            _ => format!("{name} is starting and has not passed its check yet{because}"),
+            _ => format!("{name} is starting and has not passed its check yet{}{said}", after(NOT_PASSED, reason)),
         },
         (Some(Phase::Draining | Phase::Stopping), _) | (_, Health::Healthy | Health::Draining) => return None,
         (_, Health::Ejected) if reason.ends_with(ENLISTED) => format!("{name} is ejected{because}"),
@@ -78,8 +78,14 @@ pub fn trouble(instance: &InstanceStatus) -> Option<String> {
         (_, Health::Ejected) => format!("{name} is ejected and gets no requests for a while{because}"),
         (_, Health::Silent) => format!("{name} is silent and gets no new requests{because}"),
         (_, Health::Unhealthy) => format!("{name} fails its check and gets no new requests{because}"),
-        (_, Health::Unknown) => format!("{name} gets no requests: no probe has passed yet{because}"),
+        (_, Health::Unknown) => format!("{name} gets no requests: {NOT_PASSED}{}{said}", after(NOT_PASSED, reason)),
     })
+}
+
+/// What a reason says beyond the words that it begins with, as the end of a sentence that has said those.
+fn after(words: &str, reason: &str) -> String {
+    let rest = reason.strip_prefix(words).unwrap_or(reason).trim_start_matches(": ");
+    if rest.is_empty() { String::new() } else { format!(": {rest}") }
 }
 
 /// How a service is, and which instance is the cause where it is not well.
@@ -88,8 +94,8 @@ pub fn service(service: &ServiceStatus) -> String {
     let rollout = service.rollout.as_ref().map(|waiting| format!("; a rollout is under way: {waiting}"));
     let deploy = service.deploy.as_ref().map(|deploy| format!("; {}", deploy.message));
     let rollout = deploy.or(rollout).unwrap_or_default();
-    let cause = service.instances.iter().filter_map(|instance| Some((weight(instance), trouble(instance)?)));
-    let cause = cause.max_by_key(|(weight, _)| *weight).map(|(_, trouble)| format!(": {trouble}")).unwrap_or_default();
+    let cause = cause(service).map(|cause| format!(": {cause}")).unwrap_or_default();
+    let nobody = service.instances.is_empty() && *replicas == 0;
     match (healthy, &service.fallback) {
         _ if service.page => {
             format!("{name} is a page, which the edge answers by itself: {} so far", requests(service.requests))
@@ -100,6 +106,8 @@ pub fn service(service: &ServiceStatus) -> String {
                 "{name} has too few healthy instances, so those that still answer get requests too ({few}){cause}{rollout}"
             )
         }
+        (_, Some(other)) if nobody => format!("{name} has no instance, and {other} answers instead{cause}{rollout}"),
+        (_, None) if nobody => format!("{name} has no instance, so requests are held{cause}{rollout}"),
         (0, Some(other)) if *replicas > 0 => {
             format!("{name} has no healthy instance, and {other} answers instead{cause}{rollout}")
         }
@@ -109,6 +117,33 @@ pub fn service(service: &ServiceStatus) -> String {
             format!("{head}{name} has {healthy} healthy of {replicas} wanted instances{cause}{rollout}")
         }
     }
+}
+
+/// What keeps a service from being well: that its name has no good answer, where it has no instance for that, or else the
+/// instance that is rather the cause than others; `None` where nothing does.
+pub fn cause(service: &ServiceStatus) -> Option<String> {
+    let dns = service.dns.as_ref().and_then(unresolved);
+    if service.instances.is_empty() {
+        return dns;
+    }
+    let troubles = service.instances.iter().filter_map(|instance| Some((weight(instance), trouble(instance)?)));
+    let worst = troubles.max_by_key(|(weight, _)| *weight).map(|(_, trouble)| trouble);
+    let both: Vec<String> = worst.into_iter().chain(dns).collect();
+    (!both.is_empty()).then(|| both.join("; "))
+}
+
+/// That a name has no good answer now, why, and what of former ones is in use; `None` where it has one.
+pub fn unresolved(dns: &DnsStatus) -> Option<String> {
+    let name = &dns.name;
+    let Some(failing) = &dns.failing else {
+        return (dns.answered.is_none() && dns.addresses == 0).then(|| format!("{name} has not been resolved yet"));
+    };
+    let at = dns.answered.map(|at| format!(", of {at},")).unwrap_or_default();
+    Some(match dns.addresses {
+        0 => format!("{name} does not resolve: {failing}; nobody is known yet"),
+        1 => format!("{name} does not resolve: {failing}; the last good answer{at} with 1 address stays in use"),
+        n => format!("{name} does not resolve: {failing}; the last good answer{at} with {n} addresses stays in use"),
+    })
 }
 
 /// That nobody passes a service's changed check, where instances are kept healthy against it, and what it sees.
@@ -364,6 +399,46 @@ mod tests {
         status.healthy = 2;
         status.instances.clear();
         assert_eq!(service(&status), "shop has 2 healthy of 2 wanted instances");
+    }
+
+    #[test]
+    fn what_is_seen_is_said_once() {
+        let mut new = shop(Phase::Running, Health::Unknown);
+        new.reason = format!("{NOT_PASSED}: connect: refused");
+        new.last_output = vec!["listening on 3000".to_owned()];
+        let said =
+            "shop/1 gets no requests: no probe has passed yet: connect: refused; the last it said: listening on 3000";
+        assert_eq!(instance(&new), said);
+        new.phase = Some(Phase::Starting);
+        let said = "shop/1 is starting and has not passed its check yet: connect: refused; the last it said: listening on 3000";
+        assert_eq!(instance(&new), said);
+        (new.reason, new.last_output) = (String::new(), Vec::new());
+        assert_eq!(instance(&new), "shop/1 is starting and has not passed its check yet");
+    }
+
+    #[test]
+    fn a_name_without_an_answer_is_the_cause() {
+        let dns = DnsStatus { name: "app.internal:80".to_owned(), ..DnsStatus::default() };
+        let mut app = ServiceStatus { name: "app".to_owned(), dns: Some(dns.clone()), ..ServiceStatus::default() };
+        let said = "app has no instance, so requests are held: app.internal:80 has not been resolved yet";
+        assert_eq!(service(&app), said);
+        let failing = Some("no address".to_owned());
+        app.dns = Some(DnsStatus { failing: failing.clone(), ..dns.clone() });
+        app.fallback = Some("sorry".to_owned());
+        let said = "app has no instance, and sorry answers instead: app.internal:80 does not resolve: no address; nobody \
+                    is known yet";
+        assert_eq!(service(&app), said);
+        let mut gone = shop(Phase::Running, Health::Unhealthy);
+        (gone.name, gone.phase, gone.reason) = ("app/10.0.0.1:80".into(), None, "connect: refused".into());
+        (app.fallback, app.replicas, app.instances) = (None, 1, vec![gone]);
+        app.dns =
+            Some(DnsStatus { answered: Some(WallTime::from_millis(9_000)), addresses: 1, failing, ..dns.clone() });
+        let said = "app has no healthy instance, so requests are held: app/10.0.0.1:80 fails its check and gets no new \
+                    requests: connect: refused; app.internal:80 does not resolve: no address; the last good answer, of \
+                    1970-01-01T00:00:09.000Z, with 1 address stays in use";
+        assert_eq!(service(&app), said);
+        app.dns = Some(DnsStatus { answered: Some(WallTime::from_millis(9_000)), addresses: 1, ..dns });
+        assert!(!service(&app).contains("internal"), "{}", service(&app));
     }
 
     fn entry(id: u64, subject: &str, level: Level, kind: &str, message: &str, seen: &str) -> Entry {

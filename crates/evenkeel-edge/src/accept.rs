@@ -15,7 +15,6 @@ use std::{
     time::Duration,
 };
 
-use rustix::io::Errno;
 use tokio::{
     net::{TcpListener, TcpStream},
     task::spawn_local,
@@ -26,7 +25,7 @@ use crate::{
     data::share,
     http::{client::Client, connection::Connection},
     messages::ToThread,
-    stream,
+    scarce, stream,
     thread::Thread,
 };
 
@@ -70,10 +69,7 @@ pub(crate) async fn accept(thread: Rc<Thread>, listener: TcpListener, name: Rc<s
                 Some(other) => hand_over(&thread, other, stream, peer, &name),
                 None => admit(&thread, stream, peer, &name),
             },
-            Err(error) if is_exhausted(&error) => {
-                tracing::warn!(%error, listener = &*name, "cannot accept a connection");
-                sleep(PAUSE).await;
-            }
+            Err(error) if scarce::is_met(&thread, &error) => sleep(PAUSE).await,
             // The client was faster than we were.
             Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
             // Whatever it is, the guard's end of listening among it: asking again at once would not mend it.
@@ -132,13 +128,6 @@ fn calmer(thread: &Thread) -> Option<usize> {
     let others = (0..threads.len()).filter(|&place| place != thread.index && !threads[place].0.ended.load(Relaxed));
     let (least, calmest) = others.map(|place| (connections(place), place)).min()?;
     (least < enough).then_some(calmest)
-}
-
-/// Whether this machine has no descriptor, no memory or no port left for one more socket.
-pub(crate) fn is_exhausted(error: &io::Error) -> bool {
-    let numbers =
-        [Errno::MFILE, Errno::NFILE, Errno::NOMEM, Errno::NOBUFS, Errno::ADDRINUSE, Errno::ADDRNOTAVAIL, Errno::AGAIN];
-    error.raw_os_error().is_some_and(|number| numbers.iter().any(|known| known.raw_os_error() == number))
 }
 
 impl Doors {

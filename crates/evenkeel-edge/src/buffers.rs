@@ -18,8 +18,13 @@ use tokio::{
 
 /// Capacity of a fresh buffer, in bytes. Most heads and small answers fit with room to spare.
 pub(crate) const FRESH_BYTES: usize = 16 << 10;
+/// Capacity for what waits for an answer, in bytes: most requests without a body. Thousands may wait at once, so what they
+/// hold must be small.
+const SMALL_BYTES: usize = 2 << 10;
 /// Sizes that are kept, in bytes, and how many of each by thread at most.
-const KEPT: [(usize, usize); 3] = [(FRESH_BYTES, 256), (64 << 10, 64), (LARGEST_BYTES, 16)];
+const KEPT: [(usize, usize); 4] = [(SMALL_BYTES, 1024), (FRESH_BYTES, 256), (64 << 10, 64), (LARGEST_BYTES, 16)];
+/// The place of [`FRESH_BYTES`] there.
+const FRESH: usize = 1;
 /// The largest that is kept, in bytes: more than this moves no byte faster.
 pub(crate) const LARGEST_BYTES: usize = 256 << 10;
 
@@ -33,14 +38,24 @@ pub(crate) struct Buffers {
 impl Buffers {
     /// An empty buffer with at least [`FRESH_BYTES`] of room.
     pub(crate) fn take(&self) -> Vec<u8> {
-        self.free[0].borrow_mut().pop().unwrap_or_else(|| Vec::with_capacity(FRESH_BYTES))
+        self.free[FRESH].borrow_mut().pop().unwrap_or_else(|| Vec::with_capacity(FRESH_BYTES))
     }
 
-    /// An empty buffer with at least so much room.
+    /// An empty buffer with at least so much room, and not much more where that is little.
     pub(crate) fn take_of(&self, bytes: usize) -> Vec<u8> {
-        let size = KEPT.iter().position(|&(size, _)| size >= bytes);
-        let free = size.and_then(|size| self.free[size].borrow_mut().pop());
-        free.unwrap_or_else(|| Vec::with_capacity(bytes.max(FRESH_BYTES)))
+        let Some(size) = KEPT.iter().position(|&(size, _)| size >= bytes) else {
+            return Vec::with_capacity(bytes);
+        };
+        self.free[size].borrow_mut().pop().unwrap_or_else(|| Vec::with_capacity(KEPT[size].0))
+    }
+
+    /// Puts one of at least this capacity in the place of a smaller one, with the same bytes in it.
+    pub(crate) fn widen(&self, buffer: &mut Vec<u8>, capacity: usize) {
+        if buffer.capacity() < capacity {
+            let mut wide = self.take_of(capacity);
+            wide.extend_from_slice(buffer);
+            self.give(std::mem::replace(buffer, wide));
+        }
     }
 
     /// Takes a buffer back.
@@ -48,13 +63,12 @@ impl Buffers {
         if buffer.capacity() > LARGEST_BYTES {
             return;
         }
-        // Nearly all are of the first size.
+        // One that is larger than its size says would keep more memory than it is good for.
         let size = match buffer.capacity() {
-            0 => return,
-            capacity if capacity < KEPT[1].0 => (capacity >= FRESH_BYTES).then_some(0),
-            capacity => KEPT.iter().rposition(|&(size, _)| size <= capacity),
+            SMALL_BYTES => 0,
+            capacity if capacity < FRESH_BYTES => return,
+            capacity => KEPT.iter().rposition(|&(size, _)| size <= capacity).expect("it is no smaller than fresh ones"),
         };
-        let Some(size) = size else { return };
         let mut free = self.free[size].borrow_mut();
         if free.len() < KEPT[size].1 {
             buffer.clear();
@@ -140,10 +154,8 @@ impl Input {
     /// Has at least this capacity from now on, for bodies that fill it again and again.
     pub(crate) fn widen(&mut self, capacity: usize, buffers: &Buffers) {
         if self.bytes.capacity() < capacity {
-            let mut wide = buffers.take_of(capacity);
-            wide.extend_from_slice(self.filled());
-            buffers.give(self.release());
-            self.bytes = wide;
+            self.bytes.drain(..std::mem::take(&mut self.start));
+            buffers.widen(&mut self.bytes, capacity);
         }
     }
 
@@ -191,6 +203,12 @@ mod tests {
         assert_eq!((again.as_ptr(), again.len()), (place, 0));
         buffers.give(Vec::with_capacity(LARGEST_BYTES + 1));
         assert!(buffers.free.iter().all(|free| free.borrow().is_empty()), "one that grew too large is not kept");
+        buffers.give(Vec::with_capacity(SMALL_BYTES + 1));
+        assert!(buffers.free.iter().all(|free| free.borrow().is_empty()), "nor is one of no size that is kept");
+        let small = buffers.take_of(SMALL_BYTES);
+        assert_eq!(small.capacity(), SMALL_BYTES);
+        buffers.give(small);
+        assert!(buffers.take().capacity() >= FRESH_BYTES);
         let large = buffers.take_of(LARGEST_BYTES);
         let place = large.as_ptr();
         buffers.give(large);

@@ -111,6 +111,7 @@ impl Orders<'_> {
                         }
                     }
                     ToThread::Abandon(instance) => self.abandon(&instance),
+                    ToThread::Removed(instance) => self.move_off(&instance, u64::MAX),
                     ToThread::SlotFree(service) => hold::slot_offered(&self.thread, &service),
                     ToThread::Accepted(accepted) => accept::take_over(&self.thread, accepted),
                     ToThread::Terminate { grace_ms } => return self.terminate(grace_ms).await,
@@ -187,7 +188,11 @@ impl Orders<'_> {
     fn abandon(&self, instance: &Arc<InstanceShared>) {
         self.refresh_pool(instance);
         let now_ms = clock::millis(self.thread.read_clock());
-        let quiet_ms = instance.last_received_ms().map_or(u64::MAX, |last| now_ms.saturating_sub(last));
+        self.move_off(instance, instance.last_received_ms().map_or(u64::MAX, |last| now_ms.saturating_sub(last)));
+    }
+
+    fn move_off(&self, instance: &Arc<InstanceShared>, quiet_ms: u64) {
+        let now_ms = clock::millis(self.thread.read_clock());
         let requests = self.thread.slots.abandon(Arc::as_ptr(instance), now_ms, quiet_ms);
         if requests > 0 {
             self.thread.notify(Notice::Moved { instance: Arc::clone(instance), requests });
@@ -219,6 +224,7 @@ impl Orders<'_> {
                 () = &mut end => return,
                 order = self.inbox.recv() => match order {
                     Some(ToThread::Abandon(instance)) => self.abandon(&instance),
+                    Some(ToThread::Removed(instance)) => self.move_off(&instance, u64::MAX),
                     Some(ToThread::SlotFree(service)) => hold::slot_offered(&self.thread, &service),
                     Some(ToThread::Accepted(accepted)) => accept::take_over(&self.thread, accepted),
                     Some(_) => self.wake_all_held(),

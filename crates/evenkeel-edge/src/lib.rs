@@ -38,6 +38,7 @@ pub mod probe;
 mod process;
 pub mod routes;
 mod sandbox;
+mod scarce;
 mod services;
 pub mod shared;
 mod slots;

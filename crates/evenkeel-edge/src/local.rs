@@ -13,7 +13,7 @@ use std::{
 };
 
 use evenkeel_core::{
-    balance::{Candidate, Draws, PeakEwma, RoundRobin, TrialShare, WeightedRoundRobin},
+    balance::{Candidate, Draws, LeastConnections, PeakEwma, RoundRobin, TrialShare, WeightedRoundRobin},
     snapshot::Service,
 };
 
@@ -43,6 +43,7 @@ pub(crate) struct ServiceLocal {
     pub(crate) turns: RefCell<Turns>,
     /// Requests that the retry budget does not know of yet.
     pub(crate) unreported: Cell<u32>,
+    bare: OnceCell<Rc<Self>>,
 }
 
 /// What the balancing algorithms remember between two requests.
@@ -51,7 +52,9 @@ pub(crate) struct Turns {
     pub(crate) candidates: Vec<Candidate>,
     pub(crate) round_robin: RoundRobin,
     pub(crate) weighted: WeightedRoundRobin,
-    pub(crate) next: usize,
+    pub(crate) least: LeastConnections,
+    /// The same of those that have no more than their share.
+    pub(crate) least_on_trial: LeastConnections,
     pub(crate) trial: TrialShare,
     pub(crate) draws: Draws,
 }
@@ -100,9 +103,27 @@ impl ServiceLocal {
         let queue = former.map(|former| Rc::clone(&former.queue)).unwrap_or_default();
         // Threads start their turns at different places, so that first requests spread.
         let draws = Draws::new(RandomState::new().build_hasher().finish());
-        let turns = Turns { round_robin: RoundRobin::starting_at(thread), next: thread, draws, ..Turns::default() };
+        let (round_robin, least) = (RoundRobin::starting_at(thread), LeastConnections::starting_at(thread));
+        let turns = Turns { round_robin, least, draws, ..Turns::default() };
         let unreported = Cell::new(former.map_or(0, |former| former.unreported.take()));
-        Self { view, thread, instances, queue, turns: RefCell::new(turns), unreported }
+        Self { view, thread, instances, queue, turns: RefCell::new(turns), unreported, bare: OnceCell::new() }
+    }
+
+    /// The same without instances, for what has one and goes on for long: it counts and is bounded as before, and keeps no
+    /// former view.
+    pub(crate) fn bare(&self) -> Rc<Self> {
+        let make = || {
+            Rc::new(Self {
+                view: self.view.bare(),
+                thread: self.thread,
+                instances: Vec::new(),
+                queue: Rc::clone(&self.queue),
+                turns: RefCell::default(),
+                unreported: Cell::new(0),
+                bare: OnceCell::new(),
+            })
+        };
+        Rc::clone(self.bare.get_or_init(make))
     }
 
     /// As the view has it.

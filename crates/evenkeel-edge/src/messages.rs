@@ -4,8 +4,9 @@
 //! acknowledgements come back over an unbounded one, at most one for each order; notices come back over a bounded
 //! one, and what finds no room there is counted and dropped, so that a stuck control thread never stops a request.
 
-use std::{os::fd::OwnedFd, sync::Arc};
+use std::{net::IpAddr, os::fd::OwnedFd, sync::Arc};
 
+use evenkeel_core::{ambiguity::Ambiguity, link::ProxyFault, scarcity::Scarcity};
 use tokio::sync::mpsc;
 
 use crate::{
@@ -41,6 +42,9 @@ pub enum ToThread {
     /// have waited far longer than it is silent, and drop its idle connections. Said again while that lasts and requests
     /// wait there. Its health must have been written before. Answered by [`Notice::Moved`] if there were any.
     Abandon(Arc<InstanceShared>),
+    /// It is no longer part of its service, and does not answer: send all of its idempotent requests that wait for an
+    /// answer elsewhere. Answered by [`Notice::Moved`] if there were any.
+    Removed(Arc<InstanceShared>),
     /// Requests in flight at an instance of this service fell below the bound, and this thread holds the oldest
     /// request. Sent by data threads.
     SlotFree(Arc<ServiceShared>),
@@ -87,14 +91,35 @@ pub enum Notice {
         /// What was wrong with it.
         reason: &'static str,
     },
-    /// A request was ambiguous: put right and forwarded, or something of it left out. At most one a second by thread.
+    /// There is nothing left for one more connection. Once, until that has been over for a while.
+    Scarce {
+        /// Of what.
+        what: Scarcity,
+        /// What the kernel said.
+        reason: String,
+    },
+    /// A connection was closed, since it had to begin with a PROXY header. At most one a second by thread and fault.
+    ProxyHeader {
+        /// The listener's name.
+        listener: String,
+        /// Whoever connected.
+        peer: IpAddr,
+        /// What was wrong.
+        fault: ProxyFault,
+        /// The same in words.
+        reason: &'static str,
+    },
+    /// A request was ambiguous: put right and forwarded, or something of it left out. Once in a while for each kind of
+    /// each client of a listener.
     Ambiguous {
         /// The listener's name.
         listener: String,
-        /// Method and target of the request, and the client's address.
+        /// Who sent it.
+        client: IpAddr,
+        /// Its method and target.
         request: String,
         /// What was wrong with it.
-        reason: String,
+        kind: Ambiguity,
         /// The listener lets such requests pass.
         reported: bool,
     },
@@ -114,7 +139,7 @@ pub enum Notice {
         /// How many of those got 503.
         expired: u64,
     },
-    /// Requests in flight were sent elsewhere, because of [`ToThread::Abandon`].
+    /// Requests in flight were sent elsewhere, because of [`ToThread::Abandon`] or [`ToThread::Removed`].
     Moved {
         /// From where.
         instance: Arc<InstanceShared>,
@@ -133,6 +158,17 @@ pub enum Notice {
         next: Arc<InstanceShared>,
         /// How many more were tried again since the last sample.
         others: u64,
+    },
+    /// An application wrote to the standard error of its request (FastCGI section 5.3). About ten times a second by thread.
+    Complained {
+        /// Whose.
+        instance: Arc<InstanceShared>,
+        /// The beginning of it, as it came: it may hold secrets.
+        text: String,
+        /// There was more of it.
+        cut: bool,
+        /// How many more requests came with something since the last one that was told.
+        unsaid: u64,
     },
     /// A retry was refused because the budget is used up. At most one a second by service.
     BudgetExhausted {

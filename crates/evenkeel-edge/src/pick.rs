@@ -15,10 +15,7 @@ use std::{
 };
 
 use evenkeel_core::{
-    balance::{
-        Candidate, Scales, client_hash, least_connections, least_connections_of, power_of_two, random, rendezvous,
-        token,
-    },
+    balance::{Candidate, Scales, client_hash, power_of_two, random, rendezvous},
     slow_start,
     snapshot::{Balance, Duty, Sticky},
     status::Health,
@@ -118,7 +115,7 @@ pub(crate) enum Stays {
     No,
     /// With the instance of this hash.
     Hash(u64),
-    /// With the instance of the token in its cookie, if that has one.
+    /// With the instance of this key, which its cookie names, if it has one.
     Cookie(Option<u64>),
 }
 
@@ -193,6 +190,17 @@ pub(crate) fn has_proven_other(service: &ServiceLocal, instance: &InstanceLocal)
     places.any(|place| !service.view().instances[place].trial)
 }
 
+/// The same, below its bound.
+pub(crate) fn has_free_other(service: &ServiceLocal, instance: &InstanceLocal) -> bool {
+    let most = service.config().limits.in_flight_per_instance;
+    (0..service.instances.len()).any(|place| {
+        let other = &service.instances[place];
+        let free = most == 0 || other.shared.in_flight.load(Relaxed) < most;
+        let proven = !service.view().instances[place].trial;
+        free && proven && serves(service, place) && !std::ptr::eq(&raw const **other, instance)
+    })
+}
+
 /// Whether nothing is known yet of some instance that should serve: it may be healthy in a moment.
 pub(crate) fn awaits_probe(service: &ServiceLocal) -> bool {
     let mut serving = service.view().instances.iter().filter(|instance| instance.duty == Duty::Serve);
@@ -209,9 +217,8 @@ fn choose_among(
     let view = service.view();
     if view.config.balance == Balance::LeastConnections && !view.choosing.special && !view.trials {
         // What most services have needs nobody to remember the candidates.
-        turns.next = turns.next.wrapping_add(1);
         let candidate = candidate(service, zone, asks.tried);
-        return least_connections_of(service.instances.len(), turns.next, candidate);
+        return turns.least.choose_of(service.instances.len(), candidate);
     }
     gather(&mut turns.candidates, service, zone, asks.tried);
     if !view.choosing.special && !view.trials {
@@ -222,7 +229,7 @@ fn choose_among(
         warm(&mut turns.candidates, service, clock::millis(thread.now()), slow_start_ms);
     }
     if let Stays::Cookie(Some(named)) = asks.tie.sticky
-        && let Some(place) = turns.candidates.iter().position(|one| one.open && token(one.key) == named)
+        && let Some(place) = turns.candidates.iter().position(|one| one.open && one.key == named)
         && may_have(&view.instances[place], asks)
     {
         return Some(place);
@@ -298,7 +305,7 @@ fn choose_by_shares(thread: &Thread, turns: &mut Turns, service: &ServiceLocal, 
         } else {
             // The turns of the others are not disturbed: theirs go on with the next request.
             close(turns, &|candidate, instance| !takes(candidate, instance));
-            least_connections(&turns.candidates, turns.next)
+            turns.least_on_trial.choose(&turns.candidates)
         };
         if chosen.is_some() {
             turns.trial.spend();
@@ -353,16 +360,13 @@ fn choose(thread: &Thread, turns: &mut Turns, service: &ServiceLocal, asks: Asks
     match config.balance {
         Balance::RoundRobin => turns.round_robin.choose(&turns.candidates),
         Balance::WeightedRoundRobin => turns.weighted.choose(&turns.candidates),
-        Balance::LeastConnections => {
-            turns.next = turns.next.wrapping_add(1);
-            least_connections(&turns.candidates, turns.next)
-        }
+        Balance::LeastConnections => turns.least.choose(&turns.candidates),
         Balance::IpHash => rendezvous(&turns.candidates, client_hash(asks.client)),
         Balance::Random => random(&turns.candidates, turns.draws.draw()),
         Balance::PowerOfTwo => by_latency(thread, turns, service),
         Balance::Maglev | Balance::ConsistentHash => {
             let hash = asks.tie.hash.unwrap_or_else(|| client_hash(asks.client));
-            match &choosing.table {
+            match &*choosing.table {
                 Table::Maglev(table) => table.choose(&turns.candidates, hash),
                 Table::Ring(ring) => ring.choose(&turns.candidates, hash, config.choice.hash_bound_percent),
                 Table::None => rendezvous(&turns.candidates, hash),
@@ -388,7 +392,7 @@ pub(crate) fn keeps_cookie(service: &ServiceLocal, tried: &Tried, named: u64) ->
     let zone = zone(service);
     service.instances.iter().enumerate().any(|(place, one)| {
         let here = zone == Zone::Any || service.view().instances[place].preferred == (zone == Zone::Preferred);
-        token(one.key) == named && here && serves(service, place) && !tried.has(one)
+        one.key == named && here && serves(service, place) && !tried.has(one)
     })
 }
 
@@ -415,6 +419,11 @@ impl Flight {
         };
         flight.set_waiting(true);
         Some(flight)
+    }
+
+    /// It stays where it is and goes on for long: what its service has beside that is let go of.
+    pub(crate) fn settle(&mut self) {
+        self.service = self.service.bare();
     }
 
     /// Whether the instance is to answer now. It is not while the client still sends, and not once its answer has begun:

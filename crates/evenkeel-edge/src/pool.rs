@@ -1,7 +1,9 @@
 //! Idle connections to one instance, kept by one thread.
 //!
-//! The newest is used first, so that the others may time out. Whether the instance has closed one is noticed
-//! without a system call: the runtime has already been told, and a read on a connection of which it was told
+//! The newest is used first, so that the others may time out. As long as there are idle ones nobody opens another, so
+//! there are never more than were in use at once; and how long one at the bottom has been idle says for how long so many
+//! were not needed. That is how a pool grows with its load and shrinks after it. Whether the instance has closed one is
+//! noticed without a system call: the runtime has already been told, and a read on a connection of which it was told
 //! nothing returns at once.
 
 use std::{
@@ -18,6 +20,15 @@ use crate::stream::{names::Names, owned::Owned};
 /// A connection that was idle for longer is closed, in milliseconds: instances close theirs at some time, and
 /// one that waits for its request when that happens may lose it.
 const IDLE_MS: u64 = 60_000;
+
+/// So many are kept for that time in any case.
+const KEPT: u16 = 128;
+
+/// Those beyond them are closed when they have not been needed for so long, in milliseconds.
+const SURPLUS_MS: u64 = 10_000;
+
+/// Most that are closed at once for having been idle: each costs a system call, and requests wait meanwhile.
+const CLOSED: usize = 64;
 
 /// The idle connections.
 #[derive(Debug)]
@@ -36,6 +47,8 @@ pub(crate) struct Pool {
 struct Idle {
     stream: TcpStream,
     since_ms: u64,
+    /// Something might come that nobody asked for.
+    doubtful: bool,
 }
 
 impl Pool {
@@ -50,19 +63,20 @@ impl Pool {
     pub(crate) fn take(&self, surely: bool) -> Option<TcpStream> {
         let mut idle = self.idle.borrow_mut();
         loop {
-            let Idle { stream, .. } = idle.pop()?;
-            if is_quiet(&stream) && (!surely || is_quiet_in_kernel(&stream)) {
+            let Idle { stream, doubtful, .. } = idle.pop()?;
+            if is_quiet(&stream) && (!(surely || doubtful) || is_quiet_in_kernel(&stream)) {
                 return Some(stream);
             }
         }
     }
 
     /// Keeps a connection whose last answer is complete, at most `most` of them. One that leads to a former address
-    /// is closed.
-    pub(crate) fn give(&self, stream: TcpStream, most: u16, now_ms: u64) {
+    /// is closed. `doubtful`: its instance might have sent a body where none may be, and that might still come, so the
+    /// kernel is asked before it is used again.
+    pub(crate) fn give(&self, stream: TcpStream, most: u16, now_ms: u64, doubtful: bool) {
         let mut idle = self.idle.borrow_mut();
         if idle.len() < usize::from(most) && self.takes(&stream) {
-            idle.push(Idle { stream, since_ms: now_ms });
+            idle.push(Idle { stream, since_ms: now_ms, doubtful });
         }
     }
 
@@ -71,10 +85,10 @@ impl Pool {
         self.owned.take(owner, |stream| is_quiet(stream) && (!surely || is_quiet_in_kernel(stream)))
     }
 
-    /// As [`Self::give`], for this client alone.
+    /// As [`Self::give`], for this client alone. Each client opens its own, so there may be more than were in use at once.
     pub(crate) fn give_owned(&self, owner: &Rc<Names>, stream: TcpStream, most: u16, now_ms: u64) {
         if self.takes(&stream) {
-            self.owned.give(owner, stream, most, now_ms);
+            self.owned.give(owner, stream, most.min(KEPT), now_ms);
         }
     }
 
@@ -108,11 +122,32 @@ impl Pool {
         }
     }
 
-    /// Closes what the instance has closed and what was idle for long.
+    /// Closes what the instance has closed and what was idle for long, of those not needed a part at a time.
     pub(crate) fn sweep(&self, now_ms: u64) {
-        let stays = |stream: &TcpStream, since_ms| now_ms.saturating_sub(since_ms) < IDLE_MS && is_quiet(stream);
-        self.idle.borrow_mut().retain(|idle| stays(&idle.stream, idle.since_ms));
-        self.owned.sweep(stays);
+        let idle_ms = |since_ms| now_ms.saturating_sub(since_ms);
+        let mut idle = self.idle.borrow_mut();
+        let surplus = idle.len().saturating_sub(usize::from(KEPT));
+        let (mut place, mut closed) = (0, 0);
+        // The longest idle are in front.
+        idle.retain(|one| {
+            let most_ms = if place < surplus { SURPLUS_MS } else { IDLE_MS };
+            place += 1;
+            let leaves = closed < CLOSED && idle_ms(one.since_ms) >= most_ms;
+            closed += usize::from(leaves);
+            !leaves && is_quiet(&one.stream)
+        });
+        if idle.capacity() > 4 * idle.len().max(usize::from(KEPT)) {
+            let room = 2 * idle.len();
+            idle.shrink_to(room);
+        }
+        self.owned.sweep(|stream, since_ms| idle_ms(since_ms) < IDLE_MS && is_quiet(stream));
+    }
+
+    /// Closes half of them: their descriptors and ports are wanted elsewhere.
+    pub(crate) fn halve(&self) {
+        let mut idle = self.idle.borrow_mut();
+        let less = idle.len().div_ceil(2);
+        idle.drain(..less);
     }
 }
 
@@ -143,9 +178,50 @@ mod tests {
         pool.readdress(Some(from));
         let in_use = TcpStream::connect(from).await.expect("it listens");
         pool.readdress(Some(to));
-        pool.give(in_use, 8, 1);
+        pool.give(in_use, 8, 1, false);
         assert!(pool.take(false).is_none());
-        pool.give(TcpStream::connect(to).await.expect("it listens"), 8, 1);
+        pool.give(TcpStream::connect(to).await.expect("it listens"), 8, 1, false);
         assert!(pool.take(false).is_some());
+    }
+
+    #[tokio::test]
+    async fn what_was_needed_at_once_is_kept_and_goes_when_it_is_not_needed_any_more() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let address = listener.local_addr().expect("bound");
+        let (pool, many) = (Pool::new(Some(address)), usize::from(KEPT) + CLOSED + 20);
+        let count = || pool.idle.borrow().len();
+        let mut others = Vec::new();
+        for _ in 0..many {
+            pool.give(TcpStream::connect(address).await.expect("it listens"), u16::MAX, 1, false);
+            others.push(listener.accept().await.expect("somebody came"));
+        }
+        pool.sweep(SURPLUS_MS);
+        assert_eq!(count(), many, "they were needed a moment ago");
+        let newest = pool.take(false).expect("they are open");
+        pool.give(newest, u16::MAX, SURPLUS_MS, false);
+        pool.sweep(SURPLUS_MS + 1);
+        assert_eq!(count(), many - CLOSED, "not all at once");
+        pool.sweep(SURPLUS_MS + 1);
+        assert_eq!(count(), usize::from(KEPT));
+        pool.sweep(IDLE_MS);
+        assert_eq!(count(), usize::from(KEPT), "these stay for longer");
+        pool.halve();
+        assert_eq!(count(), usize::from(KEPT) / 2);
+        pool.sweep(IDLE_MS + 1);
+        assert_eq!(count(), 1, "but for the one that was used");
+    }
+
+    #[tokio::test]
+    async fn one_is_not_used_again_whose_instance_says_what_nobody_asked_for() {
+        use std::io::Write;
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+        let pool = Pool::new(None);
+        let stream = std::net::TcpStream::connect(listener.local_addr().expect("bound")).expect("it listens");
+        stream.set_nonblocking(true).expect("it is a socket");
+        pool.give(TcpStream::from_std(stream).expect("it is a socket"), 8, 1, true);
+        let (mut instance, _) = listener.accept().expect("somebody came");
+        // The runtime gets no turn to hear of it.
+        instance.write_all(b"late").expect("it is open");
+        assert!(pool.take(false).is_none());
     }
 }

@@ -2,11 +2,16 @@
 //!
 //! Exact hosts come before `*.suffix` ones (the longest suffix first), and those before routes for every host.
 //! Within a host the longest path prefix wins, and among equals the one that stands first in the file. A route
-//! whose header conditions do not hold is passed over. Finding a route allocates nothing.
+//! whose header conditions do not hold is passed over. Paths are compared in their normal form
+//! ([`evenkeel_core::path`]), so that no spelling of a path gets around its route. Finding a route allocates nothing,
+//! unless the path is long and not in its normal form.
 
 use std::{collections::HashMap, sync::Arc};
 
-use evenkeel_core::snapshot::Route;
+use evenkeel_core::{
+    path::{self, BadPath},
+    snapshot::Route,
+};
 
 use crate::{actions::ActionsView, http::redirect::RedirectView};
 
@@ -25,7 +30,7 @@ pub enum Destination {
 /// Where matching requests go.
 #[derive(Debug)]
 pub struct RouteView {
-    /// Path prefix without a trailing slash; empty for all.
+    /// Path prefix in its normal form, without a trailing slash; empty for all.
     path: Box<[u8]>,
     /// Empty for all.
     methods: Vec<Box<[u8]>>,
@@ -41,7 +46,8 @@ pub struct RouteView {
 impl RouteView {
     /// Compiles one route that leads there.
     pub fn new(route: &Route, destination: Destination, actions: Option<ActionsView>) -> Self {
-        let path = route.path.trim_end_matches('/').as_bytes().into();
+        let path = path::normal(route.path.as_bytes()).unwrap_or_else(|_| route.path.clone().into_bytes());
+        let path = path.strip_suffix(b"/").unwrap_or(&path).into();
         let header = |(name, value): &(String, String)| (name.as_bytes().into(), value.as_bytes().into());
         Self {
             path,
@@ -84,6 +90,9 @@ pub struct RouteTable {
 /// Longest name that DNS allows; a longer host matches only routes for every host.
 const LONGEST_HOST: usize = 255;
 
+/// Longest path that is brought into its normal form on the stack.
+const ROOM_BYTES: usize = 512;
+
 impl RouteTable {
     /// Builds a table from routes in the order of the file.
     pub fn new<'a>(routes: impl Iterator<Item = (&'a Route, Arc<RouteView>)>) -> Self {
@@ -105,9 +114,45 @@ impl RouteTable {
         table
     }
 
-    /// The route of a request. `host` has no port; `path` may carry a query; `header_is` says whether the
-    /// request has a header field of this lower-case name with exactly this value.
+    /// The route of a request. `host` has no port; `path` begins with a slash and may carry a query; `header_is` says
+    /// whether the request has a header field of this lower-case name with exactly this value.
+    ///
+    /// # Errors
+    /// Where the path has no normal form.
     pub fn find(
+        &self,
+        host: &[u8],
+        method: &[u8],
+        path: &[u8],
+        header_is: impl Fn(&[u8], &[u8]) -> bool,
+    ) -> Result<Option<&Arc<RouteView>>, BadPath> {
+        if path::is_unusual(path) {
+            return self.find_unusual(host, method, path, header_is);
+        }
+        Ok(self.find_normal(host, method, path, header_is))
+    }
+
+    #[cold]
+    fn find_unusual(
+        &self,
+        host: &[u8],
+        method: &[u8],
+        path: &[u8],
+        header_is: impl Fn(&[u8], &[u8]) -> bool,
+    ) -> Result<Option<&Arc<RouteView>>, BadPath> {
+        let path = path::without_query(path);
+        let (mut short, mut long) = ([0; ROOM_BYTES], Vec::new());
+        let room = if let Some(room) = short.get_mut(..path.len()) {
+            room
+        } else {
+            long.resize(path.len(), 0);
+            &mut long
+        };
+        let path = path::normalise(path, room)?;
+        Ok(self.find_normal(host, method, path, header_is))
+    }
+
+    fn find_normal(
         &self,
         host: &[u8],
         method: &[u8],
@@ -168,7 +213,8 @@ mod tests {
     }
 
     fn find(table: &RouteTable, host: &str, path: &str) -> Option<usize> {
-        table.find(host.as_bytes(), b"GET", path.as_bytes(), |_, _| false).and_then(|route| route.service())
+        let found = table.find(host.as_bytes(), b"GET", path.as_bytes(), |_, _| false);
+        found.unwrap().and_then(|route| route.service())
     }
 
     #[test]
@@ -198,6 +244,6 @@ mod tests {
         let table = table(&[route(None, "/", &[("x-canary", "1")]), route(None, "/", &[])]);
         assert_eq!(find(&table, "a", "/"), Some(1));
         let canary = |name: &[u8], value: &[u8]| name == b"x-canary" && value == b"1";
-        assert_eq!(table.find(b"a", b"GET", b"/", canary).and_then(|r| r.service()), Some(0));
+        assert_eq!(table.find(b"a", b"GET", b"/", canary).unwrap().and_then(|r| r.service()), Some(0));
     }
 }

@@ -9,13 +9,16 @@
 use std::{
     net::SocketAddr,
     sync::{
-        Mutex, PoisonError,
+        Mutex, OnceLock, PoisonError,
         atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering::Relaxed},
     },
 };
 
+use crate::scarce::Met;
 use evenkeel_core::{
-    link::LATENCY_BOUNDS_US,
+    ambiguity::Ambiguity,
+    balance::TokenKey,
+    link::{LATENCY_BOUNDS_US, ProxyFault},
     retry::Budget,
     status::{Health, InstanceId},
     time::Moment,
@@ -249,6 +252,10 @@ pub struct ServiceCell {
     pub connections: Count,
     /// Clients of UDP listeners that were led to an instance.
     pub sessions: Count,
+    /// Datagrams of clients that were sent to an instance.
+    pub received_datagrams: Count,
+    /// Datagrams of instances that were sent to their client.
+    pub sent_datagrams: Count,
     /// Datagrams that found no way: no instance, too large, or no room.
     pub dropped_datagrams: Count,
     /// Body bytes from clients.
@@ -306,12 +313,14 @@ pub struct ThreadCell {
     pub accepted: Count,
     /// Connections that were closed at once, since their client had as many as it may have.
     pub turned_away: Count,
+    /// Connections closed for want of a PROXY header, in the order of `link::ProxyFault::ALL`.
+    pub proxy_faults: [Count; ProxyFault::ALL.len()],
     /// Requests that a route sent elsewhere.
     pub redirected: Count,
     /// Requests refused before they had a route, by the place of their status in [`REJECTED_STATUSES`].
     pub rejected: [Count; REJECTED_STATUSES.len()],
-    /// Requests that were put right, or of which something was left out, since they were ambiguous.
-    pub ambiguous: Count,
+    /// Requests that were put right, or of which something was left out, by what was ambiguous about them.
+    pub ambiguities: [Count; Ambiguity::ALL.len()],
     /// Notices to the control thread that found no room.
     pub dropped_notices: Count,
     /// Set by the thread when it has ended after `ToThread::Terminate`.
@@ -326,14 +335,23 @@ pub const REJECTED_STATUSES: [u16; 9] = [400, 404, 408, 413, 414, 417, 431, 501,
 pub struct EdgeShared {
     /// By data thread.
     pub threads: Box<[Padded<ThreadCell>]>,
+    /// By what tokens of instances are made and read: given before the first view, or else one that nobody knows.
+    pub tokens: OnceLock<TokenKey>,
     /// Whether to finish and end; set with `ToThread::Terminate`.
     pub terminating: AtomicBool,
+    /// What there was none left of, and when.
+    pub(crate) scarce: Met,
 }
 
 impl EdgeShared {
     /// For this many data threads.
     pub fn new(threads: usize) -> Self {
-        Self { threads: (0..threads).map(|_| Padded::default()).collect(), terminating: AtomicBool::new(false) }
+        Self {
+            threads: (0..threads).map(|_| Padded::default()).collect(),
+            tokens: OnceLock::new(),
+            terminating: AtomicBool::new(false),
+            scarce: Met::default(),
+        }
     }
 }
 

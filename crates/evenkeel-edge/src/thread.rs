@@ -6,11 +6,16 @@
 use std::{
     cell::{Cell, RefCell},
     hash::{BuildHasher, Hasher, RandomState},
+    net::IpAddr,
     rc::Rc,
     sync::Arc,
+    time::Duration,
 };
 
 use evenkeel_core::{
+    ambiguity::{Ambiguity, Named},
+    balance::{TokenKey, client_hash, hash_bytes},
+    link::ProxyFault,
     retry::{Answer, Event},
     time::Moment,
 };
@@ -27,6 +32,10 @@ use crate::{
     shared::{EdgeShared, REJECTED_STATUSES, ServiceShared, ThreadCell},
     slots::Slots,
 };
+
+/// How often a client is named whose requests are ambiguous, and how many are in that time.
+const NAMED_EVERY: Duration = Duration::from_mins(1);
+const MOST_NAMED: usize = 256;
 
 /// Instances that are tidied up at once.
 const TIDIED: usize = 4_096;
@@ -49,8 +58,12 @@ pub(crate) struct Thread {
     notices: mpsc::Sender<Notice>,
     view: RefCell<Option<Rc<LocalView>>>,
     now: Cell<Moment>,
+    /// When idle connections were last closed to make room for others.
+    pub(crate) room_made_ms: Cell<u64>,
     rejected_ms: Cell<u64>,
-    ambiguous_ms: Cell<u64>,
+    /// By listener, ambiguity and client.
+    named: RefCell<Named<(u64, Ambiguity, u64)>>,
+    proxy_faults_ms: [Cell<u64>; ProxyFault::ALL.len()],
 }
 
 impl Thread {
@@ -77,8 +90,10 @@ impl Thread {
             notices,
             view: RefCell::new(None),
             now: Cell::new(clock::now()),
+            room_made_ms: Cell::new(0),
             rejected_ms: Cell::new(0),
-            ambiguous_ms: Cell::new(0),
+            named: RefCell::new(Named::new(NAMED_EVERY, MOST_NAMED)),
+            proxy_faults_ms: Default::default(),
         }
     }
 
@@ -129,9 +144,19 @@ impl Thread {
         newest.services.has(service).then(|| newest.services.get(place).cloned())?
     }
 
+    /// By what tokens of instances are made and read.
+    pub(crate) fn tokens(&self) -> TokenKey {
+        *self.shared.tokens.get_or_init(random_key)
+    }
+
     /// Its own counters.
     pub(crate) fn cell(&self) -> &ThreadCell {
         &self.shared.threads[self.index].0
+    }
+
+    /// For what tells the control thread something by itself.
+    pub(crate) fn notices(&self) -> mpsc::Sender<Notice> {
+        self.notices.clone()
     }
 
     /// Tells the control thread something, or counts that there was no room for it.
@@ -159,12 +184,23 @@ impl Thread {
         self.rejected(429, "too many connections of one client: closed without an answer");
     }
 
-    /// Counts a request that was ambiguous; a sample of them, at most one a second, is told to the control thread.
-    pub(crate) fn ambiguous(&self, sample: impl FnOnce() -> Notice) {
-        self.cell().ambiguous.add(1);
-        let now_ms = clock::millis(self.now());
-        if self.ambiguous_ms.get() == 0 || now_ms >= self.ambiguous_ms.get() + 1000 {
-            self.ambiguous_ms.set(now_ms);
+    /// Counts a connection that did not begin with a PROXY header although it had to; a sample of each fault, at most one
+    /// a second, is told to the control thread.
+    pub(crate) fn proxy_fault(&self, fault: ProxyFault, sample: impl FnOnce() -> Notice) {
+        let place = fault as usize;
+        self.cell().proxy_faults[place].add(1);
+        let (now_ms, said_ms) = (clock::millis(self.now()), &self.proxy_faults_ms[place]);
+        if said_ms.get() == 0 || now_ms >= said_ms.get() + 1000 {
+            said_ms.set(now_ms);
+            self.notify(sample());
+        }
+    }
+
+    /// Counts an ambiguity of a request; each client is named to the control thread now and then, by each of its own.
+    pub(crate) fn ambiguous(&self, kind: Ambiguity, listener: &str, client: IpAddr, sample: impl FnOnce() -> Notice) {
+        self.cell().ambiguities[kind.place()].add(1);
+        let who = (hash_bytes(listener.as_bytes()), kind, client_hash(client));
+        if self.named.borrow_mut().is_due(who, self.now()) {
             self.notify(sample());
         }
     }
@@ -247,6 +283,15 @@ impl RequestIds {
         digits[8..].copy_from_slice(&hex(mixed & 0xffff_ffff));
         digits
     }
+}
+
+/// What nobody else knows, for as long as this process lives.
+fn random_key() -> TokenKey {
+    let mut bytes = [0; TokenKey::BYTES];
+    for word in bytes.chunks_exact_mut(8) {
+        word.copy_from_slice(&RandomState::new().build_hasher().finish().to_le_bytes());
+    }
+    TokenKey::new(bytes)
 }
 
 /// Eight hexadecimal digits of a number of 32 bits, all at once.

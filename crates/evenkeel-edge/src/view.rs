@@ -8,7 +8,7 @@
 use std::{
     collections::{HashMap, HashSet},
     net::IpAddr,
-    sync::{Arc, atomic::Ordering::Relaxed},
+    sync::{Arc, OnceLock, atomic::Ordering::Relaxed},
 };
 
 use evenkeel_core::{
@@ -50,6 +50,7 @@ pub struct ListenerView {
     pub service: Option<usize>,
     /// The connections of each client, where they are bounded.
     pub connections: Option<Arc<Connections>>,
+    bare: OnceLock<Arc<Self>>,
 }
 
 /// One service.
@@ -67,6 +68,7 @@ pub struct ServiceView {
     pub trials: bool,
     /// How one of them is chosen.
     pub choosing: Choosing,
+    bare: OnceLock<Arc<Self>>,
 }
 
 /// One instance of a service.
@@ -86,6 +88,10 @@ pub struct InstanceView {
     pub preferred: bool,
     /// Where it is.
     pub zone: Option<String>,
+    /// The folder in which it runs, where its service's FastCGI counts from it.
+    pub folder: Option<Box<str>>,
+    /// The process that was started for it.
+    pub pid: Option<u32>,
 }
 
 /// A snapshot that cannot be served.
@@ -203,12 +209,14 @@ impl Registry {
                 sheltered: instance.sheltered,
                 preferred: prefer.is_none() || instance.zone.as_ref() == prefer,
                 zone: instance.zone,
+                folder: instance.folder.map(Into::into),
+                pid: instance.pid,
             }
         });
         let instances: Vec<_> = instances.collect();
         let trials = instances.iter().any(|instance| instance.trial);
-        let choosing = Choosing::new(&service, &instances);
-        Arc::new(ServiceView { config: service, fallback, shared, instances, trials, choosing })
+        let choosing = Choosing::new(&service, &instances, former.map(|former| &**former));
+        Arc::new(ServiceView { config: service, fallback, shared, instances, trials, choosing, bare: OnceLock::new() })
     }
 
     fn forget_others(&mut self, view: &View) {
@@ -266,7 +274,8 @@ fn listeners(
         });
         let bounded = listener.limits.connections_per_client > 0;
         let connections = bounded.then(|| rails.connections.of(&listener.name));
-        Ok(Arc::new(ListenerView { config: listener.clone(), routes, service: service.transpose()?, connections }))
+        let (config, service, bare) = (listener.clone(), service.transpose()?, OnceLock::new());
+        Ok(Arc::new(ListenerView { config, routes, service, connections, bare }))
     });
     listeners.collect()
 }
@@ -281,6 +290,15 @@ impl ListenerView {
         self.config.trusted.iter().any(|network| network.contains(address))
     }
 
+    /// The same without routes, for what goes on for long: a former view must not be kept for its sake.
+    pub(crate) fn bare(&self) -> Arc<Self> {
+        let make = || {
+            let (config, connections) = (self.config.clone(), self.connections.clone());
+            Arc::new(Self { config, routes: Arc::default(), service: None, connections, bare: OnceLock::new() })
+        };
+        Arc::clone(self.bare.get_or_init(make))
+    }
+
     /// Whether it is one of HTTP without anything in front: nothing but requests comes.
     pub fn is_plain(&self) -> bool {
         self.config.protocol == Protocol::Http && !self.config.accepts_proxy
@@ -288,6 +306,22 @@ impl ListenerView {
 }
 
 impl ServiceView {
+    /// The same without instances, for what goes on for long: there may be very many of them.
+    pub(crate) fn bare(&self) -> Arc<Self> {
+        let make = || {
+            Arc::new(Self {
+                config: self.config.clone(),
+                fallback: None,
+                shared: Arc::clone(&self.shared),
+                instances: Vec::new(),
+                trials: false,
+                choosing: Choosing::default(),
+                bare: OnceLock::new(),
+            })
+        };
+        Arc::clone(self.bare.get_or_init(make))
+    }
+
     /// Whether it would come out the same.
     fn is_made_of(&self, service: &Service, instances: &[Instance], fallback: Option<usize>) -> bool {
         let same = |(one, other): (&InstanceView, &Instance)| {
@@ -296,6 +330,8 @@ impl ServiceView {
                 && (one.weight, one.duty, one.trial, one.sheltered)
                     == (other.weight.max(1), other.duty, other.trial, other.sheltered)
                 && one.zone == other.zone
+                && one.folder.as_deref() == other.folder.as_deref()
+                && one.pid == other.pid
         };
         self.fallback == fallback
             && self.config == *service

@@ -14,8 +14,11 @@ const MOST: u64 = MANY * 60 / 100;
 
 /// An edge of two threads of which only the first one accepts: as if the kernel gave every connection to it.
 fn lopsided(server: &Server) -> Edge {
-    let edge = Edge::start(Snapshot { threads: 2, ..snapshot(&[server.address]) });
+    let mut edge = Edge::start(Snapshot { threads: 2, ..snapshot(&[server.address]) });
     edge.threads.orders[1].send(ToThread::Close { name: "web".into() }).unwrap();
+    // Orders are followed in turn: once this one is, the second thread accepts no more.
+    let same = Snapshot { version: 2, ..edge.snapshot.clone() };
+    edge.apply(same);
     edge
 }
 

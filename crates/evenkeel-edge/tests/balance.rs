@@ -12,6 +12,7 @@ use std::{
 
 use common::{Answer, Edge, Server, nowhere, snapshot};
 use evenkeel_core::{
+    balance::{TokenKey, hash_bytes},
     snapshot::{Balance, Choice, Duty, HashBy, Snapshot, Sticky},
     status::Health,
 };
@@ -57,6 +58,20 @@ fn counts(edge: &Edge, requests: usize) -> BTreeMap<String, usize> {
         *counts.entry(client.answer().text()).or_default() += 1;
     }
     counts
+}
+
+#[test]
+fn one_request_at_a_time_goes_to_all_by_weight() {
+    let servers = servers(3);
+    let mut weighted = balanced(&servers, Balance::LeastConnections, Choice::default());
+    for (instance, weight) in weighted.services[0].instances.iter_mut().zip([1, 3, 6]) {
+        instance.weight = weight;
+    }
+    let counts = counts(&Edge::start(weighted), 100);
+    let of = |name: &str| counts.get(name).copied().unwrap_or(0);
+    for (name, wanted) in [("one", 10), ("two", 30), ("three", 60)] {
+        assert!(of(name).abs_diff(wanted) <= 1, "{counts:?}");
+    }
 }
 
 #[test]
@@ -239,6 +254,31 @@ fn a_forged_cookie_is_ignored_and_replaced() {
         assert_eq!(answer.status(), 200);
         assert!(given(&answer).is_some_and(|given| given != forged), "{forged}");
     }
+}
+
+#[test]
+fn a_cookie_means_the_same_to_edges_of_one_key_and_nothing_to_others() {
+    let servers = servers(4);
+    let keyed = |key: u8| {
+        let edge = Edge::start(balanced(&servers, Balance::RoundRobin, cookie()));
+        edge.threads.shared.tokens.set(TokenKey::new([key; 16])).unwrap();
+        edge
+    };
+    let edge = keyed(1);
+    let given_by_one: BTreeMap<String, String> =
+        (0..4).map(|_| edge.get("/")).map(|answer| (answer.text(), given(&answer).unwrap())).collect();
+    assert_eq!(given_by_one.len(), 4);
+    drop(edge);
+    let (same, other) = (keyed(1), keyed(2));
+    for (name, cookie) in &given_by_one {
+        let field = format!("Cookie: {cookie}\r\n");
+        let answer = with(&same, "/", &field);
+        assert_eq!((&answer.text(), answer.field("set-cookie")), (name, None));
+        assert!(given(&with(&other, "/", &field)).is_some_and(|fresh| fresh != *cookie), "it is replaced");
+    }
+    // Who knows the name of an instance does not know its token.
+    let guessed = hash_bytes(b"app/1");
+    assert!(!given_by_one.values().any(|cookie| cookie.ends_with(&format!("{guessed:016x}"))));
 }
 
 #[test]

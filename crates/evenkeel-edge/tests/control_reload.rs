@@ -142,4 +142,11 @@ fn very_many_instances_are_probed_less_often_and_that_is_said() {
     node.applied(1);
     node.health("shop/0", Health::Healthy);
     assert_eq!(edge.get("/").0, 200);
+    node.send(edge.snapshot(2, vec![service(vec![one(0)])]));
+    node.until("as often as configured", |message| match message {
+        ToNode::Events { events, .. } => {
+            events.iter().any(|event| event.what == EventKind::ChecksInTime { instances: 1 }).then_some(())
+        }
+        _ => None,
+    });
 }

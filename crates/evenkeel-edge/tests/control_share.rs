@@ -42,7 +42,7 @@ fn begins(what: &EventKind) -> Option<String> {
 
 fn ends(what: &EventKind) -> Option<String> {
     match what {
-        EventKind::CapacityBack { reason } => Some(reason.clone()),
+        EventKind::CapacityBack { reason, .. } => Some(reason.clone()),
         _ => None,
     }
 }
@@ -78,10 +78,12 @@ fn too_few_healthy_ones_are_helped_by_those_that_answer() {
     // Nobody is healthy now, and the fallback still has no part in it.
     three.set_check_status(500);
     node.health("shop/3", Health::Unhealthy);
+    let nobody = "0 of 3 instances are healthy, fewer than 50 %; 2 more still answer";
+    assert_eq!(said(&mut node, begins), nobody, "the numbers are those of now");
     assert_eq!(who(&edge), ["one", "three"]);
     // A node process that starts now hears how things stand.
     let mut node = edge.link();
-    said(&mut node, begins);
+    assert_eq!(said(&mut node, begins), nobody);
     one.set_check_status(200);
     three.set_check_status(200);
     assert_eq!(said(&mut node, ends), "2 of 3 instances are healthy");
@@ -124,7 +126,7 @@ fn an_instance_that_returns_starts_slowly_and_says_so() {
     let (edge, mut node) = Edge::linked(1);
     let (one, two) = (Server::start("one"), Server::start("two"));
     let mut shop = shop(&[&one, &two]);
-    shop.choice.slow_start_ms = 300;
+    shop.choice.slow_start_ms = 60_000;
     node.send(edge.snapshot(1, vec![shop.clone()]));
     for name in ["shop/1", "shop/2"] {
         let reason = node.health(name, Health::Healthy);

@@ -15,9 +15,10 @@ use std::{
 
 use common::{Edge, PATIENCE, snapshot};
 use evenkeel_core::snapshot::{FastCgi, Network, Snapshot, Wire};
+use evenkeel_edge::messages::Notice;
 use rustix::process::{Pid, Signal, kill_process};
 
-const SCRIPTS: [(&str, &str); 6] = [
+const SCRIPTS: [(&str, &str); 7] = [
     (
         "index.php",
         "<?php header('Content-Type: application/json'); $body = file_get_contents('php://input');
@@ -37,6 +38,11 @@ const SCRIPTS: [(&str, &str); 6] = [
     (
         "half.php",
         "<?php header('Content-Length: 1000'); echo 'half'; flush(); file_put_contents(__DIR__ . '/half', getmypid()); sleep(60);",
+    ),
+    (
+        "own.php",
+        "<?php if (!isset($again)) { $again = 1; require $_SERVER['SCRIPT_FILENAME']; } else
+        echo json_encode([$_SERVER['SCRIPT_FILENAME'], $_SERVER['DOCUMENT_ROOT'], __FILE__]);",
     ),
     ("broken.php", "<?php error_log('it is broken'); header('Location: /elsewhere', true, 303);"),
 ];
@@ -183,6 +189,28 @@ fn a_script_is_told_what_was_asked() {
 }
 
 #[test]
+fn a_relative_root_counts_from_the_folder_of_each_instance() {
+    let fpm = Fpm::start("relative", true);
+    let mut snapshot = fpm.snapshot();
+    snapshot.services[0].wire.fastcgi.as_mut().unwrap().root = "./www".to_owned();
+    snapshot.services[0].instances[0].folder = Some(fpm.folder.display().to_string());
+    let mut edge = Edge::start(snapshot.clone());
+    let own = fpm.root().join("own.php").display().to_string();
+    let told = json(&edge.get("/own.php").text());
+    assert_eq!(told, serde_json::json!([own, fpm.root().display().to_string(), own]));
+    // Another release beside it, by another process manager in the product.
+    let next = fpm.folder.join("next");
+    fs::create_dir_all(next.join("www")).unwrap();
+    fs::copy(&own, next.join("www/own.php")).unwrap();
+    let instance = &mut snapshot.services[0].instances[0];
+    (instance.id.generation, instance.folder) = (2, Some(next.display().to_string()));
+    edge.apply(snapshot);
+    edge.set_health(0, evenkeel_core::status::Health::Healthy);
+    let own = next.join("www/own.php").display().to_string();
+    assert_eq!(json(&edge.get("/own.php").text())[0], own);
+}
+
+#[test]
 fn behind_trusted_proxies_the_client_is_whom_they_name() {
     let fpm = Fpm::start("trusted", true);
     let mut snapshot = fpm.snapshot();
@@ -241,7 +269,7 @@ fn bodies_arrive_whole_in_any_framing() {
 #[test]
 fn answers_are_those_of_the_script() {
     let fpm = Fpm::start("answers", false);
-    let edge = fpm.edge();
+    let mut edge = fpm.edge();
     let answer = edge.get("/missing.php");
     assert_eq!((answer.status(), answer.text().as_str(), answer.field("x-own")), (404, "not here", Some("x")));
     assert_eq!(answer.fields("set-cookie"), ["a=1", "b=2"]);
@@ -249,6 +277,20 @@ fn answers_are_those_of_the_script() {
     assert_eq!((answer.status(), answer.body.len()), (200, 5000 * 1024));
     assert!(answer.body.iter().zip(0..).all(|(byte, at)| *byte == b'a' + u8::try_from(at / 1024 % 26).unwrap()));
     let answer = edge.get("/broken.php");
+    // What it complained of goes to its own log.
+    let said = |notice: Notice| match notice {
+        Notice::Complained { instance, text, cut: false, .. } if text.contains("it is broken") => Some(instance),
+        _ => None,
+    };
+    let start = Instant::now();
+    let whose = loop {
+        if let Some(whose) = edge.notices().into_iter().find_map(said) {
+            break whose;
+        }
+        assert!(start.elapsed() < PATIENCE, "its complaint is passed on");
+        std::thread::sleep(Duration::from_millis(2));
+    };
+    assert_eq!(whose.id.name, "app/1");
     assert_eq!((answer.status(), answer.field("location")), (303, Some("/elsewhere")));
     let mut client = edge.client();
     client.send(b"HEAD /large.php HTTP/1.1\r\nHost: a\r\n\r\n");

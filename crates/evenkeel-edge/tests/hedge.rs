@@ -39,7 +39,7 @@ fn a_late_answer_is_overtaken_and_its_instance_is_not_blamed() {
     let mut client = edge.client();
     client.send(GET);
     assert_eq!(client.answer().text(), "fast");
-    assert_eq!((slow.count(), fast.count()), (1, 1));
+    eventually("both have had it", || (slow.count(), fast.count()) == (1, 1));
     assert_eq!((edge.sum(|cell| &cell.hedges), edge.sum(|cell| &cell.hedges_won)), (1, 1));
     assert_eq!(edge.sum(|cell| &cell.retries), 0, "nothing had failed");
     let (loser, winner) = (edge.instance(0), edge.instance(1));
@@ -86,6 +86,58 @@ fn who_is_cut_off_leaves_the_request_to_the_other() {
     eventually("it is noticed", || edge.instance(0).sum(|cell| &cell.failed) == 1);
     second_answers.send(ok("second")).unwrap();
     assert_eq!(client.answer().text(), "second");
+}
+
+#[test]
+fn a_second_try_that_fails_at_once_does_not_win() {
+    let (slow, answers) = Server::silent();
+    let broken = Server::answering("HTTP/1.1 503 Service Unavailable\r\nContent-Length: 6\r\n\r\nbroken");
+    let edge = Edge::start(hedging(&[&slow, &broken], 20));
+    let mut client = edge.client();
+    client.send(GET);
+    let other = edge.instance(1);
+    eventually("the other one has had it", || broken.count() == 1);
+    settle(&edge);
+    answers.send(ok("slow")).unwrap();
+    assert_eq!(client.answer().text(), "slow");
+    assert_eq!((edge.sum(|cell| &cell.hedges), edge.sum(|cell| &cell.hedges_won)), (1, 0));
+    eventually("nothing is in flight", || other.in_flight.load(Relaxed) == 0);
+}
+
+#[test]
+fn a_failure_is_better_than_no_answer() {
+    let (first, first_answers) = Server::silent();
+    let broken = Server::answering("HTTP/1.1 503 Service Unavailable\r\nContent-Length: 6\r\n\r\nbroken");
+    let edge = Edge::start(hedging(&[&first, &broken], 20));
+    let mut client = edge.client();
+    client.send(GET);
+    eventually("both have had it", || (first.count(), broken.count()) == (1, 1));
+    settle(&edge);
+    drop(first_answers);
+    assert_eq!(client.answer().text(), "broken");
+    assert_eq!(edge.instance(0).sum(|cell| &cell.failed), 1);
+}
+
+#[test]
+fn who_was_to_be_asked_beside_owes_nothing_once_the_first_has_answered() {
+    // Its address takes no connection and refuses none.
+    let full = TcpListener::bind("127.0.0.1:0").unwrap();
+    rustix::net::listen(&full, 0).unwrap();
+    let _fills_it = std::net::TcpStream::connect(full.local_addr().unwrap()).unwrap();
+    let (first, answers) = Server::silent();
+    let mut snapshot = hedging(&[&first], 20);
+    let mut other = snapshot.services[0].instances[0].clone();
+    (other.id.name, other.address) = ("app/2".to_owned(), full.local_addr().unwrap().to_string());
+    snapshot.services[0].instances.push(other);
+    let edge = Edge::start(snapshot);
+    let mut client = edge.client();
+    client.send(GET);
+    eventually("another one is asked", || edge.sum(|cell| &cell.hedges) == 1);
+    // An answer that goes on for long.
+    answers.send(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\ndata: 1\n\n".to_vec()).unwrap();
+    assert_eq!(client.answer_to_head().status(), 200);
+    let other = edge.instance(1);
+    assert_eq!((other.in_flight.load(Relaxed), other.quiet_since_ms()), (0, None));
 }
 
 #[test]
@@ -212,8 +264,8 @@ fn a_try_has_no_more_time_beside_another_one() {
     let ((first, _one), (second, _two)) = (Server::silent(), Server::silent());
     let third = Server::named("third");
     let mut short = hedging(&[&first, &second, &third], 20);
-    short.services[0].retry.try_timeout_ms = 100;
+    short.services[0].retry.try_timeout_ms = 600;
     let edge = Edge::start(short);
     assert_eq!(edge.get("/").text(), "third");
-    assert_eq!((first.count(), second.count()), (1, 1));
+    eventually("both have had it", || (first.count(), second.count()) == (1, 1));
 }

@@ -142,6 +142,8 @@ fn answers_under_way_are_compressed_as_long_as_there_is_memory_for_it() {
     });
     snapshot.services[0].answers.compress =
         Some(Compress { encodings: vec![Encoding::Br], min_bytes: 1, types: vec!["text/*".into()] });
+    // None of them may end before all have begun.
+    snapshot.services[0].limits.idle_timeout_ms = 600_000;
     let edge = Edge::start(snapshot);
     let answered = || {
         let mut client = common::Client::connect(edge.address);

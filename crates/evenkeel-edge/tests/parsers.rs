@@ -3,7 +3,6 @@
 
 use std::mem::MaybeUninit;
 
-use evenkeel_core::snapshot::{ClientLimits, ServiceLimits};
 use evenkeel_edge::fastcgi::translated;
 use evenkeel_edge::http::{
     framing::Body,
@@ -12,36 +11,10 @@ use evenkeel_edge::http::{
 };
 use proptest::prelude::*;
 
-const LIMITS: ClientLimits = ClientLimits {
-    head_bytes: 4096,
-    headers: 32,
-    target_bytes: 1024,
-    body_bytes: 1 << 20,
-    head_timeout_ms: 1,
-    body_idle_ms: 1,
-    keep_alive_ms: 1,
-    connections: 1,
-    connections_per_client: 0,
-    min_rate_bytes_per_s: 0,
-    min_rate_grace_ms: 0,
-};
-
-const SERVICE: ServiceLimits = ServiceLimits {
-    connect_timeout_ms: 1,
-    response_timeout_ms: 1,
-    idle_timeout_ms: 1,
-    tunnel_idle_ms: 3_600_000,
-    in_flight_per_instance: 0,
-    head_bytes: 4096,
-    whole_bytes: 65_536,
-    silent_after_ms: 0,
-    idle_connections: 1,
-};
-
 /// What was written for the instance, where the head was understood.
 fn rewritten(input: &[u8]) -> Option<(Vec<u8>, usize)> {
     let mut room: FieldRoom<'_> = [const { MaybeUninit::uninit() }; 256];
-    let head = head_request::parse(input, &mut room, &LIMITS).ok()??;
+    let head = head_request::parse(input, &mut room, &CLIENT).ok()??;
     let mut out = Vec::new();
     head.write(&mut out, &Forwarding { client: b"192.0.2.1", trusted: false, id: b"id", expect: false });
     Some((out, head.length))
@@ -88,11 +61,11 @@ proptest! {
             prop_assert_eq!(text.matches("\r\nupgrade:").count(), upgrades);
             let mut first: FieldRoom<'_> = [const { MaybeUninit::uninit() }; 256];
             let mut second: FieldRoom<'_> = [const { MaybeUninit::uninit() }; 256];
-            let before = head_request::parse(&input, &mut first, &LIMITS).unwrap().unwrap();
+            let before = head_request::parse(&input, &mut first, &CLIENT).unwrap().unwrap();
             prop_assert_eq!(upgrades, usize::from(before.upgrades));
             prop_assert!(!before.upgrades || (before.minor == 1 && before.body == Body::Empty));
             if !before.authority.is_empty() {
-                let after = head_request::parse(&out, &mut second, &LIMITS).unwrap().unwrap();
+                let after = head_request::parse(&out, &mut second, &CLIENT).unwrap().unwrap();
                 prop_assert_eq!(before.body, after.body);
                 prop_assert_eq!((before.method, before.path, before.authority), (after.method, after.path, after.authority));
             }
@@ -190,6 +163,12 @@ mod body;
 mod corpus;
 #[path = "fuzzed/forwarded.rs"]
 mod forwarded;
+#[path = "strict/lenient.rs"]
+mod lenient;
+#[path = "fuzzed/limits.rs"]
+mod limits;
+
+use limits::{CLIENT, SERVICE};
 
 /// What the fuzzer has found of interest on this machine, which may be nothing.
 fn found(corpus: &str) -> Vec<Vec<u8>> {

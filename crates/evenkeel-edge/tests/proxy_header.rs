@@ -42,6 +42,11 @@ fn binary(source: &str, destination: &str) -> Vec<u8> {
     header
 }
 
+/// Connections closed for want of a header: none came, it was malformed, it came too late.
+fn faults(edge: &Edge) -> [u64; 3] {
+    std::array::from_fn(|fault| edge.threads.shared.threads.iter().map(|one| one.0.proxy_faults[fault].get()).sum())
+}
+
 /// What `X-Forwarded-For` the instance saw after these bytes.
 fn forwarded_for(edge: &Edge, bytes: &[u8]) -> String {
     let mut client = edge.client();
@@ -115,8 +120,9 @@ fn nothing_but_a_header_is_taken_from_trusted_networks() {
         client.send(bytes);
         assert!(client.rest().is_empty(), "{bytes:?}");
     }
-    eventually("each is counted", || edge.threads.shared.threads[0].0.rejected[0].get() == wrong.len() as u64);
-    assert_eq!(server.count(), 0);
+    // The first and the last begin with something else.
+    eventually("each is counted", || faults(&edge) == [2, wrong.len() as u64 - 2, 0]);
+    assert_eq!((server.count(), edge.threads.shared.threads[0].0.rejected[0].get()), (0, 0), "they are no requests");
     let mut twice = edge.client();
     twice.send([NAMED, NAMED, GET].concat().as_bytes());
     assert_eq!(twice.answer().status(), 400, "the second one is no request");
@@ -131,6 +137,20 @@ fn a_header_that_takes_too_long_ends_the_connection() {
     let mut client = edge.client();
     client.send(b"PROXY TCP4 ");
     assert!(client.rest().is_empty());
+    eventually("it is counted", || faults(&edge) == [0, 0, 1]);
+}
+
+#[test]
+fn what_breaks_off_in_its_header_is_counted_and_a_check_that_only_connects_is_not() {
+    let server = Server::echo();
+    let edge = Edge::start(accepting(&[server.address]));
+    drop(edge.client());
+    let mut cut = edge.client();
+    cut.send(b"PROXY TCP4 192.0");
+    drop(cut);
+    eventually("the second one is counted", || faults(&edge) == [0, 1, 0]);
+    assert_eq!(forwarded_for(&edge, [NAMED, GET].concat().as_bytes()), "192.0.2.7");
+    assert_eq!(faults(&edge), [0, 1, 0]);
 }
 
 #[test]

@@ -170,7 +170,7 @@ fn a_silent_instance_ends_in_504_and_a_slow_try_elsewhere() {
 
     let alive = Server::named("b");
     let mut tried = snapshot(&[silent.address, alive.address]);
-    tried.services[0].retry.try_timeout_ms = 80;
+    tried.services[0].retry.try_timeout_ms = 600;
     let edge = Edge::start(tried);
     assert_eq!(edge.get("/").text(), "b");
     // The turn is at the silent one again, and a POST stays with the instance that may have seen it.
@@ -490,7 +490,7 @@ fn a_body_that_was_passed_on_is_not_sent_again_without_its_end() {
     edge.set_health(0, Health::Healthy);
     edge.set_health(1, Health::Unhealthy);
     client.send(b"PUT / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n");
-    std::thread::sleep(Duration::from_millis(20));
+    eventually("it is at the first one", || edge.instance(0).in_flight.load(Relaxed) == 1);
     edge.set_health(1, Health::Healthy);
     client.send(b"0\r\n\r\n");
     let answer = client.answer();

@@ -196,7 +196,7 @@ fn a_slow_body_is_refused_where_its_rate_is_bounded() {
     let server = Server::named("a");
     let mut bounded = snapshot(&[server.address]);
     let limits = &mut bounded.listeners[0].limits;
-    (limits.min_rate_bytes_per_s, limits.min_rate_grace_ms) = (1_000_000, 200);
+    (limits.min_rate_bytes_per_s, limits.min_rate_grace_ms) = (1_000_000, 700);
     let edge = Edge::start(bounded);
     // By length and small, by length and large, in chunks: each in the way in which it is read.
     for (start, piece) in [
@@ -234,14 +234,14 @@ fn who_waits_for_the_instance_is_not_slow() {
         while !head.ends_with(b"\r\n\r\n") {
             head.extend(script.client.take(1).unwrap());
         }
-        std::thread::sleep(Duration::from_millis(900));
+        std::thread::sleep(Duration::from_millis(1_800));
         script.send("HTTP/1.1 100 Continue\r\n\r\n");
         assert_eq!(script.client.take(20).unwrap(), [b'x'; 20]);
         script.send("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
     });
     let mut bounded = snapshot(&[server.address]);
     let limits = &mut bounded.listeners[0].limits;
-    (limits.min_rate_bytes_per_s, limits.min_rate_grace_ms) = (1000, 600);
+    (limits.min_rate_bytes_per_s, limits.min_rate_grace_ms) = (1000, 1_500);
     let edge = Edge::start(bounded);
     let mut client = edge.client();
     client.send(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 20\r\nExpect: 100-continue\r\n\r\n");

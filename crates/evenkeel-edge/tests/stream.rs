@@ -168,7 +168,7 @@ fn whoever_resets_the_other_side_hears_it_and_only_an_instance_is_blamed() {
 fn silence_ends_a_connection_after_its_bound_and_blames_nobody() {
     let server = greeter("one");
     let mut bounded = tcp(&[server.address]);
-    bounded.services[0].limits.tunnel_idle_ms = 200;
+    bounded.services[0].limits.tunnel_idle_ms = 1_000;
     let edge = Edge::start(bounded);
     let mut client = edge.client();
     assert_eq!(greeting(&mut client), "one");

@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex};
 
 use common::{Edge, eventually, snapshot};
 use corpus::{Case, Outcome};
-use evenkeel_core::snapshot::Strictness;
+use evenkeel_core::{ambiguity::Ambiguity, snapshot::Strictness};
 use evenkeel_edge::messages::Notice;
 use wire::{Not, Recorder, Wire};
 
@@ -95,16 +95,23 @@ fn where_the_network_cuts_does_not_matter() {
 fn what_has_one_meaning_is_forwarded_and_reported_where_the_listener_says_so() {
     let (mut edge, cases) = run_all(Strictness::Report, usize::MAX);
     let different = cases.iter().filter(|case| case.report != case.strict).count() as u64;
-    let cell = &edge.threads.shared.threads[0].0;
-    assert!(different > 10 && cell.ambiguous.get() >= different, "{different} and {}", cell.ambiguous.get());
+    let counted = edge.threads.shared.threads[0].0.ambiguities.each_ref().map(evenkeel_edge::shared::Count::get);
+    assert!(different > 10 && counted.iter().sum::<u64>() >= different, "{different} and {counted:?}");
     let notices = edge.notices();
-    let report = notices.iter().find_map(|notice| match notice {
-        Notice::Ambiguous { listener, request, reason, reported } => Some((listener, request, reason, reported)),
-        _ => None,
-    });
-    let (listener, request, reason, reported) = report.unwrap();
-    assert!(*reported && listener == "web" && request.ends_with(" from 127.0.0.1"), "{request}");
-    assert!(!reason.is_empty());
+    let told = |kind: Ambiguity| {
+        let of_it = |notice: &&Notice| matches!(notice, Notice::Ambiguous { kind: its, .. } if *its == kind);
+        notices.iter().filter(of_it).count()
+    };
+    for kind in Ambiguity::ALL {
+        assert!(counted[kind.place()] > 0, "{kind:?} is in the corpus");
+        assert_eq!(told(kind), 1, "{kind:?}: each is told, however many others there are, and once");
+    }
+    let Some(Notice::Ambiguous { listener, client, request, reported, .. }) =
+        notices.iter().find(|notice| matches!(notice, Notice::Ambiguous { .. }))
+    else {
+        unreachable!("they were counted")
+    };
+    assert!(*reported && listener == "web" && client.to_string() == "127.0.0.1" && request.contains(' '), "{request}");
 }
 
 #[test]

@@ -201,14 +201,14 @@ fn nobody_asked_for_another_protocol() {
 fn silence_ends_a_tunnel_after_its_bound_and_blames_nobody() {
     let server = echo();
     let mut bounded = snapshot(&[server.address]);
-    bounded.services[0].limits.tunnel_idle_ms = 300;
+    bounded.services[0].limits.tunnel_idle_ms = 2_000;
     // The bound of an answer is not the bound of a tunnel.
-    bounded.services[0].limits.response_timeout_ms = 50;
-    bounded.services[0].limits.idle_timeout_ms = 50;
+    bounded.services[0].limits.response_timeout_ms = 700;
+    bounded.services[0].limits.idle_timeout_ms = 700;
     let mut edge = Edge::start(bounded);
     let mut client = open(&edge);
-    for _ in 0..4 {
-        thread::sleep(Duration::from_millis(150));
+    for _ in 0..3 {
+        thread::sleep(Duration::from_millis(800));
         client.send(b"x");
         assert_eq!(exactly(&mut client, 1), b"x");
     }

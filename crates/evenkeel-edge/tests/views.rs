@@ -58,3 +58,36 @@ fn connections_to_an_instance_that_is_gone_are_closed_whoever_remembers_it() {
     idle.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n");
     assert_eq!(idle.answer().text(), "stays");
 }
+
+#[test]
+fn what_goes_on_for_long_keeps_no_former_view() {
+    let server = Server::start(|mut script| {
+        let Some(request) = script.request() else { return };
+        if request.head.starts_with("GET /tunnel ") {
+            script.send("HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n");
+        } else {
+            script.send("HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n");
+        }
+        script.client.rest();
+    });
+    let mut edge = Edge::start(snapshot(&[server.address]));
+    let open = |edge: &Edge, request: &str| {
+        let mut client = edge.client();
+        client.send(format!("{request}Host: a\r\n\r\n").as_bytes());
+        client
+    };
+    let mut tunnel = open(&edge, "GET /tunnel HTTP/1.1\r\nConnection: Upgrade\r\nUpgrade: echo\r\n");
+    assert_eq!(tunnel.answer_to_head().status(), 101);
+    let mut events = open(&edge, "GET /events HTTP/1.1\r\n");
+    assert_eq!(events.answer_to_head().status(), 200);
+    let former = Arc::downgrade(&edge.view.services[0]);
+    let mut next = edge.snapshot.clone();
+    (next.version, next.services[0].instances[0].weight) = (2, 7);
+    edge.apply(next);
+    eventually("the former view is let go of", || former.strong_count() == 0);
+    // Both go on, are counted, and end as ever.
+    let shared = edge.instance(0);
+    assert_eq!(shared.in_flight.load(Relaxed), 2);
+    drop((tunnel, events));
+    eventually("nothing is in flight", || shared.in_flight.load(Relaxed) == 0);
+}

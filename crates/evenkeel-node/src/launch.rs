@@ -114,6 +114,11 @@ impl Launch {
         self.service.env.get(RELEASE_VARIABLE).and_then(|number| number.parse().ok()).unwrap_or(0)
     }
 
+    /// The folder in which it runs.
+    pub(crate) fn dir(&self) -> &Path {
+        &self.dir
+    }
+
     /// The service as it was when this was made.
     pub(crate) fn service(&self) -> &Service {
         &self.service

@@ -45,7 +45,7 @@ pub use self::{
     config::{NodeConfig, StackSource},
     error::NodeError,
     listeners::port_holder,
-    node::run,
+    node::{read_page, run},
     secrets::{HANDED_VARIABLE, SHORTEST_MASKED, SecretError, SecretStore, Stored, key_path},
     state_dir::VERSION as STATE_VERSION,
 };

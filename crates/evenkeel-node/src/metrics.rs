@@ -6,7 +6,11 @@
 
 use std::fmt::{self, Write};
 
-use evenkeel_core::{link::LATENCY_BOUNDS_US, status::Health};
+use evenkeel_core::{
+    ambiguity::Ambiguity,
+    link::{LATENCY_BOUNDS_US, ProxyFault},
+    status::Health,
+};
 use prometheus_client::{
     collector::Collector,
     encoding::{DescriptorEncoder, EncodeMetric, MetricEncoder, NoLabelSet, text},
@@ -69,6 +73,7 @@ impl Collector for Scrape {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
         let to = &mut encoder;
         self.requests(to)?;
+        self.streams(to)?;
         self.instances(to)?;
         gauge(to, "keel_connections", "Open client connections", self.connections)?;
         counter(to, "keel_connections_accepted", "Client connections accepted", self.totals.accepted)?;
@@ -122,9 +127,6 @@ impl Scrape {
         });
         let help = "Copies of requests; failed: sent, but without a whole answer; skipped: not sent";
         family(to, "keel_mirrored", help, MetricType::Counter, mirrored)?;
-        self.some(to, "keel_tcp_connections", "Connections of TCP listeners that ended in order", |s| s.connections)?;
-        self.some(to, "keel_udp_sessions", "Clients of UDP listeners", |sums| sums.sessions)?;
-        self.some(to, "keel_udp_dropped", "Datagrams that found no way", |sums| sums.dropped_datagrams)?;
         let holding = self.holding.iter().map(|(name, n)| (of_service(name), Sample::Gauge(*n)));
         let help = "Requests that wait for an instance now";
         family(to, "keel_holding", help, MetricType::Gauge, holding)?;
@@ -132,9 +134,25 @@ impl Scrape {
         let rejected = by_status.map(|(status, n)| (vec![("status", status.to_string())], Sample::Counter(*n)));
         let help = "Requests refused before they had a route";
         family(to, "keel_rejected", help, MetricType::Counter, rejected)?;
-        let ambiguous = [(Vec::new(), Sample::Counter(self.totals.ambiguous))].into_iter();
+        let ambiguous = Ambiguity::ALL.into_iter().zip(self.totals.ambiguities);
+        let ambiguous = ambiguous.map(|(kind, n)| (vec![("kind", kind.as_str().to_owned())], Sample::Counter(n)));
         let help = "Requests that were ambiguous: put right and forwarded, or something of them left out";
         family(to, "keel_ambiguous", help, MetricType::Counter, ambiguous)
+    }
+
+    /// What is not of HTTP.
+    fn streams(&self, to: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        self.some(to, "keel_tcp_connections", "Connections of TCP listeners that ended in order", |s| s.connections)?;
+        self.some(to, "keel_udp_sessions", "Clients of UDP listeners", |sums| sums.sessions)?;
+        let help = "Datagrams of clients that were sent to an instance";
+        self.some(to, "keel_udp_received", help, |sums| sums.received_datagrams)?;
+        let help = "Datagrams of instances that were sent to their client";
+        self.some(to, "keel_udp_sent", help, |sums| sums.sent_datagrams)?;
+        self.some(to, "keel_udp_dropped", "Datagrams that found no way", |sums| sums.dropped_datagrams)?;
+        let faults = ProxyFault::ALL.into_iter().zip(self.totals.proxy_faults).filter(|(_, count)| *count > 0);
+        let faults = faults.map(|(fault, n)| (vec![("fault", fault.as_str().to_owned())], Sample::Counter(n)));
+        let help = "Connections closed for want of a PROXY header: missing, malformed, late";
+        family(to, "keel_proxy_header_faults", help, MetricType::Counter, faults)
     }
 
     /// One counter of each service that has counted it.

@@ -10,7 +10,9 @@ use std::{
 };
 
 use evenkeel_core::{
-    link::{Counters, LATENCY_BOUNDS_US, ServiceCounters},
+    ambiguity::Ambiguity,
+    link::{Counters, LATENCY_BOUNDS_US, ProxyFault, ServiceCounters},
+    status::UdpStatus,
     time::Moment,
 };
 use serde::{Deserialize, Serialize};
@@ -38,14 +40,17 @@ pub(crate) struct Totals {
     /// Client connections closed at once.
     #[serde(default)]
     pub(crate) turned_away: u64,
+    /// Connections closed for want of a PROXY header, in the order of [`ProxyFault::ALL`].
+    #[serde(default)]
+    pub(crate) proxy_faults: [u64; ProxyFault::ALL.len()],
     /// Requests that routes sent elsewhere.
     #[serde(default)]
     pub(crate) redirected: u64,
     /// Requests refused before they had a route, by status.
     pub(crate) rejected: BTreeMap<u16, u64>,
-    /// Requests that were ambiguous, and put right or altered.
+    /// Requests that were ambiguous, and put right or altered, by what it was.
     #[serde(default)]
-    pub(crate) ambiguous: u64,
+    pub(crate) ambiguities: [u64; Ambiguity::ALL.len()],
     /// By service.
     pub(crate) services: BTreeMap<String, Sums>,
 }
@@ -76,6 +81,9 @@ pub(crate) struct Sums {
     pub(crate) connections: u64,
     /// Clients of UDP listeners.
     pub(crate) sessions: u64,
+    /// Datagrams of clients, and of instances, that were passed on.
+    pub(crate) received_datagrams: u64,
+    pub(crate) sent_datagrams: u64,
     /// Datagrams that found no way.
     pub(crate) dropped_datagrams: u64,
     /// Body bytes from clients.
@@ -99,6 +107,16 @@ impl Sums {
         self.responses[4] + self.aborted
     }
 
+    /// What UDP listeners passed on.
+    pub(crate) fn udp(&self) -> UdpStatus {
+        UdpStatus {
+            sessions: self.sessions,
+            received: self.received_datagrams,
+            sent: self.sent_datagrams,
+            dropped: self.dropped_datagrams,
+        }
+    }
+
     /// How many latencies were counted.
     pub(crate) fn latencies(&self) -> u64 {
         self.latency.iter().sum()
@@ -116,6 +134,8 @@ impl Sums {
         self.latency_sum_us += more.latency_sum_us;
         self.connections += more.connections;
         self.sessions += more.sessions;
+        self.received_datagrams += more.received_datagrams;
+        self.sent_datagrams += more.sent_datagrams;
         self.dropped_datagrams += more.dropped_datagrams;
         self.received_bytes += more.received_bytes;
         self.sent_bytes += more.sent_bytes;
@@ -225,10 +245,15 @@ impl Traffic {
         totals.accepted += self.newest.accepted;
         totals.turned_away += self.newest.turned_away;
         totals.redirected += self.newest.redirected;
+        for (total, count) in totals.proxy_faults.iter_mut().zip(self.newest.proxy_faults) {
+            *total += count;
+        }
         for (status, count) in &self.newest.rejected {
             *totals.rejected.entry(*status).or_default() += count;
         }
-        totals.ambiguous += self.newest.ambiguous;
+        for (total, count) in totals.ambiguities.iter_mut().zip(self.newest.ambiguities) {
+            *total += count;
+        }
         for service in &self.newest.services {
             totals.services.entry(service.name.clone()).or_default().add(service);
         }

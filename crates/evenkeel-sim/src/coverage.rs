@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 /// What must have been seen over [`SEEDS`] seeds.
-pub const EXPECTED: [&str; 89] = [
+pub const EXPECTED: [&str; 91] = [
     "balance: consistent-hash",
     "balance: ip-hash",
     "balance: least-connections",
@@ -79,7 +79,9 @@ pub const EXPECTED: [&str; 89] = [
     "scale: up",
     "silence: answers to a probe",
     "silence: answers by sending",
+    "silence: look",
     "silence: probe",
+    "silence: runs again",
     "silence: silent",
     "silence: suspicion refuted",
     "supervise: draining",

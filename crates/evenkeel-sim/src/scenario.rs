@@ -54,6 +54,8 @@ pub struct Scenario {
     pub ends_at: Moment,
     /// Bounds are so narrow that requests may fail by them although an instance is well.
     pub narrow: bool,
+    /// The edge may ask the kernel whether a process is stopped; else it probes whoever is silent.
+    pub kernel_tells: bool,
 }
 
 impl Scenario {
@@ -92,6 +94,7 @@ impl Scenario {
             try_again,
             ends_at: calm_at + SETTLE,
             narrow,
+            kernel_tells: Rng::new(seed ^ 0x57a7_e000).chance(50),
         }
     }
 

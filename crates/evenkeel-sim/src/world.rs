@@ -109,7 +109,7 @@ impl World {
         let clients = rng.split();
         let mut ctx = Context::new(rng, options.text, options.sabotage);
         let mut fleet = Fleet::default();
-        let edge = Edge::new(scenario.service.clone(), &mut ctx);
+        let edge = Edge::new(scenario.service.clone(), scenario.kernel_tells, &mut ctx);
         let mut node =
             Node::new(scenario.service.clone(), scenario.policy.clone(), scenario.replicas, scenario.elastic.clone());
         node.restart(&mut fleet, &mut ctx);

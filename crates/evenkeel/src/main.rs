@@ -27,6 +27,7 @@ mod progress;
 mod remote;
 mod running;
 mod scrub;
+mod stack_file;
 mod start;
 mod style;
 mod table;

@@ -8,9 +8,6 @@ use std::net::IpAddr;
 
 use super::Candidate;
 
-/// Domain of [`token`], so that a token differs from the key that it is made of.
-const TOKENS: u64 = 0x7374_6963_6b79_0001;
-
 /// The finaliser of `SplitMix64` (Steele, Lea, Flood: "Fast splittable pseudorandom number generators", 2014), a
 /// bijection in which every bit depends on every other.
 pub(super) const fn mix(value: u64) -> u64 {
@@ -41,12 +38,6 @@ pub fn client_hash(client: IpAddr) -> u64 {
     }
 }
 
-/// What a client is given to come back to the instance of this key. There is no secret in it: whoever guesses the name of
-/// an instance can tell whether the guess was right, and can ask for that instance.
-pub const fn token(key: u64) -> u64 {
-    mix(key ^ TOKENS)
-}
-
 /// Highest random weight, also called rendezvous hashing (Thaler, Ravishankar 1998): the place of the open candidate with
 /// the best score for this hash, `None` if none is open. When one goes, only what it had moves, evenly to the others; when
 /// it comes back, only that returns. Weights count by the logarithmic method (`-weight / ln(score)`), which keeps that.
@@ -70,7 +61,7 @@ mod tests {
 
     #[test]
     fn hashes_never_change() {
-        // Cookies of clients and other edges rest on these very numbers.
+        // Other edges rest on these very numbers.
         assert_eq!(hash_bytes(b""), mix(0xcbf2_9ce4_8422_2325));
         assert_eq!(hash_bytes(b"a"), mix(0xaf63_dc4c_8601_ec8c));
         assert_eq!(mix(0), 0xe220_a839_7b1d_cdaf);

@@ -13,17 +13,19 @@ mod maglev;
 mod power_of_two;
 mod random;
 mod round_robin;
+mod token;
 mod trial;
 mod weighted_round_robin;
 
 pub use consistent_hash::Ring;
-pub use hash::{client_hash, hash_bytes, rendezvous, token};
+pub use hash::{client_hash, hash_bytes, rendezvous};
 pub use ip_hash::ip_hash;
-pub use least_connections::{least_connections, least_connections_of};
+pub use least_connections::LeastConnections;
 pub use maglev::Maglev;
 pub use power_of_two::{PeakEwma, power_of_two};
 pub use random::{Draws, random};
 pub use round_robin::RoundRobin;
+pub use token::TokenKey;
 pub use trial::{Scales, TrialShare};
 pub use weighted_round_robin::WeightedRoundRobin;
 

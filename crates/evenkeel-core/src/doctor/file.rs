@@ -4,7 +4,10 @@ use super::{
     Finding, Observed,
     Severity::{Advice, Warning},
 };
-use crate::stack::{Limits, Service, Stack};
+use crate::{
+    snapshot::Protocol,
+    stack::{self, Limits, Service, Stack},
+};
 
 pub(super) fn findings(observed: &Observed) -> Vec<Finding> {
     let Some(stack) = &observed.stack else { return Vec::new() };
@@ -12,8 +15,8 @@ pub(super) fn findings(observed: &Observed) -> Vec<Finding> {
     for (name, service) in stack.services.iter().filter(|(_, service)| is_served(service)) {
         let found = [
             single(name, service, stack),
-            no_check(name, service),
-            no_liveness(name, service),
+            no_check(name, service, stack),
+            no_liveness(name, service, stack),
             no_hold(name, service),
             no_retries(name, service),
             no_silence(name, service),
@@ -46,8 +49,11 @@ fn single(name: &str, service: &Service, stack: &Stack) -> Option<Finding> {
     })
 }
 
-fn no_check(name: &str, service: &Service) -> Option<Finding> {
-    service.check.is_none().then(|| {
+/// Where no requests of HTTP come, there is no answer with an error that an instance could keep its clients by: that it
+/// takes connections is what can be known of it, and what is checked without `check`.
+fn no_check(name: &str, service: &Service, stack: &Stack) -> Option<Finding> {
+    let asked = stack::speaks(stack, name).contains(&Protocol::Http);
+    (service.check.is_none() && asked).then(|| {
         let what = format!("{name} has no check: an instance that answers with errors only keeps its requests");
         Finding::new(Advice, "no-check", name, what)
             .seen(format!(
@@ -57,12 +63,18 @@ fn no_check(name: &str, service: &Service) -> Option<Finding> {
     })
 }
 
-fn no_liveness(name: &str, service: &Service) -> Option<Finding> {
+fn no_liveness(name: &str, service: &Service, stack: &Stack) -> Option<Finding> {
     (service.run.is_some() && service.liveness.is_none()).then(|| {
+        let speaks = stack::speaks(stack, name);
+        let fix = if speaks.contains(&Protocol::Http) {
+            format!("`liveness = {{ tcp = true, after = \"10s\" }}` for {name}, or with an `http` path")
+        } else if speaks.contains(&Protocol::Tcp) {
+            format!("`liveness = {{ tcp = true, after = \"10s\" }}` for {name}, or with a command (`exec`)")
+        } else {
+            format!("`liveness = {{ exec = [\"COMMAND\"], after = \"10s\" }}` for {name}")
+        };
         let what = format!("nothing restarts an instance of {name} that hangs without exiting");
-        Finding::new(Advice, "no-liveness", name, what)
-            .seen(format!("services.{name}.liveness is not set"))
-            .fix(format!("`liveness = {{ tcp = true, after = \"10s\" }}` for {name}, or with an `http` path"))
+        Finding::new(Advice, "no-liveness", name, what).seen(format!("services.{name}.liveness is not set")).fix(fix)
     })
 }
 
@@ -94,7 +106,7 @@ fn no_silence(name: &str, service: &Service) -> Option<Finding> {
         let what = format!("a frozen instance of {name} keeps its requests until they time out");
         Finding::new(Advice, "silence-off", name, what)
             .seen(format!("services.{name}.limits.silent_after = \"0ms\""))
-            .fix("remove `silent_after`: an instance that is slow but answers its probe is left alone")
+            .fix("remove `silent_after`: an instance that is slow and lives is left alone")
     })
 }
 

@@ -223,6 +223,18 @@ fn the_state_directory() {
 }
 
 #[test]
+fn no_check_of_answers_is_advised_where_nobody_asks() {
+    let tcp = "limits = { connections = 1000 }\nprotocol = \"tcp\"\nservice = \"shop\"";
+    let text = WELL.replace("limits = { connections = 1000 }", tcp).replace("check = { http = \"/healthz\" }", "");
+    assert_eq!(after(|o| o.stack = Some(stack_of(&text))), Vec::<&str>::new(), "that it takes connections is checked");
+    let mut hangs = well();
+    hangs.stack = Some(stack_of(&text.replace("liveness = { tcp = true }", "")));
+    let found = examine(&hangs);
+    assert!(found.iter().all(|finding| finding.fix.iter().all(|fix| !fix.contains("http"))), "{found:?}");
+    assert_eq!(found.len(), 1, "{found:?}");
+}
+
+#[test]
 fn the_stack_file() {
     let with = |from: &str, to: &str| {
         assert!(WELL.contains(from));

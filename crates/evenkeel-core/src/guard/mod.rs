@@ -23,6 +23,10 @@ pub const CHANNEL_FD: i32 = 3;
 /// What names a process or a held descriptor, as `shop/1#4`, `listener/web/0`, `snapshot`.
 pub type Key = String;
 
+/// The key under which the guard holds the bytes of [`crate::balance::TokenKey`], in memory without a name, for every edge
+/// that it starts.
+pub const TOKENS_KEY: &str = "tokens";
+
 /// How the key of a process begins that checks an instance; no instance's does.
 pub const CHECK_KEYS: &str = "check ";
 

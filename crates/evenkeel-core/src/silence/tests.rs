@@ -8,6 +8,9 @@ const AFTER_MS: u64 = 400;
 /// While nothing is known of how long probes take.
 const BOUND: Duration = Duration::from_millis(AFTER_MS * UNKNOWN_BOUND as u64);
 
+/// It has shown that its answers take no time.
+const QUICK: Asked = Asked::Probe { answered: ENOUGH, longest: Duration::ZERO };
+
 fn ms(at: u64) -> Moment {
     Moment::from_millis(at)
 }
@@ -16,15 +19,20 @@ fn ms(at: u64) -> Moment {
 fn seen(key: u8, in_flight: u64, last_received_ms: u64) -> Seen<u8> {
     let last_received = Some(ms(last_received_ms));
     let quiet_since = last_received.filter(|_| in_flight > 0);
-    Seen { key, healthy: true, in_flight, quiet_since, last_received }
+    Seen { key, healthy: true, in_flight, quiet_since, last_received, asked: QUICK }
 }
 
 /// Observes every 20 ms in `(from, to]`: instance 1 has a request in flight and sends nothing after `quiet`, while
 /// instance 2 keeps answering.
 fn watch(silence: &mut Silence<u8>, quiet: u64, from: u64, to: u64) -> Vec<(u64, Output<u8>)> {
+    watch_asked(silence, QUICK, quiet, from, to)
+}
+
+/// The same where somebody else knows whether instance 1 lives.
+fn watch_asked(silence: &mut Silence<u8>, asked: Asked, quiet: u64, from: u64, to: u64) -> Vec<(u64, Output<u8>)> {
     let mut outputs = Vec::new();
     for at in (from / 20 + 1..=to / 20).map(|n| n * 20) {
-        let now = [seen(1, 3, at.min(quiet)), seen(2, 1, at)];
+        let now = [Seen { asked, ..seen(1, 3, at.min(quiet)) }, seen(2, 1, at)];
         outputs.extend(silence.on(Event::Observed(&now), ms(at)).into_iter().map(|output| (at, output)));
     }
     outputs
@@ -66,7 +74,7 @@ fn two_failed_probes_make_it_silent_and_a_passed_one_brings_it_back() {
     let [Output::Silent { key: 1, reason }] = verdict.as_slice() else { panic!("{verdict:?}") };
     assert_eq!(
         reason,
-        "nothing received for 1200 ms with 3 requests in flight while others are well, and 2 probes in a row failed: timed out after 400 ms"
+        "nothing received for 1200 ms with 3 requests in flight while others are well, and 2 probes in a row failed: timed out after 400 ms; it gave 300 answers lately, and its service's took 0 s at most"
     );
     assert!(silence.is_silent(1));
     let third = number(&watch(&mut silence, 1_000, 1_500, 2_700));
@@ -109,7 +117,7 @@ fn bound_after(took_ms: &[u64]) -> u64 {
     for &took_ms in took_ms {
         now += AFTER_MS;
         let took = Duration::from_millis(took_ms);
-        silence.on(Event::Probed { key: 2, number: 0, took, result: Ok(()) }, ms(now));
+        silence.on(Event::Probed { key: 1, number: 0, took, result: Ok(()) }, ms(now));
     }
     let outputs = watch(&mut silence, now + 980, now, now + 1_380);
     let [(_, Output::ProbeNow { timeout, number, .. })] = outputs.as_slice() else { panic!("{outputs:?}") };
@@ -134,17 +142,113 @@ fn the_bound_of_a_probe_follows_what_is_usual() {
     let again = silence.on(Event::Probed { key: 1, number: first, took: BOUND, result: Err("timed out") }, ms(2_200));
     assert!(matches!(again.as_slice(), [Output::ProbeNow { timeout: BOUND, .. }]), "a failed one teaches nothing");
 
+    let bound = |silence: &Silence<u8>| silence.watches[&1].bound(Duration::from_millis(AFTER_MS));
     let mut silence = Silence::new(AFTER_MS);
+    watch(&mut silence, 1_000, 0, 20);
     for took_ms in [2, 900, 900, 900, 900, 900] {
         let took = Duration::from_millis(took_ms);
         silence.on(Event::Probed { key: 1, number: 0, took, result: Ok(()) }, ms(20));
     }
-    assert_eq!(silence.bound(), Duration::from_millis(200), "nor do several that one stop held up");
+    assert_eq!(bound(&silence), Duration::from_millis(200), "nor do several that one stop held up");
 
     let mut silence = Silence::new(AFTER_MS);
     self::silent(&mut silence);
     silence.on(Event::Probed { key: 1, number: 0, took: BOUND * 5, result: Ok(()) }, ms(3_000));
-    assert_eq!(silence.bound(), BOUND, "nor does the first one that is passed after a silence");
+    assert_eq!(bound(&silence), BOUND, "nor does the first one that is passed after a silence");
+}
+
+#[test]
+fn one_whose_probes_take_long_is_not_judged_by_others() {
+    let mut silence = Silence::new(AFTER_MS);
+    for at in (1..=1_000).map(|n| n * 20) {
+        assert!(silence.on(Event::Observed(&[seen(1, 0, 0), seen(2, 1, at)]), ms(at)).is_empty());
+        for (key, took_ms) in [(1, 1_500), (2, 1)] {
+            if at % 1_000 == 0 {
+                let took = Duration::from_millis(took_ms);
+                silence.on(Event::Probed { key, number: 0, took, result: Ok(()) }, ms(at));
+            }
+        }
+    }
+    let outputs = watch(&mut silence, 20_020, 20_000, 20_420);
+    let [(_, Output::ProbeNow { key: 1, timeout, .. })] = outputs.as_slice() else { panic!("{outputs:?}") };
+    assert_eq!(*timeout, Duration::from_secs(6));
+}
+
+#[test]
+fn only_who_has_shown_how_long_its_answers_take_is_asked_tightly() {
+    let first = |asked| {
+        let mut silence = Silence::new(AFTER_MS);
+        let outputs = watch_asked(&mut silence, asked, 1_000, 0, 10_000);
+        outputs.first().map(|(at, output)| match output {
+            Output::ProbeNow { timeout, .. } => (*at, u64::try_from(timeout.as_millis()).unwrap()),
+            other => panic!("{other:?}"),
+        })
+    };
+    let probe = |answered, longest_ms| Asked::Probe { answered, longest: Duration::from_millis(longest_ms) };
+    assert_eq!(first(Asked::Nobody), None);
+    assert_eq!(first(probe(ENOUGH - 1, 0)), None, "a quiet service: a silence of this length may be its habit");
+    assert_eq!(first(probe(ENOUGH, 200)), Some((1_400, 800)));
+    assert_eq!(first(probe(ENOUGH, 1_000)), Some((3_000, 1_000)), "answers that take long");
+    assert_eq!(first(Asked::Probe { answered: ENOUGH, longest: Duration::MAX }), None);
+}
+
+#[test]
+fn the_kernel_is_believed_at_once() {
+    let mut silence = Silence::new(AFTER_MS);
+    let mut looks = Vec::new();
+    for at in (1..=500).map(|n| n * 20) {
+        for (at, output) in watch_asked(&mut silence, Asked::Kernel, 1_000, at - 20, at) {
+            assert_eq!(output, Output::LookNow { key: 1 });
+            looks.push(at);
+            // It serves one request for nine seconds, and is stopped meanwhile.
+            let stopped = at > 6_000;
+            let result = if stopped { Err("its process 7 is stopped") } else { Ok(()) };
+            let outputs = silence.on(Event::Looked { key: 1, result }, ms(at));
+            if stopped && outputs.is_empty() {
+                continue;
+            }
+            let reason = "nothing received for 6400 ms with 3 requests in flight while others are well, and its \
+                          process 7 is stopped";
+            let silent = Output::Silent { key: 1, reason: reason.to_owned() };
+            assert_eq!(outputs, if stopped { vec![silent] } else { Vec::new() });
+        }
+    }
+    assert_eq!(
+        looks[..6],
+        [1_400, 1_800, 2_600, 4_200, 7_400, 7_800],
+        "seldom while it runs, then as often as it takes"
+    );
+    let again = watch_asked(&mut silence, Asked::Kernel, 1_000, 10_000, 10_400);
+    assert!(matches!(again.as_slice(), [(_, Output::LookNow { key: 1 })]), "{again:?}");
+    let back = silence.on(Event::Looked { key: 1, result: Ok(()) }, ms(10_400));
+    assert_eq!(back, [Output::Answers { key: 1, reason: "it runs again".to_owned() }]);
+    assert!(silence.on(Event::Looked { key: 1, result: Err("unasked") }, ms(10_400)).is_empty());
+}
+
+#[test]
+fn of_those_that_are_stopped_together_the_last_one_stays() {
+    let mut silence = Silence::new(AFTER_MS);
+    let mut told = Vec::new();
+    for at in (1..=100).map(|n| n * 20) {
+        let now = [1, 2].map(|key| Seen { asked: Asked::Kernel, ..seen(key, 3, at.min(200)) });
+        for output in silence.on(Event::Observed(&now), ms(at)) {
+            let Output::LookNow { key } = output else { panic!("{output:?}") };
+            told.extend(silence.on(Event::Looked { key, result: Err("it is stopped") }, ms(at)));
+        }
+    }
+    assert!(matches!(told.as_slice(), [Output::Silent { key: 1, .. }]), "{told:?}");
+    let mut alone = Silence::new(AFTER_MS);
+    for at in (1..=100).map(|n| n * 20) {
+        assert!(alone.on(Event::Observed(&[Seen { asked: Asked::Kernel, ..seen(1, 9, 0) }]), ms(at)).is_empty());
+    }
+}
+
+#[test]
+fn who_can_be_asked_no_more_is_back() {
+    let mut silence = Silence::new(AFTER_MS);
+    self::silent(&mut silence);
+    let outputs = watch_asked(&mut silence, Asked::Nobody, 1_000, 2_200, 2_300);
+    assert!(matches!(outputs.as_slice(), [(_, Output::Answers { key: 1, .. })]), "{outputs:?}");
 }
 
 #[test]
@@ -311,7 +415,7 @@ proptest! {
             }
             let seen: [_; 3] = std::array::from_fn(|key| {
                 let quiet_since = last[key].or(Some(ms(0))).filter(|_| round.in_flight[key] > 0);
-                Seen { key, healthy: true, in_flight: round.in_flight[key], quiet_since, last_received: last[key] }
+                Seen { key, healthy: true, in_flight: round.in_flight[key], quiet_since, last_received: last[key], asked: QUICK }
             });
             let mut outputs = silence.on(Event::Observed(&seen), ms(now));
             if let (Some(passes), false) = (round.probe, awaited.is_empty()) {
@@ -326,6 +430,7 @@ proptest! {
                     Output::ProbeNow { key, number, .. } => awaited.push((key, number)),
                     Output::Silent { key, .. } => prop_assert!(failed_in_a_row[key] >= 2),
                     Output::Answers { key, .. } => prop_assert!(!silence.is_silent(key)),
+                    Output::LookNow { .. } => prop_assert!(false, "the kernel knows of nobody here"),
                 }
             }
         }

@@ -84,6 +84,13 @@ pub struct Instance {
     /// Of one on trial: it gets no request that could not be repeated while another instance can take it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub sheltered: bool,
+    /// The absolute path of the folder in which it runs, where a relative [`FastCgi::root`] counts from it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub folder: Option<String>,
+    /// The process that was started for it, where that is on the edge's own machine: the kernel knows whether it is
+    /// stopped.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pid: Option<u32>,
 }
 
 /// What the edge should do with an instance.
@@ -257,7 +264,7 @@ pub struct ErrorPage {
 /// How instances that speak FastCGI are asked.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FastCgi {
-    /// `DOCUMENT_ROOT`: where scripts lie, as the instance sees it.
+    /// `DOCUMENT_ROOT`: where scripts lie, as the instance sees it. A relative one counts from [`Instance::folder`].
     pub root: String,
     /// Script of the root for paths that name none, and of each of `folders` for its own.
     pub index: String,
@@ -336,8 +343,8 @@ pub struct ServiceLimits {
     /// A complete answer up to this size is relayed only when whole, so that a death in the middle can still be
     /// retried.
     pub whole_bytes: u32,
-    /// After this long with requests in flight and nothing received while others answer, an instance is probed at
-    /// once, and silent if it fails twice; 0 switches the rule off.
+    /// After this long with requests in flight and nothing received while others answer, an instance may be silent, see
+    /// [`silence`](crate::silence); 0 switches the rule off.
     pub silent_after_ms: u64,
     /// Idle connections kept by thread and instance.
     pub idle_connections: u16,

@@ -196,7 +196,14 @@ pub(super) fn check(stack: &Stack, fault: &mut Fault<'_>) {
             fault(&at("sticky"), message, help);
         }
         if service.slow_start.as_ms() > 0 && !weighs(service.balance) {
-            let message = format!("`slow_start` without a meaning: `{}` knows no weights", spelled(service.balance));
+            let message = format!(
+                "`slow_start` without a meaning: {}",
+                match service.balance {
+                    Balance::IpHash | Balance::Maglev | Balance::ConsistentHash =>
+                        format!("with `{}` a hash says who gets a request, however new it is", spelled(service.balance)),
+                    other => format!("`{}` knows no weights", spelled(other)),
+                }
+            );
             let help = "it goes with least-connections, weighted-round-robin, random and power-of-two";
             fault(&at("slow_start"), message, Some(help.to_owned()));
         }
@@ -319,6 +326,7 @@ mod tests {
             ("sticky = { cookie = \"__Host-at\" }", "only if it is secure"),
             ("sticky = { cookie = \"at\", age = 1 }", "unknown key `age`"),
             ("balance = \"round-robin\"\nslow_start = \"1s\"", "`round-robin` knows no weights"),
+            ("balance = \"maglev\"\nslow_start = \"1s\"", "with `maglev` a hash says who gets a request"),
             ("min_capacity = 101", "at most 100"),
             ("balance = \"randon\"", "random"),
         ] {

@@ -4,9 +4,31 @@ use std::{fmt, ops::Range};
 
 use super::tree::Tree;
 
+/// How much a fault matters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Severity {
+    /// It can never work: the file is refused.
+    Error,
+    /// It does nothing, or not what it seems to do: the file is accepted, and its writer is told.
+    Warning,
+}
+
+impl Severity {
+    /// As a word.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Error => "error",
+            Self::Warning => "warning",
+        }
+    }
+}
+
 /// One fault, pointing at the place in the file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Diagnostic {
+    /// Whether the file is refused for it.
+    pub severity: Severity,
     /// What is wrong, in one clause.
     pub message: String,
     /// What would be right, if it can be told.
@@ -41,11 +63,34 @@ impl fmt::Display for Diagnostics {
 }
 
 impl Diagnostics {
-    /// One fault of a file that is right in itself, found by looking at the machine, at the dotted path that means it.
-    pub fn at(file: &str, text: &str, path: &[&str], message: impl Into<String>, help: impl Into<String>) -> Self {
-        let span = Tree::parse(text).ok().and_then(|tree| tree.span(path));
-        let fault = Diagnostic { message: message.into(), help: Some(help.into()), span };
-        Self { file: file.to_owned(), text: text.to_owned(), faults: vec![fault] }
+    /// None for this file yet.
+    pub fn none(file: &str, text: &str) -> Self {
+        Self { file: file.to_owned(), text: text.to_owned(), faults: Vec::new() }
+    }
+
+    /// Adds one that was found by looking at the machine, at the dotted path that means it. A part of the path that the file
+    /// does not have leads to what is above it.
+    pub fn add(&mut self, severity: Severity, path: &[&str], message: impl Into<String>, help: impl Into<String>) {
+        let span = Tree::parse(&self.text).ok().and_then(|tree| tree.span(path));
+        self.faults.push(Diagnostic { severity, message: message.into(), help: Some(help.into()), span });
+    }
+
+    /// Takes over what else was found in the same file, in the order of the file.
+    #[must_use]
+    pub fn and(mut self, others: Vec<Diagnostic>) -> Self {
+        self.faults.extend(others);
+        self.faults.sort_by_key(|fault| fault.span.as_ref().map_or(0, |span| span.start));
+        self
+    }
+
+    /// Whether the file is refused.
+    pub fn has_errors(&self) -> bool {
+        self.faults.iter().any(|fault| fault.severity == Severity::Error)
+    }
+
+    /// Whether there is nothing to say.
+    pub fn is_empty(&self) -> bool {
+        self.faults.is_empty()
     }
 
     /// One line and column, both from 1, of a byte offset. Columns count characters.
@@ -56,7 +101,7 @@ impl Diagnostics {
     }
 
     fn render(&self, fault: &Diagnostic, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "error: {}", fault.message)?;
+        writeln!(f, "{}: {}", fault.severity.as_str(), fault.message)?;
         let Some(span) = &fault.span else {
             writeln!(f, "  --> {}", self.file)?;
             return self.render_help("  ", fault, f);

@@ -14,7 +14,7 @@ use crate::snapshot;
 #[serde(deny_unknown_fields)]
 pub struct FastCgi {
     /// Folder of the scripts, as the instance sees it: `DOCUMENT_ROOT`. With `run`, a relative one counts from the folder
-    /// in which the instance runs, so that each release has its own scripts.
+    /// in which the instance runs, so that each release has its own scripts; they are told whole paths.
     pub root: String,
     /// Script below `root` for every path that names none, as front controllers want it.
     #[serde(default = "FastCgi::default_index")]
@@ -50,13 +50,18 @@ impl FastCgi {
         }
     }
 
+    /// Whether each instance has scripts of its own, below the folder in which it runs.
+    pub fn is_relative(&self) -> bool {
+        !self.root.starts_with('/')
+    }
+
     /// Everything that is wrong with it: the key, and what.
     pub(super) fn faults(&self, run: bool) -> Vec<(&'static str, String)> {
         let mut faults = Vec::new();
         let climbs = |path: &str| path.split('/').any(|part| part == "..");
         if self.root.is_empty() || climbs(&self.root) || self.root.contains('\0') {
             faults.push(("root", format!("`{}` is not the path of a folder", self.root)));
-        } else if !self.root.starts_with('/') && !run {
+        } else if self.is_relative() && !run {
             faults.push(("root", format!("`{}` is not an absolute path", self.root)));
         }
         let is_script = self.index.ends_with(&self.ending) && self.index.len() > self.ending.len();

@@ -34,7 +34,8 @@ pub struct Listener {
     #[serde(default)]
     pub trusted: Vec<Cidr>,
     /// What becomes of requests that are ambiguous, yet have one meaning for all who would take them: `"refuse"` answers
-    /// 400; `"report"` forwards them in that meaning and says so in the journal, for the time of a migration. These are:
+    /// 400; `"report"` forwards them in that meaning, for the time of a migration: it counts them by kind in the metric
+    /// `keel_ambiguous_total` and names each client for each kind once an hour in the journal. These are:
     /// a head whose lines all end with LF alone, a field value continued on another line, several equal
     /// `Content-Length`, bytes in the target that should have been escaped, a `Host` that differs from the host of an
     /// absolute target. Field names with an underscore, which are left out otherwise, are passed on too, except for those

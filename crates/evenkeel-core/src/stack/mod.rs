@@ -17,8 +17,10 @@ mod journal;
 mod listener;
 mod mode;
 mod names;
+mod order;
 mod parse;
 mod rails;
+mod reach;
 pub mod reference;
 mod replicas;
 mod returning;
@@ -29,6 +31,7 @@ mod stream;
 mod transform;
 mod tree;
 mod units;
+mod useless;
 mod validate;
 
 use std::collections::BTreeMap;
@@ -41,7 +44,7 @@ pub use self::{
     choice::{HashBy, NotAHashBy, PlainSticky, Sticky, StickyCookie},
     compile::{compile_listeners, compile_routes, compile_service},
     deploy::Deploy,
-    diagnostics::{Diagnostic, Diagnostics},
+    diagnostics::{Diagnostic, Diagnostics, Severity},
     drills::{Drills, Write},
     fastcgi::FastCgi,
     files::Files,
@@ -50,8 +53,9 @@ pub use self::{
     listener::{Cidr, ClientLimits, Listener},
     mode::Mode,
     names::nearest,
-    parse::parse,
+    parse::{parse, parse_with_warnings},
     rails::{By, Mirror, Rate, Rates, Redirect, Split},
+    reach::{led_to, speaks, unreached},
     replicas::{Backlog, Elastic, Replicas, Target},
     returning::{NotAReturn, Page, Return, Window},
     route::Route,

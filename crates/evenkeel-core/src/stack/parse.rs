@@ -8,7 +8,7 @@ use std::ops::Range;
 
 use super::{
     Stack,
-    diagnostics::{Diagnostic, Diagnostics},
+    diagnostics::{Diagnostic, Diagnostics, Severity},
     names::nearest,
     tree::{Tree, join},
     validate::validate,
@@ -34,17 +34,26 @@ const PLANNED: [(&str, &str); 13] = [
 /// Reads `text`, which came from `file`. On success everything that can be known without the machine is known to
 /// be right: names exist, ranges hold, addresses have a port.
 pub fn parse(text: &str, file: &str) -> Result<Stack, Diagnostics> {
+    parse_with_warnings(text, file).map(|(stack, _)| stack)
+}
+
+/// The same with what its writer should be told although the file is accepted: keys that do nothing, services that nothing
+/// leads to.
+///
+/// # Errors
+/// Where something can never work.
+pub fn parse_with_warnings(text: &str, file: &str) -> Result<(Stack, Diagnostics), Diagnostics> {
     let faults = |faults| Diagnostics { file: file.to_owned(), text: text.to_owned(), faults };
     let tree = Tree::parse(text).map_err(|error| faults(vec![plain(&error)]))?;
     let mut stack: Stack = toml::from_str(text).map_err(|error| faults(vec![explain(&error, &tree)]))?;
-    let found = validate(&mut stack, &tree);
-    if found.is_empty() { Ok(stack) } else { Err(faults(found)) }
+    let found = faults(validate(&mut stack, &tree));
+    if found.has_errors() { Err(found) } else { Ok((stack, found)) }
 }
 
 /// A syntax error, as the parser says it.
 fn plain(error: &toml::de::Error) -> Diagnostic {
     let message = error.message().lines().collect::<Vec<_>>().join(", ");
-    Diagnostic { message, help: None, span: error.span() }
+    Diagnostic { severity: Severity::Error, message, help: None, span: error.span() }
 }
 
 /// An error of type or key, in the words of the stack file.
@@ -57,17 +66,27 @@ fn explain(error: &toml::de::Error, tree: &Tree) -> Diagnostic {
     }
     if let Some(key) = quoted(message, "missing field ") {
         let place = if path.is_empty() { "the file".to_owned() } else { format!("`{path}`") };
-        return Diagnostic { message: format!("{place} needs the key `{key}`"), help: None, span };
+        return Diagnostic {
+            severity: Severity::Error,
+            message: format!("{place} needs the key `{key}`"),
+            help: None,
+            span,
+        };
     }
     if let Some(name) = quoted(message, "unknown variant ") {
         let valid = listed(message);
         let help = suggestion(name, &valid);
-        return Diagnostic { message: format!("`{name}` is not a value of `{path}`"), help: Some(help), span };
+        return Diagnostic {
+            severity: Severity::Error,
+            message: format!("`{name}` is not a value of `{path}`"),
+            help: Some(help),
+            span,
+        };
     }
     let place = if path.is_empty() { String::new() } else { format!("`{path}`: ") };
-    let message = in_plain_words(message);
+    let message = in_plain_words(message, &path);
     let message = if may_be_secret(&path) { without_value(&message) } else { &message };
-    Diagnostic { message: format!("{place}{message}"), help: None, span }
+    Diagnostic { severity: Severity::Error, message: format!("{place}{message}"), help: None, span }
 }
 
 /// Whether somebody may have written the value of a secret at this place.
@@ -92,14 +111,14 @@ fn unknown_key(key: &str, message: &str, path: &str, span: Option<Range<usize>>)
             }
             _ => "remove it; it is refused rather than ignored",
         };
-        return Diagnostic { message, help: Some(help.into()), span };
+        return Diagnostic { severity: Severity::Error, message, help: Some(help.into()), span };
     }
     let place = match whole.rsplit_once('.') {
         Some((parent, _)) => format!(" in `{parent}`"),
         None => String::new(),
     };
     let help = suggestion(key, &listed(message));
-    Diagnostic { message: format!("unknown key `{key}`{place}"), help: Some(help), span }
+    Diagnostic { severity: Severity::Error, message: format!("unknown key `{key}`{place}"), help: Some(help), span }
 }
 
 fn suggestion(wrong: &str, valid: &[&str]) -> String {
@@ -124,7 +143,7 @@ fn listed(message: &str) -> Vec<&str> {
 }
 
 /// Replaces the names of Rust's types, which a stack file's writer need not know.
-fn in_plain_words(message: &str) -> String {
+fn in_plain_words(message: &str, path: &str) -> String {
     const WORDS: [(&str, &str); 8] = [
         ("invalid socket address syntax", "expected an address with a port, as 127.0.0.1:8080 or 0.0.0.0:80"),
         ("expected u8", "expected a whole number from 0 to 255"),
@@ -135,6 +154,10 @@ fn in_plain_words(message: &str) -> String {
         ("expected a sequence", "expected an array, as [\"…\", \"…\"]"),
         ("expected a map", "expected a table"),
     ];
+    let key = path.rsplit('.').next().unwrap_or_default();
+    if (key.ends_with("percent") || key == "min_capacity") && message.contains("expected u8") {
+        return message.replace("expected u8", "expected a whole number of percent, from 0 to 100");
+    }
     if let Some((lead, _)) = message.split_once("expected struct ") {
         return format!("{lead}expected a table, as {{ key = value }}");
     }

@@ -20,7 +20,11 @@ pub struct Route {
     /// Only requests for this host, as `shop.example.com` or `*.example.com`, without port. Default: every host.
     #[serde(default)]
     pub host: Option<String>,
-    /// Only requests whose path is this one or lies below it: `/api` matches `/api` and `/api/orders`, not `/apis`.
+    /// Only requests whose path is this one or lies below it: `/api` matches `/api` and `/api/orders`, not `/apis`. Paths are
+    /// compared in a normal form: percent-encoded bytes are decoded once, slashes in a row are one, `.` and `..` are
+    /// resolved. So `//api`, `/%61pi` and `/x/../api` match too; the instance gets what the client sent. An encoded slash
+    /// (`%2F`) separates nothing: a service that decodes it has to close such paths itself. 400: paths that climb above the
+    /// root, or on some servers only, as `/..%2Fx` and `/..;/x`.
     #[serde(default = "Route::default_path")]
     pub path: String,
     /// Only requests with these methods, as `["GET", "HEAD"]`. Default: every method.
@@ -63,7 +67,7 @@ pub struct Route {
     pub split: Vec<Split>,
     /// How a request's part is found: `request` (in turn, each one anew), or by `address`, `header:NAME` or `cookie:NAME`,
     /// so that who has the same has the same part; without the header or cookie in turn.
-    #[serde(default = "By::request")]
+    #[serde(default = "By::request", deserialize_with = "By::of_split")]
     pub split_by: By,
     /// A service that gets copies of requests, once the original was answered, as `{ service = "next", percent = 10 }`.
     /// A copy has `X-Mirrored: 1`, is sent once or not at all, and its answer is dropped. Not copied: requests whose body

@@ -173,14 +173,14 @@ fn keys_of_http(service: &Service) -> Vec<&'static str> {
 }
 
 /// Services that such listeners lead to, and whoever answers in their place.
-fn reached(stack: &Stack, is: impl Fn(&Listener) -> bool) -> BTreeSet<&str> {
+pub(super) fn reached(stack: &Stack, is: impl Fn(&Listener) -> bool) -> BTreeSet<&str> {
     let first =
         stack.listeners.values().filter(|listener| is(listener)).filter_map(|listener| listener.service.as_deref());
     with_fallbacks(stack, first)
 }
 
 /// Services that requests get to.
-fn asked(stack: &Stack) -> BTreeSet<&str> {
+pub(super) fn asked(stack: &Stack) -> BTreeSet<&str> {
     let routes = stack.routes.iter().flat_map(|route| {
         let others = route.split.iter().map(|split| split.service.as_str());
         others.chain(route.mirror.iter().map(|mirror| mirror.service.as_str())).chain([route.service.as_str()])
@@ -188,7 +188,8 @@ fn asked(stack: &Stack) -> BTreeSet<&str> {
     with_fallbacks(stack, routes)
 }
 
-fn with_fallbacks<'a>(stack: &'a Stack, first: impl Iterator<Item = &'a str>) -> BTreeSet<&'a str> {
+/// These, and whoever answers in their place.
+pub(super) fn with_fallbacks<'a>(stack: &'a Stack, first: impl Iterator<Item = &'a str>) -> BTreeSet<&'a str> {
     let mut all = BTreeSet::new();
     for name in first {
         let mut next = Some(name);

@@ -34,6 +34,20 @@ impl<'a> Tree<'a> {
         Some(if matches!(value.get_ref(), DeValue::Table(_)) { span } else { value.span() })
     }
 
+    /// Whether the file itself has something at a dotted path.
+    pub(super) fn has(&self, path: &[&str]) -> bool {
+        let Some((first, rest)) = path.split_first() else { return true };
+        let mut value = self.0.get(*first);
+        for part in rest {
+            value = match value.map(toml::Spanned::get_ref) {
+                Some(DeValue::Table(table)) => table.get(*part),
+                Some(DeValue::Array(array)) => part.parse::<usize>().ok().and_then(|at| array.get(at)),
+                _ => None,
+            };
+        }
+        value.is_some()
+    }
+
     /// The dotted path of the key or the innermost value that stands at `span`.
     pub(super) fn path_of(&self, span: &Range<usize>) -> String {
         let mut best = String::new();

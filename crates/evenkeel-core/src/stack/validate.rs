@@ -6,11 +6,18 @@ use std::collections::BTreeSet;
 use crate::snapshot::Protocol;
 
 use super::{
-    Check, Listener, Route, Service, Stack, check::fault_of_probe, choice, diagnostics::Diagnostic,
-    listener::ClientLimits, names::nearest, rails, secrets, stream, transform, tree::Tree,
+    Check, Listener, Route, Service, Stack,
+    check::fault_of_probe,
+    choice,
+    diagnostics::{Diagnostic, Severity},
+    listener::ClientLimits,
+    names::nearest,
+    order, rails, secrets, stream, transform,
+    tree::Tree,
+    useless,
 };
 
-/// Fills in what an empty file means and returns every fault.
+/// Fills in what an empty file means and returns every fault; where there is none, every warning.
 pub(super) fn validate(stack: &mut Stack, tree: &Tree) -> Vec<Diagnostic> {
     fill_in(stack);
     let mut faults = Faults { tree, found: Vec::new() };
@@ -28,10 +35,16 @@ pub(super) fn validate(stack: &mut Stack, tree: &Tree) -> Vec<Diagnostic> {
     transform::check(stack, &mut |path, message, help| faults.add(path, message, help));
     choice::check(stack, &mut |path, message, help| faults.add(path, message, help));
     stream::check(stack, &mut |path, message, help| faults.add(path, message, help));
+    order::check(stack, &mut |path, message, help| faults.add(path, message, help));
     check_drills(stack, &mut faults);
     if stack.journal.size < super::Journal::LEAST {
         let message = format!("`{}` is too small for a journal", stack.journal.size);
         faults.add(&["journal", "size"], message, Some(format!("at least {}", super::Journal::LEAST)));
+    }
+    if faults.found.is_empty() {
+        useless::check(stack, tree, &mut |path, message, help| {
+            faults.say(Severity::Warning, path, message, Some(help));
+        });
     }
     faults.found.sort_by_key(|fault| fault.span.as_ref().map_or(0, |span| span.start));
     faults.found
@@ -67,7 +80,11 @@ struct Faults<'a> {
 
 impl Faults<'_> {
     fn add(&mut self, path: &[&str], message: impl Into<String>, help: Option<String>) {
-        self.found.push(Diagnostic { message: message.into(), help, span: self.tree.span(path) });
+        self.say(Severity::Error, path, message, help);
+    }
+
+    fn say(&mut self, severity: Severity, path: &[&str], message: impl Into<String>, help: Option<String>) {
+        self.found.push(Diagnostic { severity, message: message.into(), help, span: self.tree.span(path) });
     }
 
     /// A name that must be a key of something.
@@ -164,6 +181,10 @@ fn check_route(index: usize, route: &Route, stack: &Stack, faults: &mut Faults) 
             faults.add(&path, message, None);
         }
     }
+    if route.methods.is_empty() && faults.tree.has(&["routes", &at, "methods"]) {
+        let help = Some("leave it out for every method".to_owned());
+        faults.add(&["routes", &at, "methods"], "no method is listed, so it would match nothing", help);
+    }
     for (keys, message, help) in rails::faults(route) {
         let path: Vec<&str> = ["routes", &at].into_iter().chain(keys.iter().map(String::as_str)).collect();
         faults.add(&path, message, help.map(str::to_owned));
@@ -171,15 +192,34 @@ fn check_route(index: usize, route: &Route, stack: &Stack, faults: &mut Faults) 
     if let Some(listener) = &route.listener {
         faults.must_exist(&["routes", &at, "listener"], "listener", listener, stack.listeners.keys());
     }
-    if !route.path.starts_with('/') || route.path.contains(['?', '#', ' ']) {
-        let help = Some("a path starts with `/` and has no query".to_owned());
-        faults.add(&["routes", &at, "path"], format!("`{}` is not a path", route.path), help);
-    }
+    check_path(&at, &route.path, faults);
     if let Some(host) = &route.host
         && !is_host(host.strip_prefix("*.").unwrap_or(host))
     {
         let help = Some("as `shop.example.com` or `*.example.com`, without scheme and port".to_owned());
         faults.add(&["routes", &at, "host"], format!("`{host}` is not a host name"), help);
+    }
+}
+
+/// A route's path is compared with the normal form of a request's, which has no dots.
+fn check_path(at: &str, path: &str, faults: &mut Faults) {
+    let key = ["routes", at, "path"];
+    if !path.starts_with('/') || path.contains(['?', '#', ' ']) {
+        let help = Some("a path starts with `/` and has no query".to_owned());
+        return faults.add(&key, format!("`{path}` is not a path"), help);
+    }
+    let has_dots = path.split('/').any(|segment| matches!(segment, "." | ".."));
+    match crate::path::normal(path.as_bytes()) {
+        Err(bad) => faults.add(&key, format!("no request has the path `{path}`: {bad}"), None),
+        Ok(normal) if has_dots => {
+            let help = format!("write `{}`", String::from_utf8_lossy(&normal));
+            faults.add(
+                &key,
+                format!("`{path}` has segments of dots, which requests lose before their route is found"),
+                Some(help),
+            );
+        }
+        Ok(_) => {}
     }
 }
 

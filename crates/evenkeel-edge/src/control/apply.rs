@@ -14,6 +14,8 @@ use std::{
 };
 
 use evenkeel_core::{
+    balance::TokenKey,
+    guard::TOKENS_KEY,
     link::ToNode,
     snapshot::{FORMAT, Snapshot},
     time::Moment,
@@ -44,6 +46,8 @@ pub(super) struct Sockets {
     open: BTreeSet<Place>,
     /// The newest snapshot on disk or in memory.
     snapshot: Option<OwnedFd>,
+    /// By what tokens of instances are made. It comes once, before any link to the node process.
+    tokens: Option<TokenKey>,
 }
 
 impl Sockets {
@@ -51,6 +55,11 @@ impl Sockets {
     pub(super) fn hold(&mut self, key: &str, descriptor: OwnedFd, threads: Option<&Threads>) {
         if key == "snapshot" {
             self.snapshot = Some(descriptor);
+        } else if key == TOKENS_KEY {
+            match read_tokens(&descriptor) {
+                Ok(tokens) => self.tokens = Some(tokens),
+                Err(error) => tracing::error!(%error, "the key of cookies cannot be read"),
+            }
         } else if let Some(place) = place(key) {
             self.waiting.insert(place, descriptor);
             if let Some(threads) = threads {
@@ -261,6 +270,12 @@ impl Control {
 
     fn start_threads(&mut self, count: usize) -> Result<(), End> {
         let threads = crate::data::spawn(count).map_err(End::Thread)?;
+        match self.sockets.tokens {
+            Some(tokens) => drop(threads.shared.tokens.set(tokens)),
+            None => {
+                tracing::warn!("the guard holds no key of cookies: those of this edge mean nothing to the next one");
+            }
+        }
         self.hands.orders.clone_from(&threads.orders);
         self.threads = Some(threads);
         Ok(())
@@ -282,6 +297,12 @@ impl Control {
 }
 
 /// Reads a whole snapshot without moving the descriptor's offset, which other processes share.
+fn read_tokens(descriptor: &OwnedFd) -> io::Result<TokenKey> {
+    let mut bytes = [0; TokenKey::BYTES];
+    let read = rustix::io::pread(descriptor, &mut bytes[..], 0)?;
+    if read == bytes.len() { Ok(TokenKey::new(bytes)) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
+}
+
 fn read_snapshot(descriptor: &OwnedFd) -> io::Result<Snapshot> {
     let mut bytes = Vec::new();
     let mut chunk = vec![0; 64 * 1024];

@@ -27,9 +27,10 @@ pub(super) fn collect(edge: &EdgeShared, view: &View, basis: Vec<(InstanceId, Ba
         connections: threads().map(|cell| cell.connections.get()).sum(),
         accepted: threads().map(|cell| cell.accepted.get()).sum(),
         turned_away: threads().map(|cell| cell.turned_away.get()).sum(),
+        proxy_faults: std::array::from_fn(|fault| threads().map(|cell| cell.proxy_faults[fault].get()).sum::<u64>()),
         redirected: threads().map(|cell| cell.redirected.get()).sum(),
         rejected: rejected.filter(|(_, count)| *count > 0).collect(),
-        ambiguous: threads().map(|cell| cell.ambiguous.get()).sum(),
+        ambiguities: std::array::from_fn(|kind| threads().map(|cell| cell.ambiguities[kind].get()).sum()),
         services: view.services.iter().map(|view| service(view)).collect(),
     }
 }
@@ -50,6 +51,8 @@ fn service(view: &ServiceView) -> ServiceCounters {
         latency: std::array::from_fn(|bucket| shared.sum(|cell| &cell.latency[bucket])),
         connections: shared.sum(|cell| &cell.connections),
         sessions: shared.sum(|cell| &cell.sessions),
+        received_datagrams: shared.sum(|cell| &cell.received_datagrams),
+        sent_datagrams: shared.sum(|cell| &cell.sent_datagrams),
         dropped_datagrams: shared.sum(|cell| &cell.dropped_datagrams),
         received_bytes: shared.sum(|cell| &cell.received_bytes),
         sent_bytes: shared.sum(|cell| &cell.sent_bytes),

@@ -12,7 +12,7 @@ use std::{
 };
 
 use evenkeel_core::{
-    link::{Checked, EventKind},
+    link::{Checked, Event, EventKind},
     snapshot::Probe,
     status::{Basis, InstanceId},
     time::Moment,
@@ -69,7 +69,7 @@ impl Fleet {
         let names: HashSet<&str> = view.services.iter().map(|service| service.config.name.as_str()).collect();
         let gone = self.groups.extract_if(|name, _| !names.contains(name.as_str()));
         let mut forgotten: Vec<(Key, Arc<InstanceShared>)> = Vec::new();
-        gone.for_each(|(_, mut group)| forgotten.extend(group.forget_all_but(&HashSet::new())));
+        gone.for_each(|(_, mut group)| forgotten.extend(group.forget_all_but(&HashSet::new(), hands)));
         self.forget(forgotten);
         let mut changed = Vec::new();
         for service in &view.services {
@@ -107,7 +107,7 @@ impl Fleet {
             self.homes.insert(key, Arc::clone(&home));
             group.takes(key, instance, instance.zone.as_deref(), number, hands, now);
         }
-        let gone = group.forget_all_but(&kept);
+        let gone = group.forget_all_but(&kept, hands);
         self.forget(gone);
     }
 
@@ -118,7 +118,8 @@ impl Fleet {
         }
     }
 
-    /// Where there are more instances than can be probed as often as their checks want, says how often they are.
+    /// Where there are more instances than can be probed as often as their checks want, says how often they are, and when
+    /// that is over.
     fn stretch(&mut self, view: &View, hands: &mut Hands, now: Moment) {
         let checks = view.services.iter().flat_map(|service| {
             let its = [&service.config.check, &service.config.liveness].into_iter().flatten();
@@ -129,12 +130,19 @@ impl Fleet {
         hands.pace.set_checks(checks.collect());
         let least = hands.pace.least();
         let stretched = (!least.is_zero()).then_some(self.homes.len());
-        if std::mem::replace(&mut self.stretched, stretched) != stretched
-            && let Some(instances) = stretched
-        {
+        if std::mem::replace(&mut self.stretched, stretched) != stretched {
+            let instances = self.homes.len() as u64;
             let interval_ms = u64::try_from(least.as_millis()).unwrap_or(u64::MAX);
-            let what = EventKind::ChecksStretched { instances: instances as u64, interval_ms };
-            tracing::warn!("{what:?}");
+            let what = match stretched {
+                Some(_) => EventKind::ChecksStretched { instances, interval_ms },
+                None => EventKind::ChecksInTime { instances },
+            };
+            tracing::warn!(
+                instances,
+                interval_ms,
+                stretched = stretched.is_some(),
+                "how often checks are made changed"
+            );
             hands.events.of_service("", what, clock::wall(), now);
         }
     }
@@ -188,8 +196,7 @@ impl Fleet {
 
     /// The node process says how a command of a check ended. Of an instance that is not here it says nothing.
     pub(super) fn told(&mut self, checked: Checked, hands: &mut Hands, now: Moment) {
-        let service = checked.instance.name.split_once('/').map_or("", |(service, _)| service);
-        let Some(group) = self.groups.get_mut(service) else { return };
+        let Some(group) = self.groups.get_mut(service_of(&checked.instance)) else { return };
         if let Some(key) = group.key_of(&checked.instance) {
             group.told(key, checked, hands, now);
         }
@@ -211,7 +218,14 @@ impl Fleet {
     /// Requests of this instance were sent elsewhere.
     pub(super) fn moved(&mut self, instance: &Arc<InstanceShared>, requests: u64, hands: &mut Hands, now: Moment) {
         if let Some((group, key)) = self.find(instance) {
-            group.moved(key, requests, hands, now);
+            return group.moved(key, requests, hands, now);
+        }
+        let service = service_of(&instance.id);
+        if self.groups.contains_key(service) {
+            let reason = "it was removed while it did not answer".to_owned();
+            let what = EventKind::Moved { requests, reason };
+            let event = Event { at: clock::wall(), instance: Some(instance.id.clone()), service: String::new(), what };
+            hands.report(service, event, now);
         }
     }
 
@@ -234,4 +248,9 @@ impl Fleet {
         let key = *self.keys.get(&Arc::as_ptr(instance))?;
         Some((self.groups.get_mut(&**self.homes.get(&key)?)?, key))
     }
+}
+
+/// The service of this instance, by its name.
+fn service_of(id: &InstanceId) -> &str {
+    id.name.split_once('/').map_or("", |(service, _)| service)
 }

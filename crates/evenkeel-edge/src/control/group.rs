@@ -6,6 +6,7 @@
 
 mod probing;
 mod proof;
+mod quiet;
 mod share;
 
 use std::{
@@ -18,7 +19,7 @@ use evenkeel_core::{
     capacity::Capacity,
     ejection::{self, Ejector},
     link::{Event, EventKind},
-    silence::{self, Seen, Silence},
+    silence::Silence,
     slow_start::SlowStart,
     snapshot::{Duty, Service},
     status::Health,
@@ -28,7 +29,8 @@ use evenkeel_core::{
 use self::{probing::start, proof::Proof};
 use super::{
     aside::{self, Aside},
-    hands::{Hands, Which},
+    habits::Habits,
+    hands::Hands,
     member::{Drain, Key, Member},
     pace::Calm,
     resolve::Resolved,
@@ -43,9 +45,6 @@ use crate::{
 /// Failures in traffic are looked at once in this time at most.
 const FAILURES_APART: Duration = Duration::from_millis(1);
 
-/// How often an abandoned instance is abandoned again while requests wait there.
-const ABANDONS_APART: Duration = Duration::from_millis(500);
-
 /// The instances of one service and the rules over them.
 #[derive(Debug)]
 pub(super) struct Group {
@@ -57,6 +56,7 @@ pub(super) struct Group {
     unstarted: Option<Key>,
     ejector: Ejector<Key>,
     silence: Silence<Key>,
+    habits: Habits,
     members: BTreeMap<Key, Member>,
     /// Who answered for the service when that was asked last, and what was said of it.
     pub(super) aside: Aside,
@@ -78,6 +78,7 @@ impl Group {
             unstarted: None,
             ejector: Ejector::new(config.ejection.clone()),
             silence: Silence::new(config.limits.silent_after_ms),
+            habits: Habits::default(),
             members: BTreeMap::new(),
             aside: Aside::default(),
             said_of_aside: None,
@@ -111,6 +112,7 @@ impl Group {
         let member = member.or_insert_with(|| Member::new(Arc::clone(&instance.shared), config, clock::wall(), now));
         member.retune(&self.config, instance.duty, number, now);
         member.trial = instance.trial;
+        member.pid = instance.pid;
         member.zone = zone.map(str::to_owned);
         self.judge(key, None, hands, now);
     }
@@ -177,16 +179,25 @@ impl Group {
     pub(super) fn stands(&mut self, (aside, reason): (Aside, String), hands: &mut Hands, now: Moment) {
         let Some(what) = self.aside.changes_to(aside, &reason) else { return };
         self.said_of_aside = matches!(what, EventKind::FellBack { .. }).then(|| what.clone());
-        tracing::info!(service = self.config.name, "{what:?}");
+        let service = &self.config.name;
+        if let EventKind::FellBack { to, reason } = &what {
+            tracing::warn!(service, reason, "{to} answers instead");
+        } else {
+            tracing::info!(service, "what is preferred answers again");
+        }
         hands.events.of_service(&self.config.name, what, clock::wall(), now);
     }
 
-    /// Exactly these instances are left. Returns who is gone.
-    pub(super) fn forget_all_but(&mut self, kept: &HashSet<Key>) -> Vec<(Key, Arc<InstanceShared>)> {
+    /// Exactly these instances are left. Returns who is gone. Whoever is and does not answer is not waited for.
+    pub(super) fn forget_all_but(&mut self, kept: &HashSet<Key>, hands: &Hands) -> Vec<(Key, Arc<InstanceShared>)> {
         let gone: Vec<Key> = self.members.keys().filter(|key| !kept.contains(key)).copied().collect();
         let forget = |key| {
             self.ejector.on(ejection::Event::Gone { key }, Moment::ORIGIN);
-            Some((key, self.members.remove(&key)?.shared))
+            let member = self.members.remove(&key)?;
+            if member.is_mute() {
+                hands.tell(|| ToThread::Removed(Arc::clone(&member.shared)));
+            }
+            Some((key, member.shared))
         };
         gone.into_iter().filter_map(forget).collect()
     }
@@ -348,60 +359,6 @@ impl Group {
                     let event = member.remark(reason, clock::wall(), now);
                     hands.report(&self.config.name, event, now);
                 }
-            }
-        }
-    }
-
-    fn look_for_silence(&mut self, hands: &mut Hands, now: Moment) {
-        let seen = self.members.iter().map(|(&key, member)| Seen {
-            key,
-            healthy: member.gets_requests(),
-            quiet_since: member.shared.quiet_since_ms().map(Moment::from_millis),
-            in_flight: member.shared.sum(|cell| &cell.waiting),
-            last_received: member.shared.last_received_ms().map(Moment::from_millis),
-        });
-        let seen: Vec<_> = seen.collect();
-        self.on_silence(silence::Event::Observed(&seen), hands, now);
-    }
-
-    fn on_silence(&mut self, event: silence::Event<'_, Key>, hands: &mut Hands, now: Moment) {
-        for output in self.silence.on(event, now) {
-            match output {
-                silence::Output::ProbeNow { key, number, timeout } => {
-                    if let Some(member) = self.members.get(&key) {
-                        hands.probe(key, Which::Tight { number }, member.tight_target(timeout));
-                    }
-                }
-                silence::Output::Silent { key, reason } => {
-                    let Some(member) = self.members.get_mut(&key) else {
-                        continue;
-                    };
-                    member.silent = Some(reason);
-                    member.abandoned = Some(now);
-                    let shared = Arc::clone(&member.shared);
-                    self.judge(key, None, hands, now);
-                    hands.tell(|| ToThread::Abandon(Arc::clone(&shared)));
-                }
-                silence::Output::Answers { key, reason } => {
-                    let Some(member) = self.members.get_mut(&key) else {
-                        continue;
-                    };
-                    member.silent = None;
-                    self.judge(key, Some(&reason), hands, now);
-                }
-            }
-        }
-    }
-
-    /// Requests that were left where they are, since they take long, leave an instance that stays silent for long.
-    fn look_for_abandoned(&mut self, hands: &mut Hands, now: Moment) {
-        for member in self.members.values_mut() {
-            let Some(last) = member.abandoned else { continue };
-            if member.silent.is_none() && member.check.verdict() != Some(false) {
-                member.abandoned = None;
-            } else if now.since(last) >= ABANDONS_APART && member.shared.sum(|cell| &cell.waiting) > 0 {
-                member.abandoned = Some(now);
-                hands.tell(|| ToThread::Abandon(Arc::clone(&member.shared)));
             }
         }
     }

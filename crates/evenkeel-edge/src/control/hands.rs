@@ -9,17 +9,24 @@ use evenkeel_core::{
     link::{Event, EventKind},
     time::Moment,
 };
-use tokio::sync::{Semaphore, mpsc};
+use tokio::{
+    sync::{Semaphore, mpsc},
+    time::sleep,
+};
 
 use super::{events::Events, member::Key, pace::Pace};
 use crate::{
     clock,
     messages::ToThread,
     probe::{Failure, Target},
+    scarce::is_exhausted,
 };
 
 /// Most probes of checks under way at once.
 const PROBES: usize = 512;
+
+/// How long until a probe is made again for which there was no descriptor, port or memory.
+const SCARCE: Duration = Duration::from_millis(100);
 
 /// A probe ended.
 #[derive(Debug)]
@@ -99,8 +106,15 @@ impl Hands {
                 Some(room) => room.acquire_owned().await.ok(),
                 None => None,
             };
-            let started = clock::now();
-            let result = target.probe().await;
+            let mut started = clock::now();
+            let mut result = target.probe().await;
+            while matches!(&result, Err(Failure::Connect(error)) if is_exhausted(error)) {
+                // It says nothing about the instance that there is nothing left here for one more connection. Whoever
+                // serves requests says it.
+                sleep(SCARCE).await;
+                started = clock::now();
+                result = target.probe().await;
+            }
             let took = clock::now().since(started);
             // Nobody listens any more only when the edge ends.
             let _ = done.send(Done { key, which, started, took, target, result });
@@ -114,7 +128,8 @@ impl Hands {
             EventKind::Health { health, reason } => tracing::info!(service, instance, reason, "{health}"),
             EventKind::Liveness { passing, reason } => tracing::info!(service, instance, passing, reason, "liveness"),
             EventKind::Moved { requests, reason } => tracing::info!(service, instance, requests, reason, "moved"),
-            other => tracing::info!(service, instance, "{other:?}"),
+            EventKind::Drained => tracing::info!(service, instance, "drained"),
+            _ => {}
         }
         self.events.push(Event { service: service.to_owned(), ..event }, now);
     }

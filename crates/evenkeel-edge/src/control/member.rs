@@ -12,7 +12,7 @@ use std::{
 };
 
 use evenkeel_core::{
-    health::{Known, verdict},
+    health::{Known, NOT_PASSED, verdict},
     link::{Event, EventKind},
     snapshot::{Check, Duty, Probe, ProxyHeader, Service},
     status::Health,
@@ -33,6 +33,8 @@ pub(super) struct Member {
     pub(super) duty: Duty,
     pub(super) trial: bool,
     pub(super) zone: Option<String>,
+    /// The process that was started for it.
+    pub(super) pid: Option<u32>,
     pub(super) check: Checking,
     pub(super) liveness: Option<Checking>,
     pub(super) silent: Option<String>,
@@ -87,6 +89,7 @@ impl Member {
             duty: Duty::Serve,
             trial: false,
             zone: None,
+            pid: None,
             check: Checking::new(service.check.as_ref(), seed, now),
             liveness: service.liveness.as_ref().map(|check| Checking::new(Some(&every_change(check)), seed, now)),
             silent: None,
@@ -129,6 +132,11 @@ impl Member {
     /// Everything but ejection speaks for it.
     pub(super) fn is_well(&self) -> bool {
         self.duty == Duty::Serve && self.silent.is_none() && self.check.verdict() == Some(true)
+    }
+
+    /// It does not answer, by all that is known.
+    pub(super) fn is_mute(&self) -> bool {
+        self.silent.is_some() || self.abandoned.is_some() || (self.check.verdict() == Some(false) && !self.answers)
     }
 
     /// The verdict by everything known now, written where data threads see it. `Some` when it changed;
@@ -178,7 +186,7 @@ impl Member {
         if self.told.health != Health::Unknown || cause.is_empty() || patient || self.told.reason.ends_with(cause) {
             return None;
         }
-        let reason = format!("no probe has passed yet: {cause}");
+        let reason = format!("{NOT_PASSED}: {cause}");
         Some(self.remark(reason, at, now))
     }
 
@@ -214,16 +222,17 @@ impl Member {
         self.target_of(check.probe.clone(), Duration::from_millis(check.timeout_ms.max(1)))
     }
 
-    /// A probe that any answer passes. Connecting would not do, since the kernel of a frozen process does that.
-    pub(super) fn tight_target(&self, timeout: Duration) -> Target {
-        let status = (100, 999);
+    /// A probe that any answer passes, if its check asks the application. Connecting would not do, since the kernel of a
+    /// frozen process does that.
+    pub(super) fn tight_target(&self, timeout: Duration) -> Option<Target> {
         let probe = match self.check.answered() {
-            Probe::Http { path, host, .. } => Probe::Http { path: path.clone(), host: host.clone(), status },
+            Probe::Http { path, host, .. } => {
+                Probe::Http { path: path.clone(), host: host.clone(), status: (100, 999) }
+            }
             grpc @ Probe::Grpc { .. } => grpc.clone(),
-            Probe::Udp => Probe::Udp,
-            Probe::Tcp | Probe::Exec { .. } => Probe::Http { path: "/".to_owned(), host: None, status },
+            Probe::Tcp | Probe::Udp | Probe::Exec { .. } => return None,
         };
-        self.target_of(probe, timeout)
+        Some(self.target_of(probe, timeout))
     }
 
     fn target_of(&self, probe: Probe, timeout: Duration) -> Target {

@@ -24,7 +24,9 @@ mod events;
 mod fleet;
 mod group;
 mod guard;
+mod habits;
 mod hands;
+mod kernel;
 mod limits;
 mod link;
 mod member;
@@ -320,15 +322,26 @@ impl Control {
                     hands.events.of_service("", what, at, now);
                 }
             }
-            // Each thread says one a second at most, and the journal samples them again.
-            Notice::Ambiguous { listener, request, reason, reported } => {
-                let what = EventKind::Ambiguous { listener, request, reason, reported };
+            Notice::Scarce { what, reason } => {
+                hands.events.of_service("", EventKind::Scarce { what, reason }, at, now);
+            }
+            Notice::ProxyHeader { listener, peer, fault, reason } => {
+                let (peer, reason) = (peer.to_string(), reason.to_owned());
+                hands.events.of_service("", EventKind::ProxyHeader { listener, peer, fault, reason }, at, now);
+            }
+            // Each thread is sparing with them, and the node process again.
+            Notice::Ambiguous { listener, client, request, kind, reported } => {
+                let what = EventKind::Ambiguous { listener, client, request, kind, reported };
                 hands.events.of_service("", what, at, now);
             }
             Notice::Retried { service, reason, instance, next, others } => {
                 let what = EventKind::Retried { reason, next: Some(next.id.clone()), others };
                 let instance = Some(instance.id.clone());
                 hands.events.push(Event { at, instance, service: service.name.clone(), what }, now);
+            }
+            Notice::Complained { instance, text, cut, unsaid } => {
+                let (instance, what) = (Some(instance.id.clone()), EventKind::Complained { text, cut, unsaid });
+                hands.events.push(Event { at, instance, service: String::new(), what }, now);
             }
             Notice::HoldStarted { service, reason } => {
                 let what = EventKind::HoldStarted { reason: self.fleet.why_nobody(&service.name, reason) };

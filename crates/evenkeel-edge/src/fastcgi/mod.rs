@@ -22,13 +22,21 @@ pub mod path;
 pub mod records;
 mod translate;
 
-use std::{io, os::fd::OwnedFd, path::Path, pin::pin, time::Duration};
+use std::{
+    io,
+    os::fd::OwnedFd,
+    path::{Path, PathBuf},
+    pin::pin,
+    rc::Rc,
+    sync::Arc,
+    time::Duration,
+};
 
 use evenkeel_core::{retry::Sent, stack::UNIX};
 use tokio::net::{TcpStream, UnixStream};
 
 pub use self::translate::translated;
-use self::translate::{Task, translate};
+use self::translate::{Complaints, Task, translate};
 use crate::{
     http::{
         client::Client,
@@ -36,6 +44,7 @@ use crate::{
     },
     messages::Failure,
     pick::Flight,
+    scarce,
     slots::Signal,
 };
 
@@ -47,7 +56,8 @@ pub(crate) async fn connect(client: &Client, flight: &Flight) -> Result<TcpStrea
     let failed = |cause| Failed { cause, sent: Sent::Nothing, received: false };
     let refused = failed(Cause::Instance(Failure::Connect));
     let config = flight.service.config();
-    let fastcgi = config.wire.fastcgi.clone().ok_or(refused)?;
+    let mut fastcgi = config.wire.fastcgi.clone().ok_or(refused)?;
+    fastcgi.root = root(&fastcgi.root, flight);
     client.arm(config.limits.connect_timeout_ms);
     let shared = &flight.instance.shared;
     let (address, resolved) = (shared.address.as_str(), shared.resolved());
@@ -55,25 +65,47 @@ pub(crate) async fn connect(client: &Client, flight: &Flight) -> Result<TcpStrea
     let mask = Signal::Expired as u8 | Signal::Abandoned as u8;
     let instance = match client.slot.until(mask, |cx| connecting.as_mut().poll(cx)).await {
         Ok(Ok(instance)) => instance,
+        Ok(Err(error)) if scarce::is_met(&client.thread, &error) => return Err(failed(Cause::Scarce)),
         Ok(Err(_)) => return Err(refused),
         Err(Signal::Abandoned) => return Err(failed(Cause::Abandoned)),
         Err(_) => return Err(failed(Cause::Instance(Failure::ConnectTimeout))),
     };
     client.thread.read_clock();
-    let (edge, translator) = pair().map_err(|_| refused)?;
+    let (edge, translator) = pair().map_err(|error| {
+        let scarce = scarce::is_met(&client.thread, &error);
+        if scarce { failed(Cause::Scarce) } else { refused }
+    })?;
     let place = &client.place;
     let task = Task {
         fastcgi,
         peer: client.address,
         trusted: if place.trusted { place.listener().config.trusted.clone() } else { Vec::new() },
         head_bytes: usize::try_from(config.limits.head_bytes).unwrap_or(usize::MAX),
-        instance: shared.id.to_string(),
+        complaints: Some(Complaints { instance: Arc::clone(shared), to: client.thread.notices() }),
     };
     match instance {
         Instance::Tcp(stream) => tokio::spawn(translate(translator, stream, task)),
         Instance::Unix(stream) => tokio::spawn(translate(translator, stream, task)),
     };
     Ok(edge)
+}
+
+/// Where this instance has its scripts: a relative root counts from the folder in which it runs. Scripts get whole paths,
+/// since PHP changes into the script's own folder before it runs one.
+fn root(root: &str, flight: &Flight) -> String {
+    let service = &flight.service;
+    let place = service.instances.iter().position(|one| Rc::ptr_eq(one, &flight.instance));
+    let folder = place.and_then(|place| service.view().instances[place].folder.as_deref());
+    match folder {
+        Some(folder) if !root.starts_with('/') => below(folder, root),
+        _ => root.to_owned(),
+    }
+}
+
+/// Without segments of a single dot, which would make one script look like two.
+fn below(folder: &str, root: &str) -> String {
+    let whole: PathBuf = Path::new(folder).join(root).components().collect();
+    whole.to_string_lossy().into_owned()
 }
 
 enum Instance {

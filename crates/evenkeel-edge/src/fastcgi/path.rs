@@ -1,11 +1,11 @@
 //! From a request's path to the script that answers it. Pure; the file system is not asked, since it may be another
 //! machine's.
 //!
-//! The path is decoded once (RFC 3986 section 2.1). Segments of dots are refused: clients resolve them before they send
-//! (section 5.2.4), and the route was found by the path as it came, so one resolved here could lead where another route
-//! stands. Whatever the bytes, the script is below the root. The first segment with the ending of scripts is one, and
-//! what follows it is `PATH_INFO` (RFC 3875 section 4.1.5). A path that names none leads to the index: of its folder where
-//! the folder has one of its own, else of the root, as front controllers want it.
+//! The path is decoded once (RFC 3986 section 2.1). Segments of dots are refused, since clients resolve them before they
+//! send (section 5.2.4). Whatever the bytes, the script is below the root. The first segment with the ending of scripts is
+//! one, and what follows it is `PATH_INFO` (RFC 3875 section 4.1.5). A path that names none leads to the index: of its
+//! folder where the folder has one of its own, else of the root, as front controllers want it. An encoded slash separates
+//! nothing up to the script, as where routes are found ([`evenkeel_core::path`]): a script below another route stays there.
 
 use evenkeel_core::snapshot::FastCgi;
 
@@ -26,11 +26,15 @@ pub struct BadPath(pub &'static str);
 /// The script for a path without its query.
 pub fn script(path: &[u8], config: &FastCgi) -> Result<Script, BadPath> {
     let decoded = decode(path)?;
-    let segments = segments(&decoded)?;
+    if decoded.split(|&byte| byte == b'/').any(|segment| matches!(segment, b"." | b"..")) {
+        return Err(BadPath("a segment of dots in the path"));
+    }
+    let segments = segments(path)?;
     let ending = config.ending.as_bytes();
-    let is_script = |segment: &&[u8]| segment.len() > ending.len() && segment.ends_with(ending);
-    let is_folder = decoded.ends_with(b"/");
-    if let Some(at) = segments.iter().position(is_script) {
+    let is_script = |segment: &Vec<u8>| segment.len() > ending.len() && segment.ends_with(ending);
+    let is_plain = |segment: &&Vec<u8>| !segment.contains(&b'/');
+    let is_folder = path.ends_with(b"/");
+    if let Some(at) = segments.iter().take_while(is_plain).position(is_script) {
         let mut info = joined(&segments[at + 1..]);
         if is_folder {
             info.push(b'/');
@@ -39,15 +43,16 @@ pub fn script(path: &[u8], config: &FastCgi) -> Result<Script, BadPath> {
     }
     let mut folder = joined(&segments);
     folder.push(b'/');
-    let has_own = is_folder && config.folders.iter().any(|own| own.as_bytes() == folder);
+    let all_plain = segments.iter().all(|segment| is_plain(&segment));
+    let has_own = is_folder && all_plain && config.folders.iter().any(|own| own.as_bytes() == folder);
     let mut name = if has_own { folder } else { b"/".to_vec() };
     name.extend_from_slice(config.index.as_bytes());
     Ok(Script { name, info: Vec::new() })
 }
 
 /// `/a/b` of `a` and `b`; nothing of none.
-fn joined(segments: &[&[u8]]) -> Vec<u8> {
-    segments.iter().flat_map(|segment| [b"/", *segment]).flatten().copied().collect()
+fn joined(segments: &[Vec<u8>]) -> Vec<u8> {
+    segments.iter().flat_map(|segment| [b"/", segment.as_slice()]).flatten().copied().collect()
 }
 
 fn decode(path: &[u8]) -> Result<Vec<u8>, BadPath> {
@@ -72,11 +77,9 @@ fn decode(path: &[u8]) -> Result<Vec<u8>, BadPath> {
     Ok(decoded)
 }
 
-/// Segments without empty ones.
-fn segments(path: &[u8]) -> Result<Vec<&[u8]>, BadPath> {
-    let segments: Vec<&[u8]> = path.split(|&byte| byte == b'/').filter(|segment| !segment.is_empty()).collect();
-    let has_dots = segments.iter().any(|segment| matches!(*segment, b"." | b".."));
-    if has_dots { Err(BadPath("a segment of dots in the path")) } else { Ok(segments) }
+/// Segments, decoded, without empty ones.
+fn segments(path: &[u8]) -> Result<Vec<Vec<u8>>, BadPath> {
+    path.split(|&byte| byte == b'/').filter(|segment| !segment.is_empty()).map(decode).collect()
 }
 
 #[cfg(test)]
@@ -120,6 +123,10 @@ mod tests {
             ("/a.PHP", "/index.php", ""),
             ("/caf%c3%a9.php", "/café.php", ""),
             ("/a.php/x%2Fy", "/a.php", "/x/y"),
+            ("/wp-admin%2Fa.php", "/index.php", ""),
+            ("/x%2Fy/a.php", "/index.php", ""),
+            ("/wp-admin%2F", "/index.php", ""),
+            ("/wp-admin%2F/", "/index.php", ""),
             ("/image.jpg/a.php", "/image.jpg/a.php", ""),
         ] {
             assert_eq!(of(path), Ok((name.to_owned(), info.to_owned())), "{path}");

@@ -7,6 +7,7 @@
 use std::{
     cell::Cell,
     net::IpAddr,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -15,6 +16,7 @@ use httparse::{EMPTY_HEADER, Header, Status};
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf, split},
     net::UnixStream,
+    sync::mpsc,
 };
 
 use super::{
@@ -22,9 +24,13 @@ use super::{
     params::{Asked, Params, params},
     records::{self, Part, Records},
 };
-use crate::http::{
-    framing::{Body, Chunked},
-    origin,
+use crate::{
+    http::{
+        framing::{Body, Chunked},
+        origin,
+    },
+    messages::Notice,
+    shared::InstanceShared,
 };
 
 /// Largest body in chunks.
@@ -36,14 +42,14 @@ const FIELDS: usize = 512;
 /// Room for one read in each direction.
 const PIECE_BYTES: usize = 32 << 10;
 
-/// Bytes of complaints that are logged of a request.
+/// Bytes of complaints that are passed on of a request.
 const COMPLAINT_BYTES: usize = 2 << 10;
 
-/// A thread logs one request's complaints in this time: whoever can make a script complain must not fill a log.
-const COMPLAINT_EVERY: Duration = Duration::from_secs(1);
+/// A thread passes on one request's complaints in this time: whoever can make a script complain must not fill a log.
+const COMPLAINT_EVERY: Duration = Duration::from_millis(100);
 
 thread_local! {
-    /// When complaints were logged last, and of how many requests they were not since.
+    /// When complaints were passed on last, and of how many requests they were not since.
     static COMPLAINTS: Cell<(Option<Instant>, u64)> = const { Cell::new((None, 0)) };
 }
 
@@ -60,8 +66,16 @@ pub(super) struct Task {
     pub(super) trusted: Vec<Network>,
     /// Largest head of an answer.
     pub(super) head_bytes: usize,
-    /// The instance's name, for complaints.
-    pub(super) instance: String,
+    /// Where complaints go.
+    pub(super) complaints: Option<Complaints>,
+}
+
+/// Where what an application complains of belongs: in the log of its instance, which the node process keeps, since that
+/// alone knows what must be masked.
+#[derive(Debug)]
+pub(super) struct Complaints {
+    pub(super) instance: Arc<InstanceShared>,
+    pub(super) to: mpsc::Sender<Notice>,
 }
 
 /// A request whose head has come.
@@ -277,6 +291,8 @@ struct Down<'a> {
     to_head: bool,
     committed: bool,
     complaint: Vec<u8>,
+    /// There was more of it.
+    cut: bool,
 }
 
 impl<'a> Down<'a> {
@@ -289,25 +305,26 @@ impl<'a> Down<'a> {
             to_head: false,
             committed: false,
             complaint: Vec::new(),
+            cut: false,
         }
     }
 
     /// What the edge gets of these bytes.
     fn digest(&mut self, bytes: &[u8]) -> Result<Vec<u8>, Stop> {
-        let (held, complaint, mut end) = (&mut self.held, &mut self.complaint, None);
+        let (held, complaint, cut, mut end) = (&mut self.held, &mut self.complaint, &mut self.cut, None);
         let walked = self.records.advance(bytes, |part| match part {
             Part::Stdout(part) => held.extend_from_slice(part),
             Part::Stderr(part) => {
                 let room = COMPLAINT_BYTES.saturating_sub(complaint.len());
                 complaint.extend_from_slice(&part[..part.len().min(room)]);
+                *cut |= part.len() > room;
             }
             Part::End { protocol_status } => end = Some(protocol_status),
         });
         walked.map_err(|_| Stop::Malformed)?;
         if let Some(status @ 1..) = end {
             // It was not begun: the instance is overloaded, or has no such role. Another one may take it.
-            let why = format!("it refuses requests, with protocol status {status}");
-            self.complaint.extend_from_slice(why.as_bytes());
+            tracing::debug!(status, "an instance did not begin a request");
             return Err(Stop::CutOff);
         }
         let mut out = Vec::with_capacity(self.held.len() + 256);
@@ -381,22 +398,30 @@ impl<'a> Down<'a> {
         Ok(next)
     }
 
-    /// Logs what the application complained of.
+    /// Passes on what the application complained of.
     fn complain(&self) {
-        if self.complaint.is_empty() {
+        let Some(Complaints { instance, to }) = self.task.complaints.as_ref().filter(|_| !self.complaint.is_empty())
+        else {
             return;
-        }
+        };
         let (next, unsaid) = complaint(COMPLAINTS.get(), Instant::now());
         COMPLAINTS.set(next);
         if let Some(unsaid) = unsaid {
-            let text = String::from_utf8_lossy(&self.complaint);
-            let text: String = text.trim().chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
-            tracing::warn!(instance = self.task.instance, unsaid, "it complains: {text}");
+            let (text, cut) = (shown(&self.complaint), self.cut);
+            let notice = Notice::Complained { instance: Arc::clone(instance), text, cut, unsaid };
+            if to.try_send(notice).is_err() {
+                COMPLAINTS.set((next.0, unsaid + 1));
+            }
         }
     }
 }
 
-/// What follows from another complaint; with it, where it is to be logged, how many were not.
+/// As text, without half a character at its end: what is cut off must still be known for what it begins.
+fn shown(complaint: &[u8]) -> String {
+    String::from_utf8_lossy(complaint).trim_end_matches(char::REPLACEMENT_CHARACTER).to_owned()
+}
+
+/// What follows from another complaint; with it, where it is to be passed on, how many were not.
 fn complaint((last, unsaid): (Option<Instant>, u64), now: Instant) -> ((Option<Instant>, u64), Option<u64>) {
     if last.is_some_and(|last| now.duration_since(last) < COMPLAINT_EVERY) {
         ((last, unsaid + 1), None)
@@ -427,7 +452,7 @@ pub fn translated(bytes: &[u8], piece: usize, to_head: bool) -> Option<Vec<u8>> 
         params: Vec::new(),
     };
     let peer = IpAddr::from([192, 0, 2, 1]);
-    let task = Task { fastcgi, peer, trusted: Vec::new(), head_bytes: 16 << 10, instance: String::new() };
+    let task = Task { fastcgi, peer, trusted: Vec::new(), head_bytes: 16 << 10, complaints: None };
     let mut down = Down { to_head, ..Down::new(&task) };
     let mut out = Vec::new();
     for part in bytes.chunks(piece.max(1)) {
@@ -444,7 +469,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn complaints_are_logged_now_and_then() {
+    fn complaints_are_passed_on_now_and_then() {
         let start = Instant::now();
         let (state, said) = complaint((None, 0), start);
         assert_eq!(said, Some(0));
@@ -452,5 +477,12 @@ mod tests {
         assert_eq!(said, None);
         let (state, said) = complaint(state, start + COMPLAINT_EVERY);
         assert_eq!((state.1, said), (0, Some(1)));
+    }
+
+    #[test]
+    fn no_character_is_cut_in_half() {
+        assert_eq!(shown("naïve".as_bytes()), "naïve");
+        assert_eq!(shown(&"naï".as_bytes()[..3]), "na");
+        assert_eq!(shown(b"a\xffb\xc3"), "a\u{fffd}b", "what is no character at all is shown so");
     }
 }

@@ -8,7 +8,7 @@
 use std::sync::Arc;
 
 use evenkeel_core::{
-    balance::{hash_bytes, token},
+    balance::{TokenKey, hash_bytes},
     snapshot::{HashBy, Sticky},
 };
 
@@ -20,18 +20,20 @@ use super::{
 use crate::{
     local::ServiceLocal,
     pick::{Flight, Stays, Tie, keeps_cookie},
+    thread::Thread,
 };
 
 /// Notes where a request with this head belongs, and takes the edge's own cookie out of what is written for the instance.
 #[cold]
 pub(crate) fn note(
+    tokens: TokenKey,
     service: &ServiceLocal,
     head: &RequestHead<'_, '_>,
     extras: &mut Option<Box<Extras>>,
     out: &mut Vec<u8>,
 ) {
     let extras = extras.get_or_insert_default();
-    extras.tie = tie(service, head);
+    extras.tie = tie(tokens, service, head);
     extras.tied_by = Arc::as_ptr(&service.view().shared).addr();
     if let Some(Sticky::Cookie { name, .. }) = &service.config().choice.sticky
         && cookie_of(head, name).is_some()
@@ -40,7 +42,7 @@ pub(crate) fn note(
     }
 }
 
-fn tie(service: &ServiceLocal, head: &RequestHead<'_, '_>) -> Tie {
+fn tie(tokens: TokenKey, service: &ServiceLocal, head: &RequestHead<'_, '_>) -> Tie {
     let choice = &service.config().choice;
     let hash = match &choice.hash_by {
         HashBy::Address => None,
@@ -54,7 +56,10 @@ fn tie(service: &ServiceLocal, head: &RequestHead<'_, '_>) -> Tie {
             let value = head.field(name.as_bytes()).filter(|value| !value.is_empty());
             value.map_or(Stays::No, |value| Stays::Hash(hash_bytes(value)))
         }
-        Some(Sticky::Cookie { name, .. }) => Stays::Cookie(cookie_of(head, name).and_then(cookie::token)),
+        Some(Sticky::Cookie { name, .. }) => {
+            let token = cookie_of(head, name).and_then(cookie::token);
+            Stays::Cookie(token.map(|token| tokens.open(token)))
+        }
     };
     Tie { hash: hash.map(hash_bytes), sticky }
 }
@@ -66,12 +71,12 @@ pub(crate) fn cookie_of<'b>(head: &RequestHead<'b, '_>, name: &str) -> Option<&'
 
 /// Field lines for the head of this instance's answer: the cookie, where the client has none that leads here. None where
 /// the client keeps its cookie although another instance answers, or where another service does.
-pub(crate) fn fields(request: &Request, flight: &Flight) -> String {
-    request.extras.as_deref().map_or_else(String::new, |extras| fields_of(request, extras, flight))
+pub(crate) fn fields(thread: &Thread, request: &Request, flight: &Flight) -> String {
+    request.extras.as_deref().map_or_else(String::new, |extras| fields_of(thread, request, extras, flight))
 }
 
 #[cold]
-fn fields_of(request: &Request, extras: &Extras, flight: &Flight) -> String {
+fn fields_of(thread: &Thread, request: &Request, extras: &Extras, flight: &Flight) -> String {
     let service = &flight.service;
     let Stays::Cookie(named) = extras.tie.sticky else { return String::new() };
     let Some(Sticky::Cookie { name, max_age_s, secure }) = &service.config().choice.sticky else {
@@ -80,10 +85,10 @@ fn fields_of(request: &Request, extras: &Extras, flight: &Flight) -> String {
     if extras.tied_by != Arc::as_ptr(&service.view().shared).addr() {
         return String::new();
     }
-    let here = token(flight.instance.key);
+    let here = flight.instance.key;
     let keeps = |named: u64| named == here || keeps_cookie(service, &request.tried, named);
     if named.is_some_and(keeps) {
         return String::new();
     }
-    cookie::set(name, here, *max_age_s, *secure)
+    cookie::set(name, thread.tokens().seal(here), *max_age_s, *secure)
 }

@@ -6,10 +6,9 @@
 
 use std::mem::MaybeUninit;
 
-use evenkeel_core::snapshot::Strictness;
+use evenkeel_core::{ambiguity::Ambiguity, snapshot::Strictness};
 
 use super::{
-    address::AddressText,
     client::{Client, Refusal},
     fields::MOST_FIELDS,
     head_request::{self, FieldRoom, RequestHead},
@@ -48,7 +47,9 @@ impl Client {
         let Ok(Some(parsed)) = head_request::parse(&head, &mut room, &config.limits) else {
             return SecondLook::Refused;
         };
-        self.report(&parsed, &found.join("; "));
+        for kind in found {
+            self.report(&parsed, kind);
+        }
         self.input.replace(length, &head);
         SecondLook::PutRight
     }
@@ -57,20 +58,19 @@ impl Client {
     #[cold]
     pub(super) fn settle_underscored(&self, head: &mut RequestHead<'_, '_>) {
         head.keeps_underscored = self.place.listener().config.strictness == Strictness::Report;
-        self.report(head, "field names with an underscore");
+        self.report(head, Ambiguity::Underscored);
     }
 
-    fn report(&self, head: &RequestHead<'_, '_>, reason: &str) {
+    fn report(&self, head: &RequestHead<'_, '_>, kind: Ambiguity) {
         let config = &self.place.listener().config;
-        self.thread.ambiguous(|| {
+        self.thread.ambiguous(kind, &config.name, self.address, || {
             let target = &head.path[..head.path.len().min(TARGET_BYTES)];
             let (method, target) = (String::from_utf8_lossy(head.method), String::from_utf8_lossy(target));
-            let address = AddressText::new(self.address);
-            let client = String::from_utf8_lossy(address.as_bytes());
             Notice::Ambiguous {
                 listener: config.name.clone(),
-                request: format!("{method} {target} from {client}"),
-                reason: reason.to_owned(),
+                client: self.address,
+                request: format!("{method} {target}"),
+                kind,
                 reported: config.strictness == Strictness::Report,
             }
         });

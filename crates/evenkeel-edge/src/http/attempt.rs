@@ -16,10 +16,16 @@ use super::{
     request::Request,
     seldom, tunnel,
 };
-use crate::{buffers::Input, clock, fastcgi, messages::Failure, pick::Flight, slots::Signal, stream::proxy_header};
+use crate::{
+    buffers::Input, clock, fastcgi, messages::Failure, pick::Flight, scarce, slots::Signal, stream::proxy_header,
+};
 
 /// One try at one instance. A pooled connection that turns out to be closed is replaced by a fresh one.
-pub(crate) async fn attempt(client: &mut Client, request: &mut Request, flight: &Flight) -> Result<Received, Failed> {
+pub(crate) async fn attempt(
+    client: &mut Client,
+    request: &mut Request,
+    flight: &mut Flight,
+) -> Result<Received, Failed> {
     let repeatable = request.is_repeatable();
     if repeatable {
         client.slot.set_movable_from(Arc::as_ptr(&flight.instance.shared), clock::millis(client.thread.now()));
@@ -44,7 +50,7 @@ pub(crate) async fn attempt(client: &mut Client, request: &mut Request, flight: 
 async fn try_connection(
     client: &mut Client,
     request: &mut Request,
-    flight: &Flight,
+    flight: &mut Flight,
     pooled: Option<TcpStream>,
 ) -> Result<Received, (Failed, bool)> {
     let reused = pooled.is_some();
@@ -86,6 +92,7 @@ pub(crate) async fn connect(client: &Client, flight: &Flight) -> Result<TcpStrea
             }
             Ok(stream)
         }
+        Ok(Err(error)) if scarce::is_met(&client.thread, &error) => Err(failed(Cause::Scarce)),
         Ok(Err(_)) => Err(refused),
         Err(Signal::Abandoned) => Err(failed(Cause::Abandoned)),
         Err(_) => Err(failed(Cause::Instance(Failure::ConnectTimeout))),
@@ -114,7 +121,7 @@ async fn introduce(client: &Client, stream: &mut TcpStream, version: ProxyHeader
 async fn converse(
     client: &mut Client,
     request: &mut Request,
-    flight: &Flight,
+    flight: &mut Flight,
     mut stream: TcpStream,
 ) -> Result<Received, Failed> {
     request.sent_at = Some(client.thread.now());
@@ -129,7 +136,7 @@ async fn converse(
 pub(crate) async fn answer(
     client: &mut Client,
     request: &mut Request,
-    flight: &Flight,
+    flight: &mut Flight,
     mut stream: TcpStream,
     mut answer: Input,
 ) -> Result<Received, Failed> {
@@ -138,7 +145,7 @@ pub(crate) async fn answer(
         Ok(Came::Whole(whole, reusable)) => {
             client.thread.buffers.give(answer.release());
             if reusable {
-                keep(client, flight, stream);
+                keep(client, request, flight, stream);
             }
             Ok(whole)
         }
@@ -158,12 +165,12 @@ pub(crate) async fn answer(
 }
 
 /// Gives a connection back to the pool, unless its instance is leaving.
-pub(crate) fn keep(client: &Client, flight: &Flight, stream: TcpStream) {
+pub(crate) fn keep(client: &Client, request: &Request, flight: &Flight, stream: TcpStream) {
     if flight.instance.shared.takes_requests() {
         let most = flight.service.config().limits.idle_connections;
         let now_ms = clock::millis(client.thread.now());
         match flight.service.config().wire.sends_proxy {
-            None => flight.instance.pool.give(stream, most, now_ms),
+            None => flight.instance.pool.give(stream, most, now_ms, request.to_head),
             Some(_) => flight.instance.pool.give_owned(client.names(), stream, most, now_ms),
         }
     }

@@ -10,6 +10,7 @@ use std::{
     net::{IpAddr, SocketAddr},
     pin::Pin,
     rc::Rc,
+    sync::Arc,
     task::{Context, Poll, ready},
 };
 
@@ -22,6 +23,7 @@ use crate::{
     clients::Entered,
     clock,
     local::{LocalView, ServiceLocal},
+    services::Services,
     slots::{Signal, Slot},
     stream::names::Names,
     thread::Thread,
@@ -51,9 +53,9 @@ pub(crate) struct Client {
 
 /// What the newest view says about the connection's listener.
 pub(crate) struct Place {
-    pub(crate) view: Rc<LocalView>,
-    /// Its index there.
-    listener: u32,
+    /// None while something goes on that needs it no more and may take long.
+    view: Option<Rc<LocalView>>,
+    listener: Arc<ListenerView>,
     /// What the client says about its own clients is believed.
     pub(crate) trusted: bool,
 }
@@ -117,7 +119,7 @@ impl Client {
     /// Looks the listener up again if the view has changed. `false`: it is not there any more, or speaks another
     /// protocol than this connection.
     pub(crate) fn find_place(&mut self) -> bool {
-        if self.thread.is_newest(&self.place.view) {
+        if self.place.view.as_ref().is_some_and(|view| self.thread.is_newest(view)) {
             return true;
         }
         let former = &self.place.listener().config;
@@ -280,14 +282,14 @@ fn unacknowledged_bytes(stream: &TcpStream) -> u32 {
 impl Place {
     fn find(thread: &Thread, name: &str, client: IpAddr) -> Option<Self> {
         let view = thread.view()?;
-        let place = view.view.listeners.iter().position(|listener| listener.config.name == name)?;
-        let trusted = view.view.listeners[place].trusts(client);
-        Some(Self { view, listener: u32::try_from(place).ok()?, trusted })
+        let listener = Arc::clone(view.view.listener(name)?);
+        let trusted = listener.trusts(client);
+        Some(Self { view: Some(view), listener, trusted })
     }
 
     /// Of a listener that is not HTTP: the service that everything leads to.
     pub(crate) fn stream_service(&self) -> Option<Rc<ServiceLocal>> {
-        self.view.services.get(self.listener().service?).cloned()
+        self.services().get(self.listener().service?).cloned()
     }
 
     /// Enters a connection of this client, where their number is bounded. Networks that are trusted stand for many
@@ -304,8 +306,20 @@ impl Place {
         entered.map(Some).ok_or(TooMany)
     }
 
+    /// The services of the view by which a request is understood.
+    pub(crate) fn services(&self) -> &Services {
+        &self.view.as_ref().expect("whoever understands a request has looked its place up").services
+    }
+
     /// The listener.
     pub(crate) fn listener(&self) -> &ListenerView {
-        &self.view.view.listeners[self.listener as usize]
+        &self.listener
+    }
+
+    /// Lets go of the view, until the listener is looked up again: what goes on for long must not keep a former one, with
+    /// all of its instances and routes.
+    pub(crate) fn let_go(&mut self) {
+        self.view = None;
+        self.listener = self.listener.bare();
     }
 }

@@ -5,6 +5,7 @@
 
 use std::{
     convert::Infallible,
+    io,
     rc::Rc,
     sync::Arc,
     task::{Context, Poll},
@@ -34,6 +35,10 @@ use crate::{
     pick::{Flight, all_tried},
     slots::Signal,
 };
+
+/// How long the listening socket of a process that has died may go on letting in, in milliseconds. A retry that follows a
+/// cut-off waits that long where the instance lives.
+const LETS_IN_MS: u64 = 50;
 
 /// How a request ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -86,6 +91,8 @@ pub(crate) enum Cause {
     Abandoned,
     /// An instance on trial answered with this server error; the retry is paid for.
     Trial(u16),
+    /// There was nothing left here for one more connection; the instance is not to blame.
+    Scarce,
     /// The client went away; the instance is not to blame.
     ClientGone,
 }
@@ -127,7 +134,7 @@ pub(crate) async fn run(client: &mut Client, request: &mut Request) -> Outcome {
         let result = if hedge::applies(request, &flight) {
             seldom(hedge::hedged(client, request, &mut flight)).await
         } else {
-            attempt(client, request, &flight).await
+            attempt(client, request, &mut flight).await
         };
         match result {
             Ok(Received::Whole { status, body_bytes, close }) => {
@@ -148,7 +155,7 @@ pub(crate) async fn run(client: &mut Client, request: &mut Request) -> Outcome {
                 note_failure(client, &flight, failed.cause);
                 failed_at = Some(FailedAt { instance: Arc::clone(&flight.instance.shared), cause: failed.cause });
                 drop(flight);
-                let goes_on = if reached_nobody(request, failed) {
+                let goes_on = if failed.cause == Cause::Scarce || reached_nobody(request, failed) {
                     seldom(pause(client, request)).await
                 } else {
                     may_go_on(client, request, failed)
@@ -181,14 +188,28 @@ fn reached_nobody(request: &Request, failed: Failed) -> bool {
 }
 
 /// Whether nobody listens any more where a connection was just cut off: its process has died, and has not merely closed
-/// a connection.
+/// a connection. The kernel closes the sockets of a dead process in no certain order, often the one that listens last:
+/// who was let in meanwhile is reset with it.
 pub(crate) async fn is_gone(client: &Client, service: &ServiceLocal, instance: &InstanceLocal) -> bool {
     let Some(address) = instance.shared.resolved() else { return false };
     client.thread.read_clock();
     client.arm(service.config().limits.connect_timeout_ms);
     let mut connecting = Box::pin(TcpStream::connect(address));
-    let tried = client.slot.until(Signal::Expired as u8, |cx| connecting.as_mut().poll(cx)).await;
-    matches!(tried, Ok(Err(error)) if error.kind() == std::io::ErrorKind::ConnectionRefused)
+    match client.slot.until(Signal::Expired as u8, |cx| connecting.as_mut().poll(cx)).await {
+        Ok(Ok(let_in)) => {
+            client.thread.read_clock();
+            client.arm(LETS_IN_MS);
+            let ready = client.slot.until(Signal::Expired as u8, |cx| let_in.poll_read_ready(cx)).await;
+            matches!(ready, Ok(Ok(()))) && let_in.try_read(&mut [0]).is_err_and(|error| is_nobody(&error))
+        }
+        Ok(Err(error)) => is_nobody(&error),
+        Err(_) => false,
+    }
+}
+
+/// Whether this is what a kernel says for a process that is not there any more.
+fn is_nobody(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::ConnectionRefused | io::ErrorKind::ConnectionReset)
 }
 
 /// Waits until somebody may be reached: the request is held, as it would be had the edge known that nobody can. Returns
@@ -211,7 +232,7 @@ pub(crate) fn note_failure(client: &Client, flight: &Flight, cause: Cause) {
         Cause::Instance(failure) => failure,
         Cause::ResponseTimeout => Failure::Timeout,
         Cause::Trial(_) => Failure::Status,
-        Cause::Abandoned | Cause::ClientGone => return,
+        Cause::Abandoned | Cause::Scarce | Cause::ClientGone => return,
     };
     let cell = flight.instance.cell();
     cell.failed.add(1);
@@ -244,6 +265,9 @@ async fn unavailable(client: &mut Client, request: &mut Request) -> Outcome {
 }
 
 async fn give_up(client: &mut Client, request: &mut Request, cause: Cause) -> Outcome {
+    if cause == Cause::Scarce {
+        return unavailable(client, request).await;
+    }
     let (status, reason) = match cause {
         _ if request.deaths.accuse() => {
             (502, "two instances died while they worked on this request alone, so it is not sent to another")

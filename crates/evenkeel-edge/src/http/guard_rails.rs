@@ -66,7 +66,7 @@ pub(crate) fn pass(client: &Client, head: &RequestHead<'_, '_>, route: &RouteVie
         return Ok(Way { place: own, extras: None });
     };
     limit(client, head, actions).map_err(|wait| {
-        client.place.view.services[own].cell().limited.add(1);
+        client.place.services()[own].cell().limited.add(1);
         Refusal::told(Reject::new(429, "too many requests"), Told::RetryAfter(seconds(wait)))
     })?;
     Ok(choose(client, head, actions, own))
@@ -111,7 +111,7 @@ fn who<'a>(client: &Client, head: &RequestHead<'a, '_>, by: &RateKey) -> Who<'a>
 
 /// Which service gets the request, and which one a copy.
 fn choose(client: &Client, head: &RequestHead<'_, '_>, actions: &ActionsView, own: usize) -> Way {
-    let services = &client.place.view.services;
+    let services = client.place.services();
     let mut extras = Extras::default();
     let mut place = own;
     if !actions.split.is_empty()

@@ -88,8 +88,9 @@ pub fn parse<'b, 'f>(
     }
     let body = body(framing, status, minor, to_head)?;
     // Some instances send a body all the same where none may be, and later than the head: it would be taken for the
-    // next request's answer.
-    let doubtful = body == Body::Empty && (framing.chunked || framing.content_length.is_some_and(|length| length > 0));
+    // next request's answer. That a length is said in an answer to HEAD is as it should be (RFC 9110 section 9.3.2).
+    let says_length = framing.chunked || framing.content_length.is_some_and(|length| length > 0);
+    let doubtful = body == Body::Empty && says_length && !(to_head && status != 204);
     let keep_alive = framing.persists(minor) && body != Body::UntilClose && !doubtful;
     Ok(Some(ResponseHead { head, fields, framing, marks, reason, length, status, body, keep_alive }))
 }

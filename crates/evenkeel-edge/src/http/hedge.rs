@@ -32,7 +32,7 @@ use crate::{
     clock,
     local::InstanceLocal,
     messages::Failure,
-    pick::{Asks, Flight, has_proven_other, pick},
+    pick::{Asks, Flight, has_free_other, pick},
     slots::Signal,
     thread::Thread,
 };
@@ -96,47 +96,85 @@ async fn try_both(client: &mut Client, request: &mut Request, flight: &mut Fligh
     }
     client.thread.read_clock();
     let Some(other) = choose(client, request, flight) else {
-        return finish(client, request, flight, first).await;
+        return alone(client, request, flight, first).await;
     };
     request.begin_hedge(&other);
     let opening = Box::pin(open(client, request, &other));
-    match beside(&mut first, opening).await {
+    let beside = beside(&mut first, opening).await;
+    if let Beside::Second(Ok(second)) = beside {
+        return race(client, request, (flight, first), (other, second)).await;
+    }
+    if let Beside::Second(Err((late, false))) = beside {
+        note_failure(client, &other, late.cause);
+    }
+    // Nothing is in flight there, and nobody waits for its answer.
+    drop(other);
+    match beside {
         Beside::First(Ok(())) => finish(client, request, flight, first).await,
         // The second one has not been sent yet: the usual way makes another try of it.
         Beside::First(Err(())) if first.reused => attempt(client, request, flight).await,
         Beside::First(Err(())) => Err(failed(CUT_OFF)),
         Beside::Second(Err((Failed { cause: Cause::Abandoned, .. }, _))) => Err(failed(Cause::Abandoned)),
-        Beside::Second(Err((late, reused))) => {
-            if !reused {
-                note_failure(client, &other, late.cause);
-            }
-            finish(client, request, flight, first).await
-        }
-        Beside::Second(Ok(second)) => race(client, request, (flight, first), (other, second)).await,
+        Beside::Second(_) => alone(client, request, flight, first).await,
     }
 }
 
-/// Both were sent: who begins to answer first has won.
+/// The first one goes on, with nobody beside it and no more time than it would have had.
+async fn alone(
+    client: &mut Client,
+    request: &mut Request,
+    flight: &mut Flight,
+    mut first: Open,
+) -> Result<Received, Failed> {
+    let expired = arm(client, flight, &first);
+    let mask = Signal::Expired as u8 | Signal::Abandoned as u8;
+    match client.slot.until(mask, |cx| first.poll_begins(cx)).await {
+        Ok(Ok(())) => finish(client, request, flight, first).await,
+        Ok(Err(())) if first.reused => attempt(client, request, flight).await,
+        Ok(Err(())) => Err(failed(CUT_OFF)),
+        Err(Signal::Abandoned) => Err(failed(Cause::Abandoned)),
+        Err(_) => Err(failed(expired)),
+    }
+}
+
+/// Waits no longer than until this try's time is over; returns what it means if it is.
+fn arm(client: &Client, flight: &Flight, first: &Open) -> Cause {
+    let (wait_ms, short_try) = receive::bound(flight);
+    let waited = client.thread.read_clock().since(first.sent_at);
+    client.arm(wait_ms.saturating_sub(u64::try_from(waited.as_millis()).unwrap_or(u64::MAX)).max(1));
+    if short_try { Cause::Instance(Failure::Timeout) } else { Cause::ResponseTimeout }
+}
+
+/// Both were sent: who begins to answer first has won. A second one that only says that its instance has failed has not,
+/// as long as the first may still do better: without it the request would have waited too.
 async fn race(
     client: &mut Client,
     request: &mut Request,
     (flight, mut first): (&mut Flight, Open),
     (mut other, mut second): (Flight, Open),
 ) -> Result<Received, Failed> {
-    let (wait_ms, short_try) = receive::bound(flight);
-    client.arm(wait_ms);
+    let expired = arm(client, flight, &first);
     let mask = Signal::Expired as u8 | Signal::Abandoned as u8;
-    let begins = |cx: &mut Context<'_>| match first.poll_begins(cx) {
-        Poll::Ready(begun) => Poll::Ready((true, begun)),
-        Poll::Pending => second.poll_begins(cx).map(|begun| (false, begun)),
+    let begins = |cx: &mut Context<'_>| {
+        if let Poll::Ready(begun) = first.poll_begins(cx) {
+            return Poll::Ready((true, begun));
+        }
+        if second.has_failed() {
+            return Poll::Pending;
+        }
+        match second.poll_begins(cx) {
+            Poll::Ready(Ok(())) if second.has_failed() => Poll::Pending,
+            begun => begun.map(|begun| (false, begun)),
+        }
     };
     let (first_goes_on, loses) = match client.slot.until(mask, begins).await {
         Ok((is_first, Ok(()))) => (is_first, None),
         // One of them was cut off: the other one has the request to itself.
         Ok((is_first, Err(()))) => (!is_first, Some(CUT_OFF)),
         Err(Signal::Abandoned) => (false, Some(Cause::Abandoned)),
-        Err(_) if short_try => return Err(failed(Cause::Instance(Failure::Timeout))),
-        Err(_) => return Err(failed(Cause::ResponseTimeout)),
+        // Better than no answer.
+        Err(_) if second.has_failed() => (false, None),
+        Err(_) => return Err(failed(expired)),
     };
     if !first_goes_on {
         std::mem::swap(flight, &mut other);
@@ -188,7 +226,7 @@ fn choose(client: &Client, request: &Request, flight: &Flight) -> Option<Flight>
     if service.view().shared.holding.load(Relaxed) > 0 {
         return None;
     }
-    if !has_proven_other(service, &flight.instance) || !client.thread.may_hedge(service) {
+    if !has_free_other(service, &flight.instance) || !client.thread.may_hedge(service) {
         return None;
     }
     let asks = Asks { tried: &request.tried, client: client.address, movable: false, tie: request.tie() };
@@ -210,7 +248,12 @@ async fn open(client: &Client, request: &Request, flight: &Flight) -> Result<Ope
 }
 
 /// The answer has begun, or nobody else is left to give one: from here on it is a try like any other.
-async fn finish(client: &mut Client, request: &mut Request, flight: &Flight, open: Open) -> Result<Received, Failed> {
+async fn finish(
+    client: &mut Client,
+    request: &mut Request,
+    flight: &mut Flight,
+    open: Open,
+) -> Result<Received, Failed> {
     client.thread.read_clock();
     request.sent_at = Some(open.sent_at);
     attempt::answer(client, request, flight, open.stream, open.answer).await
@@ -230,13 +273,19 @@ fn give_up(client: &Client, flight: &Flight, reused: bool, cause: Cause) -> Opti
 
 /// The loser's request counts as in flight until its answer begins or the time is over.
 async fn wait_for_loser(thread: Rc<Thread>, flight: Flight, mut open: Open) {
-    if let Ok(Ok(())) = timeout(LOSER, poll_fn(|cx| open.poll_begins(cx))).await {
+    let begun = open.has_failed() || matches!(timeout(LOSER, poll_fn(|cx| open.poll_begins(cx))).await, Ok(Ok(())));
+    if begun {
         flight.instance.cell().last_received_ms.set(clock::millis(thread.read_clock()));
     }
     thread.buffers.give(open.answer.release());
 }
 
 impl Open {
+    /// Whether an answer has begun that says that its instance cannot serve (RFC 9110 section 15.6): `HTTP/1.1 5xx`.
+    fn has_failed(&self) -> bool {
+        self.answer.filled().get(9) == Some(&b'5')
+    }
+
     /// Whether bytes of the answer are there; an error: there will be none.
     fn poll_begins(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), ()>> {
         self.answer.make_room(usize::MAX);

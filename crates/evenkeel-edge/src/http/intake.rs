@@ -29,7 +29,16 @@ use super::{
     request::{Id, Request},
     rewrite,
 };
-use crate::{buffers::Input, pick::Tried, routes::Destination, slots::Signal};
+use crate::{
+    buffers::{FRESH_BYTES, Input},
+    pick::Tried,
+    routes::Destination,
+    slots::Signal,
+};
+
+/// Room for what a head has more when it is written anew, in bytes. One that needs more has it, at the cost of an
+/// allocation.
+const ADDED_BYTES: usize = 512;
 
 /// What came of waiting for a request.
 pub(crate) enum Received {
@@ -171,7 +180,9 @@ impl Client {
         let keep_alive = head.keep_alive && !connect;
         let next = (came.done && keep_alive).then_some((head.minor, to_head));
         let routes = &self.place.listener().routes;
-        let Some(route) = routes.find(head.host(), head.method, path, |n, v| head.field_is(n, v)) else {
+        let route = routes.find(head.host(), head.method, path, |n, v| head.field_is(n, v));
+        let route = route.map_err(|bad| Refusal { next, ..Reject::new(400, bad.0).into() })?;
+        let Some(route) = route else {
             return Err(Refusal { reject: Reject::new(404, "no route leads anywhere from here"), next, told: None });
         };
         let way = match (&route.destination, &route.actions) {
@@ -189,12 +200,12 @@ impl Client {
                 rewrite::of_request(route, head, &forwarding).map_err(|reject| Refusal { next, ..reject.into() })?
             }
         };
-        let mut out = self.thread.buffers.take();
+        let mut out = self.thread.buffers.take_of(came.used + ADDED_BYTES);
         head.write_changed(&mut out, &forwarding, changes.as_ref());
-        let service = Rc::clone(&self.place.view.services[way.place]);
+        let service = Rc::clone(&self.place.services()[way.place]);
         let mut extras = way.extras;
         if service.view().choosing.by_head {
-            affinity::note(&service, head, &mut extras, &mut out);
+            affinity::note(self.thread.tokens(), &service, head, &mut extras, &mut out);
         }
         out.extend_from_slice(&self.input.filled()[head.length..came.used]);
         service.unreported.set(service.unreported.get().wrapping_add(1));
@@ -243,6 +254,7 @@ impl Client {
             return Ok(());
         }
         let began_ms = crate::clock::millis(self.thread.now());
+        self.thread.buffers.widen(&mut request.out, FRESH_BYTES);
         loop {
             if !self.input.is_empty() {
                 let step = request.body.advance(self.input.filled()).map_err(|bad| Gather::Bad(bad.0))?;

@@ -7,7 +7,7 @@
 //! `Host` that differs from an absolute target, which counts (RFC 9112 section 3.2.2). Never what says how long a
 //! message is in two ways, bare CR, NUL, a mixture of line ends, spaces around names, or a bare LF in chunk framing.
 
-use evenkeel_core::snapshot::ClientLimits;
+use evenkeel_core::{ambiguity::Ambiguity, snapshot::ClientLimits};
 
 use super::{
     fields::{Known, classify, members},
@@ -27,21 +27,10 @@ pub enum Amended {
         head: Vec<u8>,
         /// Bytes of the input in whose place it comes.
         length: usize,
-        /// What was wrong, for events.
-        found: Vec<&'static str>,
+        /// What was wrong.
+        found: Vec<Ambiguity>,
     },
 }
-
-/// Lines that end with LF alone.
-const BARE_LF: &str = "lines of the head end with LF instead of CRLF";
-/// A value that goes on in the next line.
-const FOLDED: &str = "a field value continued on another line";
-/// Equal lengths.
-const REPEATED_LENGTH: &str = "more than one Content-Length, all equal";
-/// A byte above 127 in the target.
-const RAW_TARGET: &str = "bytes in the request target that should be escaped";
-/// Target and `Host` name different hosts.
-const OTHER_HOST: &str = "a Host that differs from the host in the request target";
 
 /// Puts the head at the start of `input` right, which the parser has refused.
 pub fn amend(input: &[u8], limits: &ClientLimits) -> Amended {
@@ -67,7 +56,7 @@ pub fn amend(input: &[u8], limits: &ClientLimits) -> Amended {
         }
     }
     if lines.bare > 0 {
-        head.found.push(BARE_LF);
+        head.found.push(Ambiguity::BareLf);
     }
     let length = input.len() - lines.rest.len();
     match head.finish() {
@@ -122,7 +111,7 @@ struct Amending {
     /// Of an absolute target.
     authority: Option<Vec<u8>>,
     lines: Vec<Vec<u8>>,
-    found: Vec<&'static str>,
+    found: Vec<Ambiguity>,
 }
 
 impl Amending {
@@ -143,7 +132,7 @@ impl Amending {
             }
         }
         if !target.is_ascii() {
-            self.found.push(RAW_TARGET);
+            self.found.push(Ambiguity::RawTarget);
         }
         self.version = version.to_vec();
         if target.get(..7).is_some_and(|scheme| scheme.eq_ignore_ascii_case(b"http://")) {
@@ -175,14 +164,14 @@ impl Amending {
         before.truncate(before.trim_ascii_end().len());
         before.push(b' ');
         before.extend_from_slice(continued);
-        if !self.found.contains(&FOLDED) {
-            self.found.push(FOLDED);
+        if !self.found.contains(&Ambiguity::Folded) {
+            self.found.push(Ambiguity::Folded);
         }
         true
     }
 
     /// The head, and what was wrong with it. `None`: it stays refused.
-    fn finish(mut self) -> Option<(Vec<u8>, Vec<&'static str>)> {
+    fn finish(mut self) -> Option<(Vec<u8>, Vec<Ambiguity>)> {
         self.merge_lengths()?;
         self.settle_host();
         let mut head = [self.method_and_target.as_slice(), b" ", &self.version, b"\r\n"].concat();
@@ -211,7 +200,7 @@ impl Amending {
         let one = [b"Content-Length: ", *first].concat();
         self.lines.retain(|line| !is_length(line));
         self.lines.push(one);
-        self.found.push(REPEATED_LENGTH);
+        self.found.push(Ambiguity::RepeatedLength);
         Some(())
     }
 
@@ -225,7 +214,7 @@ impl Amending {
         };
         if is_authority(value_of(host)) && !value_of(host).eq_ignore_ascii_case(authority) {
             *host = [b"Host: ", authority.as_slice()].concat();
-            self.found.push(OTHER_HOST);
+            self.found.push(Ambiguity::OtherHost);
         }
     }
 }
@@ -237,86 +226,4 @@ fn name_of(line: &[u8]) -> &[u8] {
 
 fn value_of(line: &[u8]) -> &[u8] {
     line.iter().position(|&byte| byte == b':').map_or(&[], |colon| line[colon + 1..].trim_ascii())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const LIMITS: ClientLimits = ClientLimits {
-        head_bytes: 4096,
-        headers: 32,
-        target_bytes: 1024,
-        body_bytes: 1 << 20,
-        head_timeout_ms: 1,
-        body_idle_ms: 1,
-        keep_alive_ms: 1,
-        connections: 1,
-        connections_per_client: 0,
-        min_rate_bytes_per_s: 0,
-        min_rate_grace_ms: 0,
-    };
-
-    fn amended(input: &str) -> Option<(String, Vec<&'static str>)> {
-        match amend(input.as_bytes(), &LIMITS) {
-            Amended::Head { head, length, found } => {
-                assert!(input.as_bytes()[..length].ends_with(b"\n"));
-                Some((String::from_utf8(head).unwrap(), found))
-            }
-            Amended::More | Amended::No => None,
-        }
-    }
-
-    #[test]
-    fn what_has_one_meaning_is_put_right() {
-        let cases = [
-            ("GET / HTTP/1.1\nHost: a\n\nrest", "GET / HTTP/1.1\r\nHost: a\r\n\r\n", BARE_LF),
-            ("\nGET / HTTP/1.1\nHost: a\n\n", "GET / HTTP/1.1\r\nHost: a\r\n\r\n", BARE_LF),
-            (
-                "GET / HTTP/1.1\r\nHost: a\r\nX: b  \r\n\t c\r\n  d\r\n\r\n",
-                "GET / HTTP/1.1\r\nHost: a\r\nX: b c d\r\n\r\n",
-                FOLDED,
-            ),
-            (
-                "POST / HTTP/1.1\r\nContent-Length: 3, 3\r\nHost: a\r\ncontent-length: 3\r\n\r\n",
-                "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\n",
-                REPEATED_LENGTH,
-            ),
-            ("GET /é HTTP/1.1\r\nHost: a\r\n\r\n", "GET /%C3%A9 HTTP/1.1\r\nHost: a\r\n\r\n", RAW_TARGET),
-            ("GET http://b/x HTTP/1.1\r\nHost: a\r\n\r\n", "GET http://b/x HTTP/1.1\r\nHost: b\r\n\r\n", OTHER_HOST),
-        ];
-        for (input, output, what) in cases {
-            assert_eq!(amended(input), Some((output.to_owned(), vec![what])), "{input:?}");
-        }
-    }
-
-    #[test]
-    fn what_has_two_meanings_stays_refused() {
-        for input in [
-            "GET / HTTP/1.1\r\nHost: a\r\n\r\n",
-            "GET / HTTP/1.1\r\nHost: a\n\r\n",
-            "GET / HTTP/1.1\nHost: a\r\n\n",
-            "GET / HTTP/1.1\r\nHost: a\r\nX: b\rc\r\n\r\n",
-            "GET / HTTP/1.1\r\n folded\r\nHost: a\r\n\r\n",
-            "GET / HTTP/1.1\r\nHost: a\r\n \r\n\r\n",
-            "GET / HTTP/1.1\r\nHost: a\r\n b\r\n\r\n",
-            "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding:\r\n chunked\r\n\r\n",
-            "POST / HTTP/1.1\r\nHost: a\r\nContent-Length:\r\n 5\r\n\r\n",
-            "POST / HTTP/1.1\r\nHost: a\r\nX: b\r\n Transfer-Encoding: chunked\r\n\r\n",
-            "POST / HTTP/1.1\r\nHost: a\r\nX: b\r\n\tcontent_length : 3\r\n\r\n",
-            "GET / HTTP/1.1\r\nHost: a\r\nX: b\r\n c\r\n Host: d\r\n\r\n",
-            "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3, 03\r\n\r\n",
-            "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\nContent-Length: 4\r\n\r\n",
-            "GET  / HTTP/1.1\r\nHost: a\r\n\r\n",
-        ] {
-            assert_eq!(amended(input), None, "{input:?}");
-        }
-    }
-
-    #[test]
-    fn an_incomplete_head_is_waited_for_within_its_bound() {
-        assert_eq!(amend(b"GET / HTTP/1.1\nHost: a\n", &LIMITS), Amended::More);
-        let long = format!("GET / HTTP/1.1\nX: {}", "x".repeat(5000));
-        assert_eq!(amend(long.as_bytes(), &LIMITS), Amended::No);
-    }
 }

@@ -34,7 +34,7 @@ const MARK: &[u8] = b"X-Mirrored: 1\r\n";
 /// A copy that waits for its original.
 #[derive(Debug)]
 pub(crate) struct Copy {
-    to: Rc<ServiceLocal>,
+    pub(super) to: Rc<ServiceLocal>,
     message: Vec<u8>,
     to_head: bool,
 }
@@ -132,7 +132,8 @@ async fn converse(thread: &Thread, copy: &Copy, instance: &InstanceLocal) -> io:
             None => {}
             Some(reusable) => {
                 if reusable && instance.shared.health() == Health::Healthy {
-                    instance.pool.give(stream, limits.idle_connections, clock::millis(thread.now()));
+                    let now_ms = clock::millis(thread.now());
+                    instance.pool.give(stream, limits.idle_connections, now_ms, copy.to_head);
                 }
                 return Ok(());
             }

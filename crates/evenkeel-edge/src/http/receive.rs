@@ -216,10 +216,8 @@ fn look(client: &Client, request: &mut Request, flight: &Flight, answer: &mut In
             }
         } else if deliverable {
             let close = !request.keep_alive || client.thread.terminating.get();
-            // Into memory that was just used, rather than over a request that was written long ago.
-            let former = std::mem::replace(&mut request.out, client.thread.buffers.take());
-            client.thread.buffers.give(former);
-            let more = affinity::fields(request, flight);
+            renew(client, request);
+            let more = affinity::fields(&client.thread, request, flight);
             let delivery = Delivery { id: request.id.as_bytes(), minor, close, more: more.as_bytes() };
             head.write(&mut request.out, &delivery);
             request.out.extend_from_slice(&input[head.length..head.length + step.taken]);
@@ -232,6 +230,14 @@ fn look(client: &Client, request: &mut Request, flight: &Flight, answer: &mut In
     }
 }
 
+/// The answer comes into memory that was just used and has room for it, rather than over a request that was written long
+/// ago.
+#[inline]
+fn renew(client: &Client, request: &mut Request) {
+    let former = std::mem::replace(&mut request.out, client.thread.buffers.take());
+    client.thread.buffers.give(former);
+}
+
 /// Puts an answer together that differs from the instance's.
 fn dressed(
     client: &Client,
@@ -241,9 +247,9 @@ fn dressed(
     (head, whole): (&ResponseHead<'_, '_>, &Whole<'_>),
 ) -> Received {
     let close = !request.keep_alive || client.thread.terminating.get();
-    let more = affinity::fields(request, flight);
+    let more = affinity::fields(&client.thread, request, flight);
+    renew(client, request);
     let mut out = std::mem::take(&mut request.out);
-    out.clear();
     let delivery = Delivery { id: request.id.as_bytes(), minor: request.minor, close, more: more.as_bytes() };
     let body_bytes = dress.write_whole(&mut out, (head, whole), request.extras.as_deref(), &delivery);
     request.out = out;

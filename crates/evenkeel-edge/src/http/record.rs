@@ -56,6 +56,9 @@ pub(crate) fn is_open_ended(client: &Client, request: &mut Request) {
 /// A request ended.
 pub(crate) fn ended(client: &Client, request: &mut Request, outcome: Outcome) {
     let cell = request.service.cell();
+    // Whoever sees that it ended sees its bytes, too.
+    cell.received_bytes.add(request.content_bytes);
+    cell.sent_bytes.add(outcome.sent_bytes);
     match outcome.end {
         End::Answered => {
             cell.responses[class(outcome.status)].add(1);
@@ -68,8 +71,6 @@ pub(crate) fn ended(client: &Client, request: &mut Request, outcome: Outcome) {
         End::Aborted => cell.aborted.add(1),
         End::Cancelled => cell.cancelled.add(1),
     }
-    cell.received_bytes.add(request.content_bytes);
-    cell.sent_bytes.add(outcome.sent_bytes);
     client.thread.buffers.give(std::mem::take(&mut request.out));
 }
 

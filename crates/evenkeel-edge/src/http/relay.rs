@@ -24,17 +24,18 @@ use crate::{buffers::Input, pick::Flight};
 pub(crate) async fn run(
     client: &mut Client,
     request: &mut Request,
-    flight: &Flight,
+    flight: &mut Flight,
     mut stream: TcpStream,
     answer: Input,
 ) -> Result<Outcome, Failed> {
+    client.place.let_go();
     let mut duplex = Duplex::new(client, request, flight, &mut stream, answer);
     let stop = poll_fn(|cx| duplex.poll(cx)).await;
     let ended = duplex.end();
     // It ends with the step that moved the last bytes, however long those were waited for.
     client.thread.read_clock();
     match ended.committed {
-        Some(head) => Ok(committed(client, flight, stream, stop, &ended, head)),
+        Some(head) => Ok(committed(client, (request, flight), stream, stop, &ended, head)),
         None => uncommitted(client, stop, &ended).await,
     }
 }
@@ -57,7 +58,7 @@ async fn uncommitted(client: &mut Client, stop: Stop, ended: &Ended) -> Result<O
 /// The head of the answer has reached the client, so what happens now can only be shown by how it ends.
 fn committed(
     client: &mut Client,
-    flight: &Flight,
+    (request, flight): (&Request, &Flight),
     stream: TcpStream,
     stop: Stop,
     ended: &Ended,
@@ -68,7 +69,7 @@ fn committed(
         Stop::Finished => {
             note_answer(client, flight, status);
             if ended.up_done && head.reusable {
-                keep(client, flight, stream);
+                keep(client, request, flight, stream);
             }
             (End::Answered, ended.up_done && !head.close)
         }

@@ -123,6 +123,17 @@ impl Request {
         self.extras.as_ref().map_or_else(Tie::default, |extras| extras.tie)
     }
 
+    /// It stays at this instance until it ends, which may take long.
+    pub(crate) fn settle(&mut self, flight: &mut Flight) {
+        flight.settle();
+        self.service = self.service.bare();
+        if let Some(extras) = self.extras.as_deref_mut() {
+            let others = [extras.main.as_mut(), extras.mirror.as_mut(), extras.copy.as_mut().map(|copy| &mut copy.to)];
+            // Whoever sends the copy looks for an instance in the newest view.
+            others.into_iter().flatten().for_each(|service| *service = service.bare());
+        }
+    }
+
     /// A try begins.
     pub(crate) fn begin_try(&mut self, flight: &Flight) {
         if self.tries > 0 {

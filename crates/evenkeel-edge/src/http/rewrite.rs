@@ -7,9 +7,12 @@
 
 use std::{borrow::Cow, sync::Arc};
 
-use evenkeel_core::snapshot::{
-    FieldChanges, Rewrite,
-    template::{Part, parts},
+use evenkeel_core::{
+    path::{self, without_query},
+    snapshot::{
+        FieldChanges, Rewrite,
+        template::{Part, parts},
+    },
 };
 
 use super::{
@@ -124,17 +127,12 @@ fn write_lines(lines: &mut Vec<u8>, fields: &FieldChanges, head: &RequestHead<'_
                 Part::Text(text) | Part::Unknown(text) => text.as_bytes(),
                 Part::Client => forwarding.client,
                 Part::Host => head.host(),
-                Part::Path => path_of(head.path),
+                Part::Path => without_query(head.path),
                 Part::Id => forwarding.id,
             });
         }
         put(lines, name.as_bytes(), &text);
     }
-}
-
-/// A target without its query.
-fn path_of(target: &[u8]) -> &[u8] {
-    target.split(|&byte| byte == b'?').next().unwrap_or_default()
 }
 
 /// The target for the instance, and whether a prefix was taken away. `target` was parsed strictly before: it has visible
@@ -144,7 +142,7 @@ pub fn target<'a>(rewrite: &Rewrite, method: &[u8], target: &'a [u8]) -> Result<
     if !target.starts_with(b"/") || method == b"CONNECT" {
         return Ok((Cow::Borrowed(target), false));
     }
-    let path = path_of(target);
+    let path = without_query(target);
     let query = &target[path.len()..];
     if let Some(whole) = &rewrite.path {
         return Ok((Cow::Owned([whole.as_bytes(), query].concat()), false));
@@ -156,7 +154,7 @@ pub fn target<'a>(rewrite: &Rewrite, method: &[u8], target: &'a [u8]) -> Result<
         return Err(Reject::new(400, "a path with dot segments or backslashes cannot be rewritten"));
     }
     let strip = rewrite.strip_prefix.as_ref().map(String::as_bytes);
-    let stripped = strip.and_then(|strip| path.strip_prefix(strip)).filter(|rest| matches!(rest, [] | [b'/', ..]));
+    let stripped = strip.and_then(|strip| path::strip_prefix(path, strip));
     let mut rest = stripped.unwrap_or(path);
     if stripped.is_some() {
         // A target that begins with two slashes could be read as one that names a host.
@@ -214,6 +212,9 @@ mod tests {
             ("/api?x=1", "/?x=1"),
             ("/apis/x", "/apis/x"),
             ("/api//evil.example/x", "/evil.example/x"),
+            ("//api/x", "/x"),
+            ("/%61p%69/%41", "/%41"),
+            ("/api%2Fx", "/api%2Fx"),
             ("/api////", "/"),
             ("/API/x", "/API/x"),
             ("/api/a..b/...", "/a..b/..."),

@@ -47,6 +47,7 @@ fn words(cause: Cause) -> String {
         Cause::ResponseTimeout => "no answer in time".to_owned(),
         Cause::Abandoned => "the instance does not answer any more".to_owned(),
         Cause::Trial(status) => format!("it answered {status} while on trial"),
+        Cause::Scarce => "there was nothing left here for one more connection".to_owned(),
         Cause::ClientGone => "the client went away".to_owned(),
     }
 }

@@ -24,19 +24,20 @@ use crate::{
     buffers::Input,
     pick::Flight,
     stream::pass::{Over, Side, pass},
+    thread::Thread,
 };
 
 /// Passes on what instance and client say to each other. `answer` begins with the whole head of the 101 or 2xx.
 pub(crate) async fn run(
     client: &mut Client,
     request: &mut Request,
-    flight: &Flight,
+    flight: &mut Flight,
     mut stream: TcpStream,
     mut answer: Input,
 ) -> Outcome {
     flight.set_waiting(false);
     request.out.clear();
-    let (status, length) = write_head(request, flight, &answer);
+    let (status, length) = write_head(&client.thread, request, flight, &answer);
     record::head_came(client, request, flight, status);
     record::is_open_ended(client, request);
     answer.consume(length);
@@ -45,6 +46,8 @@ pub(crate) async fn run(
         return Outcome::cancelled(status);
     }
     client.thread.buffers.give(std::mem::take(&mut request.out));
+    client.place.let_go();
+    request.settle(flight);
     let passed = pass(client, flight, &mut stream, answer, false).await;
     request.content_bytes += passed.up_bytes;
     if passed.over != Over::Idle {
@@ -66,7 +69,7 @@ pub(crate) async fn run(
 }
 
 /// Writes the head for the client; returns its status, and its length as it came.
-fn write_head(request: &mut Request, flight: &Flight, answer: &Input) -> (u16, usize) {
+fn write_head(thread: &Thread, request: &mut Request, flight: &Flight, answer: &Input) -> (u16, usize) {
     let mut room: FieldRoom<'_> = [const { MaybeUninit::uninit() }; MOST_FIELDS];
     let limits = &flight.service.config().limits;
     let parsed = head_response::parse(answer.filled(), &mut room, limits, request.to_head);
@@ -74,7 +77,7 @@ fn write_head(request: &mut Request, flight: &Flight, answer: &Input) -> (u16, u
     if request.connect {
         head.opens_tunnel();
     }
-    let more = affinity::fields(request, flight);
+    let more = affinity::fields(thread, request, flight);
     let delivery = Delivery { id: request.id.as_bytes(), minor: request.minor, close: false, more: more.as_bytes() };
     let changes = Changes::of_fields(request.extras.as_deref());
     head.write_changed(&mut request.out, &delivery, changes.as_ref());

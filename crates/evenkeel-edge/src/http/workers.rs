@@ -17,7 +17,7 @@ use super::{client::Client, next};
 use crate::thread::Thread;
 
 /// Most workers kept by a thread while nobody uses them.
-const KEPT: usize = 256;
+const KEPT: usize = 1024;
 
 /// The workers of one thread that rest.
 #[derive(Default)]

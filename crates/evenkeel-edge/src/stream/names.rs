@@ -10,10 +10,13 @@
 
 use std::{net::SocketAddr, rc::Rc};
 
-use super::proxy_header::{MOST_BYTES, Says, parse};
+use evenkeel_core::link::ProxyFault;
+
+use super::proxy_header::{MISSING, MOST_BYTES, Says, parse};
 use crate::{
     buffers::Input,
     http::client::{Client, TooMany},
+    messages::Notice,
     slots::Signal,
 };
 
@@ -40,7 +43,8 @@ pub(crate) async fn receive(client: &mut Client) -> bool {
             }
             Ok(None) => {}
             Err(malformed) => {
-                client.thread.rejected(400, malformed.0);
+                let missing = malformed == MISSING;
+                refuse(client, if missing { ProxyFault::Missing } else { ProxyFault::Malformed }, malformed.0);
                 return false;
             }
         }
@@ -51,14 +55,34 @@ pub(crate) async fn receive(client: &mut Client) -> bool {
         let Client { slot, input, stream, .. } = client;
         match slot.until(Signal::Expired as u8, |cx| input.poll_fill(stream, cx)).await {
             Ok(Ok(1..)) => {}
-            // A check of the proxy that only connects ends here too.
-            Ok(_) => return false,
+            Ok(_) => {
+                // A check of the proxy that only connects says nothing.
+                if !client.input.filled().is_empty() {
+                    refuse(client, ProxyFault::Malformed, "a PROXY header that ended before it was complete");
+                }
+                return false;
+            }
             Err(_) => {
-                client.thread.rejected(408, "the PROXY header took too long");
+                // Where servers speak first, whoever sends no header waits for that.
+                let nothing = client.input.filled().is_empty();
+                let late = if nothing {
+                    "a connection on which nothing came in time"
+                } else {
+                    "a PROXY header that took too long"
+                };
+                refuse(client, ProxyFault::Late, late);
                 return false;
             }
         }
     }
+}
+
+/// Counts and says why the connection is closed.
+fn refuse(client: &Client, fault: ProxyFault, reason: &'static str) {
+    client.thread.read_clock();
+    let listener = &client.place.listener().config.name;
+    let sample = || Notice::ProxyHeader { listener: listener.clone(), peer: client.address, fault, reason };
+    client.thread.proxy_fault(fault, sample);
 }
 
 fn take(client: &mut Client, says: Says) -> Result<(), TooMany> {

@@ -55,13 +55,16 @@ pub enum Says {
 #[error("{0}")]
 pub struct Malformed(pub &'static str);
 
+/// The bytes begin with something else.
+pub const MISSING: Malformed = Malformed("a connection without a PROXY header");
+
 /// Reads the header at the beginning of `input`; `None`: it is not complete.
 pub fn parse(input: &[u8]) -> Result<Option<Header>, Malformed> {
     match input.first() {
         None => Ok(None),
         Some(b'P') => parse_text(input),
         Some(b'\r') => parse_binary(input),
-        Some(_) => Err(Malformed("a connection without a PROXY header")),
+        Some(_) => Err(MISSING),
     }
 }
 
@@ -118,7 +121,7 @@ fn parse_text(input: &[u8]) -> Result<Option<Header>, Malformed> {
     const BEGIN: &[u8] = b"PROXY ";
     if !input.starts_with(BEGIN) {
         let may_become = BEGIN.starts_with(input);
-        return if may_become { Ok(None) } else { Err(Malformed("a connection without a PROXY header")) };
+        return if may_become { Ok(None) } else { Err(MISSING) };
     }
     let within = &input[..input.len().min(V1_BYTES)];
     let Some(end) = within.iter().position(|&byte| byte == b'\n') else {
@@ -161,7 +164,7 @@ fn port(text: &str) -> Option<u16> {
 fn parse_binary(input: &[u8]) -> Result<Option<Header>, Malformed> {
     let begun = &input[..input.len().min(SIGNATURE.len())];
     if !SIGNATURE.starts_with(begun) {
-        return Err(Malformed("a connection without a PROXY header"));
+        return Err(MISSING);
     }
     let Some(fixed) = input.first_chunk::<FIXED_BYTES>() else { return Ok(None) };
     let &[.., command, family, high, low] = fixed;

@@ -18,11 +18,11 @@ use tokio::net::UdpSocket;
 
 use super::udp::{Listener, now_ms};
 use crate::{
-    accept::is_exhausted,
     hold,
     local::ServiceLocal,
     messages::{Failure, Notice},
     pick::{Flight, Tried},
+    scarce,
     slots::{Signal, Slot},
     thread::Thread,
 };
@@ -39,6 +39,21 @@ pub(crate) struct Session {
     client: SocketAddr,
     path: RefCell<Rc<Path>>,
     idle_ms: u64,
+    talk: Cell<Talk>,
+}
+
+/// How far client and instance have spoken with each other. Whoever sends in a name that is not its own gets no answer,
+/// so it hardly sends again because of one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Talk {
+    /// The client has sent something.
+    Asked,
+    /// It was answered.
+    Answered,
+    /// It sent something again after that.
+    AskedAgain,
+    /// That was answered too.
+    Confirmed,
 }
 
 /// The way to an instance.
@@ -63,13 +78,17 @@ impl Session {
     pub(crate) fn new(thread: &Rc<Thread>, client: SocketAddr, path: Path, idle_ms: u64) -> Self {
         let slot = thread.slots.open(now_ms(thread));
         slot.set_idle(true);
-        let session = Self { slot, thread: Rc::clone(thread), client, path: RefCell::new(Rc::new(path)), idle_ms };
+        let (path, talk) = (RefCell::new(Rc::new(path)), Cell::new(Talk::Asked));
+        let session = Self { slot, thread: Rc::clone(thread), client, path, idle_ms, talk };
         session.something_passed();
         session
     }
 
     /// Sends a datagram to the instance, or to another one where that cannot take it.
     pub(crate) fn send(&self, datagram: &[u8]) {
+        if self.talk.get() == Talk::Answered {
+            self.talk.set(Talk::AskedAgain);
+        }
         let mut path = Rc::clone(&self.path.borrow());
         if path.leaving.get() || !path.flight.instance.shared.takes_requests() {
             // Where there is nobody else, whoever was there may still be.
@@ -86,7 +105,10 @@ impl Session {
         }
         let cell = path.flight.service.cell();
         match sent {
-            Ok(count) => cell.received_bytes.add(count as u64),
+            Ok(count) => {
+                cell.received_datagrams.add(1);
+                cell.received_bytes.add(count as u64);
+            }
             Err(_) => cell.dropped_datagrams.add(1),
         }
     }
@@ -127,11 +149,28 @@ impl Session {
             self.something_passed();
             let cell = path.flight.service.cell();
             match listener.pass_down(self.client, &answer[..length]) {
-                Ok(()) => cell.sent_bytes.add(length as u64),
+                Ok(()) => {
+                    cell.sent_datagrams.add(1);
+                    cell.sent_bytes.add(length as u64);
+                    self.was_answered(listener);
+                }
                 Err(_) => cell.dropped_datagrams.add(1),
             }
         }
         true
+    }
+
+    /// Confirms the client with the second answer, so that it is not forgotten for others who were never answered twice.
+    fn was_answered(&self, listener: &Listener) {
+        match self.talk.get() {
+            Talk::Asked => self.talk.set(Talk::Answered),
+            Talk::AskedAgain => {
+                self.talk.set(Talk::Confirmed);
+                let own = |session: &Rc<Self>| std::ptr::eq(Rc::as_ptr(session), self);
+                listener.sessions.borrow_mut().confirm(self.client, own);
+            }
+            Talk::Answered | Talk::Confirmed => {}
+        }
     }
 
     /// A view came, or another path was taken. One that leads to an instance which drains is given up with its next
@@ -192,7 +231,7 @@ impl Path {
                     return Some(Self { socket, flight, answered: Cell::new(false), leaving: Cell::new(false) });
                 }
                 // This machine has no socket left, with whomever: that speaks against no instance.
-                Some(Err(error)) if is_exhausted(&error) => return None,
+                Some(Err(error)) if scarce::is_met(thread, &error) => return None,
                 _ => {}
             }
             tried.push(&flight.instance);

@@ -1,4 +1,8 @@
-//! A bounded table of clients, of which the one that was quiet for longest is forgotten first.
+//! A bounded table of clients. Where it is full, those go first that are not confirmed, and of those the one that was
+//! quiet for longest; only where all are confirmed, the one of them that was quiet for longest.
+//!
+//! So whoever sends datagrams in many names that are not its own fills the table with what is forgotten first, and takes
+//! the place of one confirmed client at most. Who is confirmed is for the owner to say.
 //!
 //! Owned by one listener on one thread. What is forgotten is handed back: what becomes of it is for the owner to say.
 
@@ -11,15 +15,22 @@ use std::{
 #[derive(Debug)]
 pub struct Table<V> {
     entries: HashMap<SocketAddr, Entry<V>>,
-    /// Clients by their last use.
-    order: BTreeMap<u64, SocketAddr>,
+    /// Clients by whether they are confirmed, and then by their last use.
+    order: BTreeMap<(bool, u64), SocketAddr>,
     uses: u64,
 }
 
 #[derive(Debug)]
 struct Entry<V> {
+    confirmed: bool,
     used: u64,
     value: V,
+}
+
+impl<V> Entry<V> {
+    fn place(&self) -> (bool, u64) {
+        (self.confirmed, self.used)
+    }
 }
 
 impl<V> Default for Table<V> {
@@ -34,27 +45,36 @@ impl<V> Table<V> {
         let entry = self.entries.get_mut(&client)?;
         // Who was the last one to be used is so still.
         if entry.used != self.uses {
-            self.order.remove(&entry.used);
+            self.order.remove(&entry.place());
             self.uses += 1;
             entry.used = self.uses;
-            self.order.insert(entry.used, client);
+            self.order.insert(entry.place(), client);
         }
         Some(&entry.value)
     }
 
-    /// Keeps something for a client and returns what has to go for it: what was kept before, or, beyond `most`, what
-    /// was not used for longest.
+    /// Keeps something for a client, which is not confirmed, and returns what has to go for it: what was kept before, or,
+    /// beyond `most`, what goes first.
     pub fn insert(&mut self, client: SocketAddr, value: V, most: usize) -> Option<V> {
         let mut gone = self.take(client);
         if self.entries.len() >= most.max(1)
-            && let Some((_, oldest)) = self.order.first_key_value()
+            && let Some((_, first)) = self.order.first_key_value()
         {
-            gone = self.take(*oldest);
+            gone = self.take(*first);
         }
         self.uses += 1;
-        self.order.insert(self.uses, client);
-        self.entries.insert(client, Entry { used: self.uses, value });
+        let entry = Entry { confirmed: false, used: self.uses, value };
+        self.order.insert(entry.place(), client);
+        self.entries.insert(client, entry);
         gone
+    }
+
+    /// A client has shown that it gets what is sent to it, if what is kept for it `is` so.
+    pub fn confirm(&mut self, client: SocketAddr, is: impl Fn(&V) -> bool) {
+        let Some(entry) = self.entries.get_mut(&client).filter(|entry| is(&entry.value)) else { return };
+        self.order.remove(&entry.place());
+        entry.confirmed = true;
+        self.order.insert(entry.place(), client);
     }
 
     /// Forgets a client if what is kept for it `is` so.
@@ -71,7 +91,7 @@ impl<V> Table<V> {
 
     fn take(&mut self, client: SocketAddr) -> Option<V> {
         let entry = self.entries.remove(&client)?;
-        self.order.remove(&entry.used);
+        self.order.remove(&entry.place());
         Some(entry.value)
     }
 }
@@ -98,6 +118,28 @@ mod tests {
         let mut all: Vec<u16> = table.values().copied().collect();
         all.sort_unstable();
         assert_eq!(all, [4, 5, 10]);
+    }
+
+    #[test]
+    fn a_flood_of_strangers_takes_the_place_of_strangers() {
+        let mut table = Table::default();
+        for port in 1..=4 {
+            table.insert(client(port), port, 4);
+        }
+        table.confirm(client(1), |_| true);
+        table.confirm(client(2), |value| *value == 9);
+        assert_eq!(table.insert(client(5), 5, 4), Some(2), "it was not meant");
+        for port in 6..1000 {
+            assert_ne!(table.insert(client(port), port, 4), Some(1), "it was quiet all the time");
+        }
+        assert_eq!(table.get(client(1)), Some(&1));
+        for port in 997..1000 {
+            table.confirm(client(port), |_| true);
+        }
+        assert_eq!(table.get(client(1)), Some(&1));
+        assert_eq!(table.insert(client(2000), 2000, 4), Some(997), "where all are confirmed, the quietest of them");
+        assert_eq!(table.insert(client(2001), 2001, 4), Some(2000), "and no second one");
+        assert_eq!(table.order.len(), table.entries.len());
     }
 
     #[test]

@@ -31,7 +31,7 @@ pub(crate) async fn serve(mut client: Client) {
     let Some(mut service) = client.place.stream_service() else { return };
     service.cell().requests.add(1);
     service.unreported.set(service.unreported.get().wrapping_add(1));
-    let (flight, mut stream) = match reach(&client, &mut service).await {
+    let (mut flight, mut stream) = match reach(&client, &mut service).await {
         Ok(reached) => reached,
         Err(Refused::ClientGone) => return service.cell().cancelled.add(1),
         Err(Refused::Unavailable) => {
@@ -40,6 +40,9 @@ pub(crate) async fn serve(mut client: Client) {
             return client.reset();
         }
     };
+    client.place.let_go();
+    flight.settle();
+    drop(service);
     let passed = pass(&mut client, &flight, &mut stream, Input::default(), true).await;
     note_end(&client, &flight, passed);
     if passed.over == Over::Broken(Side::Client) {
@@ -110,7 +113,7 @@ async fn reach(client: &Client, service: &mut Rc<ServiceLocal>) -> Result<(Fligh
         };
         note_failure(client, &flight, cause);
         drop(flight);
-        if all_tried(service, &tried) {
+        if cause == Cause::Scarce || all_tried(service, &tried) {
             // Nobody can be reached: it waits as if that were known, and then everybody may be tried anew.
             let pause_ms = retry::pause_ms(waited_ms, &service.config().hold).ok_or(Refused::Unavailable)?;
             pause(client, pause_ms).await;

@@ -5,7 +5,7 @@
 use std::{
     io::{Read, Write},
     net::{Shutdown, SocketAddr, TcpListener, TcpStream},
-    sync::{Arc, Mutex, mpsc},
+    sync::{Arc, Condvar, Mutex, mpsc},
     time::{Duration, Instant},
 };
 
@@ -22,9 +22,10 @@ use evenkeel_edge::{
     shared::InstanceShared,
     view::{Registry, View},
 };
+use rustix::net::{AddressFamily, SocketType, bind, socket};
 
 /// Longer than anything takes that works; a test that waits for this long has failed.
-pub const PATIENCE: Duration = Duration::from_secs(20);
+pub const PATIENCE: Duration = Duration::from_mins(1);
 
 pub fn snapshot(instances: &[SocketAddr]) -> Snapshot {
     Snapshot {
@@ -42,8 +43,8 @@ pub fn snapshot(instances: &[SocketAddr]) -> Snapshot {
                 headers: 100,
                 target_bytes: 8 << 10,
                 body_bytes: 8 << 20,
-                head_timeout_ms: 10_000,
-                body_idle_ms: 10_000,
+                head_timeout_ms: 50_000,
+                body_idle_ms: 50_000,
                 keep_alive_ms: 10_000,
                 connections: 1000,
                 connections_per_client: 0,
@@ -79,6 +80,8 @@ pub fn service(name: &str, instances: &[SocketAddr]) -> Service {
         zone: None,
         trial: false,
         sheltered: false,
+        folder: None,
+        pid: None,
     });
     Service {
         name: name.into(),
@@ -98,9 +101,9 @@ pub fn service(name: &str, instances: &[SocketAddr]) -> Service {
         retry: Retry { max: 2, budget_percent: 20, budget_min_per_s: 100, try_timeout_ms: 0, hedge_after_ms: 0 },
         hold: Hold { max_ms: 10_000, max_requests: 100 },
         limits: ServiceLimits {
-            connect_timeout_ms: 2000,
-            response_timeout_ms: 10_000,
-            idle_timeout_ms: 10_000,
+            connect_timeout_ms: 20_000,
+            response_timeout_ms: 50_000,
+            idle_timeout_ms: 50_000,
             tunnel_idle_ms: 3_600_000,
             in_flight_per_instance: 0,
             head_bytes: 16 << 10,
@@ -203,6 +206,15 @@ impl Edge {
             all.push(notice);
         }
         all
+    }
+
+    /// Waits for a notice.
+    pub fn hears(&mut self, what: &str, is: impl Fn(&Notice) -> bool) {
+        let start = Instant::now();
+        while !self.notices().iter().any(&is) {
+            assert!(start.elapsed() < PATIENCE, "never: {what}");
+            std::thread::sleep(Duration::from_millis(2));
+        }
     }
 
     pub fn sum(&self, of: impl Fn(&evenkeel_edge::shared::ServiceCell) -> &evenkeel_edge::shared::Count) -> u64 {
@@ -412,6 +424,14 @@ impl Script {
         Some(message)
     }
 
+    /// The next request, noted, as which of the noted ones it is, from 0 on.
+    fn numbered_request(&mut self) -> Option<usize> {
+        let message = self.client.message(true)?;
+        let mut seen = self.seen.lock().unwrap();
+        seen.push(message);
+        Some(seen.len() - 1)
+    }
+
     /// Notes a request that was read without [`Self::request`].
     pub fn note(&self, request: Message) {
         self.seen.lock().unwrap().push(request);
@@ -475,13 +495,20 @@ impl Server {
         })
     }
 
-    /// Takes requests and says nothing until the sender is dropped or sends an answer.
+    /// Takes requests and says nothing until the sender is dropped or sends an answer: the first one is for the request
+    /// that came first, and so on.
     pub fn silent() -> (Self, mpsc::Sender<Vec<u8>>) {
         let (sender, receiver) = mpsc::channel::<Vec<u8>>();
         let receiver = Mutex::new(receiver);
+        let (turn, turned) = (Mutex::new(0), Condvar::new());
         let server = Self::start(move |mut script| {
-            while script.request().is_some() {
-                let Ok(answer) = receiver.lock().unwrap().recv() else {
+            while let Some(place) = script.numbered_request() {
+                let mut turn = turned.wait_while(turn.lock().unwrap(), |turn| *turn != place).unwrap();
+                let answer = receiver.lock().unwrap().recv();
+                *turn += 1;
+                turned.notify_all();
+                drop(turn);
+                let Ok(answer) = answer else {
                     return;
                 };
                 script.send(answer);
@@ -499,7 +526,11 @@ impl Server {
     }
 }
 
-/// An address where nobody listens.
+/// An address where nobody listens, and where nobody can until this process ends: its port stays taken.
 pub fn nowhere() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+    let taken = socket(AddressFamily::INET, SocketType::STREAM, None).unwrap();
+    bind(&taken, &SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
+    let address = rustix::net::getsockname(&taken).unwrap().try_into().unwrap();
+    std::mem::forget(taken);
+    address
 }

@@ -7,11 +7,11 @@ use std::{
         Arc, Condvar, Mutex,
         atomic::{AtomicU16, AtomicU64, Ordering::SeqCst},
     },
-    thread,
+    thread::{self, JoinHandle},
     time::{Duration, Instant},
 };
 
-/// A server. Its answers carry its name; `/slow` takes two seconds, `/slower` four.
+/// A server. Its answers carry its name; `/slow` takes two seconds, `/held` until it is let go.
 #[derive(Clone)]
 pub(crate) struct Server {
     pub(crate) address: SocketAddr,
@@ -26,12 +26,16 @@ struct Inner {
     requests: AtomicU64,
     frozen: Mutex<bool>,
     thawed: Condvar,
+    /// Whether `/held` is answered.
+    let_go: Mutex<bool>,
+    went: Condvar,
     state: Mutex<State>,
 }
 
 #[derive(Default)]
 struct State {
     dead: bool,
+    accepting: Option<JoinHandle<()>>,
     connections: Vec<TcpStream>,
 }
 
@@ -48,11 +52,13 @@ impl Server {
             requests: AtomicU64::new(0),
             frozen: Mutex::new(false),
             thawed: Condvar::new(),
+            let_go: Mutex::new(false),
+            went: Condvar::new(),
             state: Mutex::default(),
         });
         let server = Self { address: listener.local_addr().unwrap(), inner };
         let accepting = server.clone();
-        thread::spawn(move || {
+        let thread = thread::spawn(move || {
             for stream in listener.incoming() {
                 accepting.wait_while_frozen();
                 let Ok(stream) = stream else { return };
@@ -66,6 +72,7 @@ impl Server {
                 thread::spawn(move || serving.serve(stream));
             }
         });
+        server.inner.state.lock().unwrap().accepting = Some(thread);
         server
     }
 
@@ -96,16 +103,26 @@ impl Server {
         self.inner.thawed.notify_all();
     }
 
-    /// As `SIGKILL` does: connections are cut and new ones refused.
+    /// Answers requests for `/held`, those that wait and those to come.
+    pub(crate) fn let_go(&self) {
+        *self.inner.let_go.lock().unwrap() = true;
+        self.inner.went.notify_all();
+    }
+
+    /// As `SIGKILL` does: connections are cut and new ones refused, and that is done when this returns.
     pub(crate) fn kill(&self) {
         let mut state = self.inner.state.lock().unwrap();
         state.dead = true;
         for connection in state.connections.drain(..) {
             let _ = connection.shutdown(Shutdown::Both);
         }
+        let accepting = state.accepting.take();
         drop(state);
         // Wakes the accepting thread, which then closes its listener.
         let _ = TcpStream::connect(self.address);
+        if let Some(accepting) = accepting {
+            accepting.join().unwrap();
+        }
     }
 
     fn wait_while_frozen(&self) {
@@ -131,7 +148,10 @@ impl Server {
                 };
                 match path {
                     "/slow" => thread::sleep(Duration::from_secs(2)),
-                    "/slower" => thread::sleep(Duration::from_secs(4)),
+                    "/held" => {
+                        let let_go = self.inner.let_go.lock().unwrap();
+                        drop(self.inner.went.wait_while(let_go, |let_go| !*let_go).unwrap());
+                    }
                     _ => {}
                 }
                 self.wait_while_frozen();

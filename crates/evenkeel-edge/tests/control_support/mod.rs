@@ -38,7 +38,7 @@ use rustix::net::{
 };
 
 /// Nothing here takes nearly as long unless it is broken.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
 
 /// The guard's side of an edge.
 pub(crate) struct Edge {
@@ -348,6 +348,8 @@ pub(crate) fn member(name: &str, address: impl Display) -> Instance {
         zone: None,
         trial: false,
         sheltered: false,
+        folder: None,
+        pid: None,
     }
 }
 

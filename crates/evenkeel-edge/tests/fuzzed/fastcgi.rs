@@ -11,17 +11,8 @@ use evenkeel_edge::{
     http::{head_request::FieldRoom, head_response},
 };
 
-const SERVICE: ServiceLimits = ServiceLimits {
-    connect_timeout_ms: 1,
-    response_timeout_ms: 1,
-    idle_timeout_ms: 1,
-    tunnel_idle_ms: 1,
-    in_flight_per_instance: 0,
-    head_bytes: 64 << 10,
-    whole_bytes: 65_536,
-    silent_after_ms: 0,
-    idle_connections: 1,
-};
+/// An answer's head grows a little where it becomes one of HTTP.
+const SERVICE: ServiceLimits = ServiceLimits { head_bytes: 64 << 10, ..super::limits::SERVICE };
 
 /// Whether it became an answer.
 pub fn run(input: &[u8]) -> bool {

@@ -4,7 +4,6 @@
 
 use std::mem::MaybeUninit;
 
-use evenkeel_core::snapshot::{ClientLimits, ServiceLimits};
 use evenkeel_edge::http::{
     framing::Body,
     head_request::{self, FieldRoom, Forwarding, RequestHead},
@@ -12,36 +11,12 @@ use evenkeel_edge::http::{
     lenient::{Amended, amend},
 };
 
-const LIMITS: ClientLimits = ClientLimits {
-    head_bytes: 16 << 10,
-    headers: 100,
-    target_bytes: 8 << 10,
-    body_bytes: 1 << 30,
-    head_timeout_ms: 1,
-    body_idle_ms: 1,
-    keep_alive_ms: 1,
-    connections: 1,
-    connections_per_client: 0,
-    min_rate_bytes_per_s: 0,
-    min_rate_grace_ms: 0,
-};
-
-const SERVICE: ServiceLimits = ServiceLimits {
-    connect_timeout_ms: 1,
-    response_timeout_ms: 1,
-    idle_timeout_ms: 1,
-    tunnel_idle_ms: 1,
-    in_flight_per_instance: 0,
-    head_bytes: 16 << 10,
-    whole_bytes: 65_536,
-    silent_after_ms: 0,
-    idle_connections: 1,
-};
+use super::limits::{CLIENT, SERVICE};
 
 /// Reads a request as a strict listener does, and as one that reports. Says which of them forward it.
 pub fn request(input: &[u8]) -> (bool, bool) {
     let mut room: FieldRoom<'_> = [const { MaybeUninit::uninit() }; 256];
-    match head_request::parse(input, &mut room, &LIMITS) {
+    match head_request::parse(input, &mut room, &CLIENT) {
         Ok(Some(head)) => {
             let forwarded = forward(&head, input).is_some();
             (forwarded, forwarded)
@@ -53,18 +28,18 @@ pub fn request(input: &[u8]) -> (bool, bool) {
 
 /// What is put right is a head by the strict rules, with what followed the bad one behind it.
 fn put_right(input: &[u8]) -> bool {
-    let Amended::Head { head, length, found } = amend(input, &LIMITS) else {
+    let Amended::Head { head, length, found } = amend(input, &CLIENT) else {
         return false;
     };
     assert!(!found.is_empty(), "what is put right has a reason");
     assert!(head.ends_with(b"\r\n\r\n") && input[..length].ends_with(b"\n"));
     let amended = [head.as_slice(), &input[length..]].concat();
     let mut room: FieldRoom<'_> = [const { MaybeUninit::uninit() }; 256];
-    let Ok(Some(mut parsed)) = head_request::parse(&amended, &mut room, &LIMITS) else {
+    let Ok(Some(mut parsed)) = head_request::parse(&amended, &mut room, &CLIENT) else {
         return false;
     };
     assert_eq!(parsed.length, head.len(), "nothing else is its head");
-    assert!(!matches!(amend(&amended, &LIMITS), Amended::Head { .. }), "once is enough");
+    assert!(!matches!(amend(&amended, &CLIENT), Amended::Head { .. }), "once is enough");
     parsed.keeps_underscored = true;
     forward(&parsed, &amended).is_some()
 }

@@ -145,12 +145,13 @@ fn keys(identity: Identity) {
 
 fn descendants(identity: Identity) {
     let (_world, node) = World::with_node(identity);
-    let (_pid, mut output) = node.spawn(
+    let (pid, mut output) = node.spawn(
         "a",
-        sh("setsid sh -c 'trap \"\" TERM HUP; echo $$; sleep 1000 & echo $!; wait' & sleep 1000 & echo $!; read x; sleep 0.2; exit 4"),
+        sh("trap 'exit 4' USR1; setsid sh -c 'trap \"\" TERM HUP; echo $$; sleep 1000 & echo $!; wait' & \
+            sleep 1000 & echo $!; wait"),
     );
     let others: Vec<i32> = (0..3).map(|_| line(&mut output).parse().unwrap()).collect();
-    // Its standard input is /dev/null, so it goes on and ends by itself.
+    kill(pid, Signal::USR1);
     assert_eq!(node.exited(), ("a".into(), ExitStatus::Code(4), 3));
     assert!(others.iter().all(|&pid| !alive(pid)), "{others:?}");
     assert_eq!(rest(&mut output), "");

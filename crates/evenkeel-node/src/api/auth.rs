@@ -212,7 +212,7 @@ mod tests {
     async fn whose_token_ends_reads_no_further() {
         let temp = tempfile::tempdir().unwrap();
         let tokens = Tokens::open(&temp.path().join("tokens.json"));
-        let soon = WallTime::from_millis(wall_now().as_millis() + 300);
+        let soon = WallTime::from_millis(wall_now().as_millis() + 1_500);
         let (_, revoked) = tokens.create("gone", Role::Viewer, wall_now(), None).unwrap();
         let (_, ending) = tokens.create("guest", Role::Viewer, wall_now(), Some(soon)).unwrap();
         let address = serve(&tokens).await;

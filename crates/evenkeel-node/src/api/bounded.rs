@@ -146,7 +146,7 @@ mod tests {
     async fn who_says_nothing_or_drips_makes_room() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let bounds = Bounds { connections: 2, silence: Duration::from_millis(100) };
+        let bounds = Bounds { connections: 2, silence: Duration::from_millis(400) };
         let routes = Router::new().route("/", get(async || "hello"));
         tokio::spawn(async move { axum::serve(Bounded::new(listener, bounds), routes).await });
 

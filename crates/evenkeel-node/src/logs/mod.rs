@@ -25,6 +25,7 @@ pub(crate) use self::{files::Limits, search::Search};
 use crate::{
     clock::wall_now,
     secrets::{Mask, Stream},
+    words::counted,
 };
 
 /// How many lines of each instance stay in memory.
@@ -96,6 +97,24 @@ impl Logs {
     pub(crate) fn say(&self, instance: &str, line: &str) {
         let instance: Arc<str> = instance.into();
         self.keep(&instance, &self.recent_of(&instance), wall_now(), line.as_bytes());
+    }
+
+    /// Keeps output of an instance that did not come by its pipe, masked as the rest. `cut`: there was more of it, so
+    /// what may be the beginning of a secret at its end is left out. `unsaid`: how much more output there was.
+    pub(crate) fn told(&self, instance: &str, text: &str, cut: bool, unsaid: u64) {
+        let name: Arc<str> = instance.into();
+        let recent = self.recent_of(&name);
+        let (mut splitter, mut masked, at) = (Splitter::default(), Stream::new(&self.mask), wall_now());
+        let mut keep = |line: &[u8]| self.keep(&name, &recent, at, line);
+        splitter.push(masked.push(text.as_bytes()), &mut keep);
+        if !cut {
+            splitter.push(masked.finish(), &mut keep);
+        }
+        splitter.finish(&mut keep);
+        if unsaid > 0 {
+            let requests = counted(unsaid, "more request", "more requests");
+            self.say(instance, &format!("keel: {requests} came with output that is not shown, since it was too much"));
+        }
     }
 
     /// The last `n` lines of an instance, oldest first.
@@ -233,5 +252,20 @@ mod tests {
         while !writer.is_finished() {
             tokio::task::yield_now().await;
         }
+    }
+
+    #[tokio::test]
+    async fn what_did_not_come_by_a_pipe_is_masked_as_well() {
+        let temp = tempfile::tempdir().unwrap();
+        let logs = Logs::open(temp.path().to_owned(), Limits { size_bytes: 1 << 20, files: 2 }).unwrap();
+        let secret = evenkeel_core::secret::Secret::new("correct horse battery");
+        logs.mask().add([("pass", &secret)].into_iter());
+        logs.told("app/1", "PHP message: correct horse battery\nis wrong", false, 0);
+        logs.told("app/1", "cut off: correct hor", true, 2);
+        let lines = logs.last("app/1", 10);
+        assert_eq!(lines.len(), 4, "{lines:?}");
+        assert!(lines[0].starts_with("PHP message: ") && lines[1] == "is wrong", "{lines:?}");
+        assert!(lines[2].starts_with("cut off: ") && lines[3].contains("2 more requests"), "{lines:?}");
+        assert!(!lines.concat().contains("correct"), "{lines:?}");
     }
 }

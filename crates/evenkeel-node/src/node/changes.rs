@@ -41,6 +41,7 @@ pub(super) fn between(former: &Revision, next: &Revision) -> Vec<String> {
         (a.logs != b.logs, "logs: bounds of log files"),
         (a.journal != b.journal, "journal: how much of it is kept"),
         (a.drills != b.drills, "drills: what they send and check"),
+        (a.secrets != b.secrets, "secrets: where their values come from"),
     ] {
         if differs {
             changes.push(what.to_owned());
@@ -49,10 +50,35 @@ pub(super) fn between(former: &Revision, next: &Revision) -> Vec<String> {
     if a.console != b.console {
         changes.push(format!("console: {} → {}", a.console.bind, b.console.bind));
     }
+    laid_over(former, next, &mut changes);
     if changes.is_empty() {
         changes.push("only comments, spelling or the file's place".to_owned());
     }
     changes
+}
+
+/// What differs in the file or in what commands changed, and not in what both come to.
+fn laid_over(former: &Revision, next: &Revision, changes: &mut Vec<String>) {
+    for (name, is) in &next.declared.services {
+        let Some(was) = former.declared.services.get(name).filter(|was| *was != is) else { continue };
+        if former.stack.services.get(name) != next.stack.services.get(name) {
+            continue;
+        }
+        changes.push(if was.replicas == is.replicas {
+            format!("services.{name}: what the file says, not what is in force")
+        } else {
+            let (before, after) = (&was.replicas, &is.replicas);
+            format!("services.{name}: replicas in the file: {before} → {after}; as many are wanted as before")
+        });
+    }
+    if changes.is_empty() && former.overrides != next.overrides {
+        let (before, after) = (former.overrides.in_words(&former.declared), next.overrides.in_words(&next.declared));
+        let only = |a: &[String], b: &[String]| -> Vec<String> {
+            a.iter().filter(|line| !b.contains(line)).cloned().collect()
+        };
+        changes.extend(only(&after, &before).iter().map(|line| format!("laid over the file: {line}")));
+        changes.extend(only(&before, &after).iter().map(|line| format!("no longer laid over the file: {line}")));
+    }
 }
 
 /// Releases and drains; numbers of instances are told with their services.
@@ -100,7 +126,12 @@ fn of_service(name: &str, (was, former): (&Service, &Revision), (is, next): (&Se
         return vec![format!("services.{name}: now {}", size(is))];
     }
     if was.is_run() && was.replicas != is.replicas {
-        changes.push(format!("services.{name}: {} → {}", was.replicas, instances(is)));
+        let (before, after) = (was.replicas.to_string(), instances(is));
+        changes.push(if after.starts_with(&format!("{before} ")) {
+            format!("services.{name}: how many of {before} instances are wanted")
+        } else {
+            format!("services.{name}: {before} → {after}")
+        });
     }
     if digest(was, former) != digest(is, next) {
         changes.push(format!("services.{name}: what its processes start with; they are replaced one by one"));
@@ -136,6 +167,7 @@ fn instances(service: &Service) -> String {
 fn size(service: &Service) -> String {
     match &service.instances {
         Some(of) => of.to_string(),
+        None if service.page.is_some() => "a page".to_owned(),
         None => instances(service),
     }
 }
@@ -168,9 +200,27 @@ mod tests {
         ] {
             assert!(changes.contains(part), "{part} is missing from\n{changes}");
         }
+        let page = format!("{base}[[routes]]\nservice = \"a\"\n[services.sorry]\npage = {{ text = \"Back soon.\" }}\n");
+        assert!(between(&former, &revision(&page)).contains(&"services.sorry: new, a page".to_owned()), "{page}");
         assert_eq!(
             between(&former, &revision(&format!("# a comment\n{base}"))),
             ["only comments, spelling or the file's place"]
         );
+    }
+
+    #[test]
+    fn what_the_file_says_otherwise_is_no_comment() {
+        let with = |replicas: &str, scaled: Option<u32>| {
+            let mut overrides = Overrides::default();
+            overrides.of("a").replicas = scaled;
+            revision(&format!("[services.a]\nrun = [\"x\"]\nreplicas = {replicas}\n")).with(overrides)
+        };
+        let said = "services.a: replicas in the file: 2 → 5; as many are wanted as before";
+        assert_eq!(between(&with("2", Some(5)), &with("5", None)), [said]);
+        let pinned = between(&with("5", None), &with("5", Some(5)));
+        assert!(pinned.len() == 1 && pinned[0].starts_with("laid over the file: "), "{pinned:?}");
+        let elastic = "{ min = 2, max = 8, target = { concurrency = 10 } }";
+        let other = between(&with(elastic, None), &with(&elastic.replace("10", "20"), None));
+        assert_eq!(other, ["services.a: how many of 2 to 8 instances are wanted"]);
     }
 }

@@ -19,12 +19,14 @@ use evenkeel_core::{
     overrides::Drained,
     snapshot::{Duty, Instance, Snapshot},
     stack::{Dns, Service, Stack},
-    status::{Health, InstanceId},
-    time::Moment,
+    status::{DnsStatus, Health, InstanceId},
+    time::{Moment, WallTime},
+    why,
 };
 use tokio::sync::{Semaphore, mpsc};
 
 use super::{Node, found::Found, publish::fixed_id};
+use crate::clock::wall_now;
 
 /// A question that takes longer has failed.
 const TIMEOUT: Duration = Duration::from_secs(5);
@@ -54,6 +56,8 @@ struct Name {
     next: Moment,
     running: bool,
     answered: bool,
+    /// When this process heard its last good answer.
+    good: Option<WallTime>,
 }
 
 impl Names {
@@ -114,7 +118,16 @@ impl Names {
 impl Name {
     fn new(dns: &Dns, discovery: Discovery, now: Moment) -> Self {
         let answered = discovery.addresses().next().is_some();
-        Self { dns: dns.clone(), discovery, leaving: BTreeMap::new(), next: now, running: false, answered }
+        Self { dns: dns.clone(), discovery, leaving: BTreeMap::new(), next: now, running: false, answered, good: None }
+    }
+
+    fn status(&self) -> DnsStatus {
+        DnsStatus {
+            name: self.dns.dns.clone(),
+            answered: self.good,
+            addresses: u32::try_from(self.discovery.addresses().count()).unwrap_or(u32::MAX),
+            failing: self.discovery.failing().map(str::to_owned),
+        }
     }
 }
 
@@ -198,6 +211,9 @@ impl Node {
             return;
         }
         name.answered |= answer.is_ok();
+        if answer.as_ref().is_ok_and(|found| !found.is_empty()) {
+            name.good = Some(wall_now());
+        }
         let keep = Duration::from_millis(name.dns.keep.as_ms());
         let why_gone = if name.discovery.is_renamed() {
             format!("{dns}, which is asked from now on, does not have its address")
@@ -256,15 +272,13 @@ impl Node {
     /// What an operator should know of names, as long as it lasts.
     fn say_names(&mut self) {
         let faults = self.names.of.iter().filter_map(|(service, name)| {
-            let (dns, discovery) = (&name.dns.dns, &name.discovery);
-            match (discovery.failing(), discovery.addresses().count(), discovery.left_out()) {
-                (Some(cause), 0, _) => Some(format!("{service}: {dns} does not resolve: {cause}; nobody is known yet")),
-                (Some(cause), n, _) => Some(format!(
-                    "{service}: {dns} does not resolve: {cause}; the last good answer, of {n}, stays in use"
-                )),
-                (None, _, 0) => None,
-                (None, n, left_out) => {
-                    Some(format!("{service}: {dns} has {} addresses; {left_out} are left out", n + left_out))
+            let (n, left_out) = (name.discovery.addresses().count(), name.discovery.left_out());
+            match why::unresolved(&name.status()).filter(|_| name.discovery.failing().is_some()) {
+                Some(unresolved) => Some(format!("{service}: {unresolved}")),
+                None if left_out == 0 => None,
+                None => {
+                    let all = n + left_out;
+                    Some(format!("{service}: {} has {all} addresses; {left_out} are left out", name.dns.dns))
                 }
             }
         });
@@ -274,6 +288,16 @@ impl Node {
         } else {
             self.problems.insert("dns", problem);
         }
+    }
+
+    /// What the resolver said about a service's name.
+    pub(super) fn dns_status(&self, service: &str) -> Option<DnsStatus> {
+        self.names.of.get(service).map(Name::status)
+    }
+
+    /// Whether the name of a service has any instances.
+    pub(super) fn has_named(&self, service: &str) -> bool {
+        self.names.of.get(service).is_some_and(|name| name.discovery.addresses().next().is_some())
     }
 
     /// An instance has finished what it had: one that leaves is gone.
@@ -293,7 +317,17 @@ impl Node {
             let id: InstanceId = fixed_id(service, &address.to_string());
             let duty = duty.unwrap_or_else(|| self.fixed_duty(&id.name));
             let address = address.to_string();
-            Instance { id, address, weight: 1, duty, zone: None, trial: false, sheltered: false }
+            Instance {
+                id,
+                address,
+                weight: 1,
+                duty,
+                zone: None,
+                trial: false,
+                sheltered: false,
+                folder: None,
+                pid: None,
+            }
         };
         serving.chain(leaving).map(instance).collect()
     }

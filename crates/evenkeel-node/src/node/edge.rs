@@ -3,15 +3,19 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     io,
+    net::IpAddr,
     os::fd::OwnedFd,
     time::{Duration, Instant},
 };
 
 use evenkeel_core::{
-    health::KEPT,
+    ambiguity::{Ambiguity, Named},
+    balance::client_hash,
+    health::{ENLISTED, KEPT},
     journal::{Level, Reason},
-    link::{self, Counters, EventKind, ToNode},
+    link::{self, Counters, EventKind, ProxyFault, ToNode},
     snapshot::Duty,
+    stack::Service,
     status::{Health, InstanceId, Phase},
     supervise::Event,
     time::Moment,
@@ -26,6 +30,10 @@ use crate::{
 
 /// Refused requests are summed up so often, so that a hostile client cannot fill the journal.
 const REFUSALS_EVERY: Duration = Duration::from_mins(1);
+
+/// How often a client is named for one ambiguity that its requests have, and how many are in that time.
+const NAMED_EVERY: Duration = Duration::from_hours(1);
+const MOST_NAMED: usize = 1_000;
 
 /// What is known of the edge.
 #[derive(Debug)]
@@ -51,7 +59,10 @@ pub(super) struct Edge {
     links: u64,
     inbox: mpsc::Sender<FromEdge>,
     refusals: Sampled,
-    reports: Sampled,
+    /// Connections closed for want of a PROXY header, by listener.
+    proxy_faults: BTreeMap<(String, ProxyFault), Sampled>,
+    /// Clients whose requests are ambiguous: listener, what it is, the client's number, whether it passed.
+    ambiguous: Named<(String, Ambiguity, u64, bool)>,
 }
 
 /// Lets one of many alike through, and counts the others.
@@ -93,7 +104,8 @@ impl Edge {
             links: 0,
             inbox,
             refusals: Sampled::default(),
-            reports: Sampled::default(),
+            proxy_faults: BTreeMap::new(),
+            ambiguous: Named::new(NAMED_EVERY, MOST_NAMED),
         }
     }
 
@@ -184,9 +196,17 @@ impl Node {
                     self.feed(&place, Event::Drained);
                 }
             }
+            (EventKind::Complained { text, cut, unsaid }, Some(id)) => {
+                if self.verdict_mut(&id).is_some() {
+                    self.logs.told(&id.name, &text, cut, unsaid);
+                }
+            }
             (EventKind::Rejected { status, reason }, _) => self.refusal(status, &reason),
-            (EventKind::Ambiguous { listener, request, reason, reported }, _) => {
-                self.ambiguous(&listener, &request, reason, reported);
+            (EventKind::Ambiguous { listener, client, request, kind, reported }, _) => {
+                self.ambiguous(&listener, client, &request, kind, reported);
+            }
+            (EventKind::ProxyHeader { listener, peer, fault, reason }, _) => {
+                self.proxy_fault(&listener, &peer, fault, &reason);
             }
             (what, id) => {
                 let news = match &what {
@@ -225,14 +245,29 @@ impl Node {
         if !known || expected || got_ready || kept {
             return;
         }
+        // With a minimum of capacity the edge says next who gets requests although it is not healthy.
+        let keeps_some = self.service_of(id).is_some_and(|service| service.min_capacity > 0);
         let (level, message) = match health {
             Health::Healthy => (Level::Info, "healthy: it gets requests"),
+            Health::Unhealthy if reason.ends_with(ENLISTED) => (Level::Warning, "unhealthy, and it gets requests"),
+            Health::Ejected if reason.ends_with(ENLISTED) => (Level::Warning, "ejected, and it gets requests"),
+            Health::Unhealthy if keeps_some => {
+                (Level::Warning, "unhealthy: it gets no new requests while enough others are healthy")
+            }
+            Health::Ejected if keeps_some => {
+                (Level::Warning, "ejected: it gets no requests for a while, if enough others are healthy")
+            }
             Health::Unhealthy => (Level::Warning, "unhealthy: it gets no new requests"),
             Health::Silent => (Level::Warning, "silent: it gets no new requests"),
             Health::Ejected => (Level::Warning, "ejected: it gets no requests for a while"),
             Health::Unknown | Health::Draining => return,
         };
         self.note(level, &id.name, health.as_str(), message, vec![Reason::seen(reason)]);
+    }
+
+    /// The service that an instance belongs to, as the stack has it.
+    fn service_of(&self, id: &InstanceId) -> Option<&Service> {
+        id.name.split_once('/').and_then(|(service, _)| self.revision.stack.services.get(service))
     }
 
     /// Whether a verdict only repeats what was known before this process or the edge was started again.
@@ -330,9 +365,13 @@ impl Node {
                 let rule = Reason::rule("`min_capacity`: whoever answers is better than nobody");
                 (Level::Warning, "too-few-healthy", message, vec![Reason::seen(reason), rule])
             }
-            EventKind::CapacityBack { reason } => {
+            EventKind::CapacityBack { reason, enough: true } => {
                 let message = "only healthy instances get requests again".to_owned();
                 (Level::Info, "enough-healthy", message, vec![Reason::seen(reason)])
+            }
+            EventKind::CapacityBack { reason, enough: false } => {
+                let message = "too few instances are healthy, and nobody else answers".to_owned();
+                (Level::Warning, "nobody-answers", message, vec![Reason::seen(reason)])
             }
             EventKind::BudgetExhausted => {
                 let message = "the retry budget is used up: failures reach clients until it recovers".to_owned();
@@ -372,23 +411,48 @@ impl Node {
         }
     }
 
-    /// What was put right is refused elsewhere; that is what somebody wants to know before the listener is made strict.
-    fn ambiguous(&mut self, listener: &str, request: &str, reason: String, reported: bool) {
-        if let Some(more) = self.edge.reports.take() {
-            let (level, kind, message, rule) = if reported {
-                let message = format!("an ambiguous request to listener {listener} was forwarded in one meaning{more}");
-                let rule =
-                    format!("`listeners.{listener}.strict` is \"report\": otherwise it would be refused or altered");
-                (Level::Warning, "ambiguous-request", message, rule)
-            } else {
-                let message = format!("fields of a request to listener {listener} were left out{more}");
-                let rule =
-                    "many applications read `_` and `-` in names alike, so such names could pass for others".to_owned();
-                (Level::Info, "left-out-fields", message, rule)
-            };
-            let reasons = vec![Reason::seen(reason), Reason::seen(request), Reason::rule(rule)];
-            self.note(level, "edge", kind, message, reasons);
+    /// Either the proxy sends no header, or somebody else is in its network: whoever looks needs to know which.
+    fn proxy_fault(&mut self, listener: &str, peer: &str, fault: ProxyFault, reason: &str) {
+        let sampled = self.edge.proxy_faults.entry((listener.to_owned(), fault)).or_default();
+        let Some(more) = sampled.take() else { return };
+        let message = match fault {
+            ProxyFault::Missing => format!("a connection was closed: it began without a PROXY header{more}"),
+            ProxyFault::Malformed => format!("a connection was closed: its PROXY header is malformed{more}"),
+            ProxyFault::Late => format!("a connection was closed: its PROXY header did not come in time{more}"),
+        };
+        let fix = match fault {
+            ProxyFault::Missing | ProxyFault::Late => format!(
+                "have {peer} send it (`send-proxy-v2` in HAProxy, `proxy_protocol on` in nginx), or leave it out of \
+                 `listeners.{listener}.trusted`, if it is no proxy"
+            ),
+            ProxyFault::Malformed => {
+                format!("look what {peer} sends: version 1 or 2 of the PROXY protocol is understood")
+            }
+        };
+        let rule =
+            format!("with `listeners.{listener}.proxy_protocol`, connections from `trusted` networks begin with one");
+        let reasons = vec![Reason::seen(format!("{peer}: {reason}")), Reason::rule(rule), Reason::rule(fix)];
+        self.note(Level::Warning, &format!("listeners.{listener}"), "proxy-header", message, reasons);
+    }
+
+    /// What was put right is refused elsewhere; that is what somebody wants to know before the listener is made strict:
+    /// of every client, and everything that it sends.
+    fn ambiguous(&mut self, listener: &str, client: IpAddr, request: &str, ambiguity: Ambiguity, reported: bool) {
+        let now = self.clock.now();
+        if !self.edge.ambiguous.is_due((listener.to_owned(), ambiguity, client_hash(client), reported), now) {
+            return;
         }
+        let (level, kind, message, rule) = if reported {
+            let message = format!("an ambiguous request to listener {listener} was forwarded in one meaning");
+            let rule = format!("`listeners.{listener}.strict` is \"report\": otherwise it would be refused or altered");
+            (Level::Warning, "ambiguous-request", message, rule)
+        } else {
+            let message = format!("fields of a request to listener {listener} were left out");
+            let rule = "many applications read `_` and `-` in names alike, so such names could pass for others";
+            (Level::Info, "left-out-fields", message, rule.to_owned())
+        };
+        let sent = Reason::seen(format!("{request} from {client}"));
+        self.note(level, "edge", kind, message, vec![Reason::seen(ambiguity.in_words()), sent, Reason::rule(rule)]);
     }
 
     fn counters(&mut self, counters: Counters) {
@@ -457,6 +521,14 @@ fn of_state(what: EventKind) -> Option<(Level, &'static str, String, Vec<Reason>
                 Reason::seen(format!("there are {instances} instances, and probes are started at a bounded rate"));
             (Level::Warning, "checks-stretched", message, vec![reason])
         }
+        EventKind::ChecksInTime { instances } => {
+            let message = "every check is made as often as it is configured again".to_owned();
+            (Level::Info, "checks-in-time", message, vec![Reason::seen(format!("there are {instances} instances"))])
+        }
+        EventKind::Scarce { what, reason } => {
+            let reasons = vec![Reason::seen(reason), Reason::rule(what.fix())];
+            (Level::Error, "exhausted", what.as_str().to_owned(), reasons)
+        }
         EventKind::CheckProven { by } => {
             let message = "its changed check counts from now on".to_owned();
             (Level::Info, "check-proven", message, vec![Reason::seen(format!("{by} passed it"))])
@@ -465,8 +537,10 @@ fn of_state(what: EventKind) -> Option<(Level, &'static str, String, Vec<Reason>
         EventKind::Health { .. }
         | EventKind::Liveness { .. }
         | EventKind::Drained
+        | EventKind::Complained { .. }
         | EventKind::Rejected { .. }
         | EventKind::Ambiguous { .. }
+        | EventKind::ProxyHeader { .. }
         | EventKind::HoldStarted { .. }
         | EventKind::HoldEnded { .. }
         | EventKind::Moved { .. }

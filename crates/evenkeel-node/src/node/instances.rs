@@ -34,6 +34,7 @@ impl Node {
             .chain(self.console_deadline())
             .chain(self.ports_deadline())
             .chain(self.names_deadline())
+            .chain(self.unserved_deadline())
             .chain(self.checks_deadline())
             .fold(self.vital_deadline(), Moment::min)
     }

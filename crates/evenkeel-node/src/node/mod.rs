@@ -35,6 +35,8 @@ mod shutdown;
 mod slot;
 mod start;
 mod status;
+mod stickiness;
+mod unserved;
 mod vital;
 mod why;
 
@@ -53,6 +55,7 @@ use evenkeel_core::{
 };
 use tokio::sync::mpsc;
 
+pub use self::pages::read_page;
 pub(crate) use self::{
     apply::{Applied, File, Refused},
     commands::{Command, Commands, UnknownSubject},
@@ -144,6 +147,8 @@ struct Node {
     scaling: Scaling,
     /// Services that fell back.
     aways: Aways,
+    /// Services without a healthy instance.
+    unserved: unserved::Unserved,
     /// Instances by names.
     names: discovery::Names,
     /// Checks by commands.
@@ -231,6 +236,7 @@ impl Node {
             self.tick();
         }
         self.discover();
+        self.look_for_unserved();
         self.publish();
         self.run_checks();
         self.shutdown_progress()

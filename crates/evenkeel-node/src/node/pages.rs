@@ -87,7 +87,7 @@ pub(super) fn read_or_recall(stack: &Stack, dir: &Path, former: Option<&Snapshot
 fn read_one(service: &str, page: &stack::Page, dir: &Path) -> Result<snapshot::Page, NodeError> {
     let body = match (&page.text, &page.file) {
         (Some(text), _) => text.clone(),
-        (None, Some(file)) => read_file(&dir.join(file)).map_err(|why| NodeError::Page {
+        (None, Some(file)) => read_page(&dir.join(file)).map_err(|why| NodeError::Page {
             service: service.to_owned(),
             path: dir.join(file),
             why,
@@ -97,7 +97,11 @@ fn read_one(service: &str, page: &stack::Page, dir: &Path) -> Result<snapshot::P
     Ok(snapshot::Page { status: page.status, content_type: page.content_type(), body })
 }
 
-fn read_file(path: &Path) -> Result<String, String> {
+/// The body that a page's file has.
+///
+/// # Errors
+/// Why it cannot be answered with, in words: it is not there, no file, too large or not UTF-8.
+pub fn read_page(path: &Path) -> Result<String, String> {
     // Opening a pipe would wait for whoever writes into it.
     if !fs::metadata(path).map_err(|error| error.to_string())?.is_file() {
         return Err("it is no file".to_owned());

@@ -10,7 +10,7 @@ use evenkeel_core::{
     guard::Order,
     pause::Stance,
     snapshot::{self, Duty, FORMAT, Instance, Snapshot},
-    stack::{Service, compile_listeners, compile_routes, compile_service},
+    stack::{self, Service, compile_listeners, compile_routes, compile_service},
     status::InstanceId,
 };
 
@@ -82,8 +82,11 @@ impl Node {
             zone: fixed.zone.clone(),
             trial: false,
             sheltered: false,
+            folder: None,
+            pid: None,
         });
         let slots = self.slots.range((name.to_owned(), 0)..=(name.to_owned(), u32::MAX));
+        let own_scripts = service.fastcgi.as_ref().is_some_and(stack::FastCgi::is_relative);
         let run = slots.filter_map(|(_, slot)| {
             let address = format!("127.0.0.1:{}", slot.port);
             slot.duty().map(|duty| Instance {
@@ -94,6 +97,8 @@ impl Node {
                 zone: None,
                 trial: self.on_trial(slot),
                 sheltered: self.is_sheltered(slot),
+                folder: own_scripts.then(|| slot.launch.dir().to_string_lossy().into_owned()),
+                pid: slot.pid,
             })
         });
         fixed.chain(self.instances_by_name(name)).chain(run).collect()
@@ -101,7 +106,7 @@ impl Node {
 
     fn keep_snapshot(&mut self) {
         let bytes = serde_json::to_vec(&*self.snapshot).expect("a snapshot is plain data");
-        match in_memory(&bytes) {
+        match in_memory("keel-snapshot", &bytes) {
             Ok(fd) => {
                 let order = Order::Hold { key: "snapshot".to_owned() };
                 self.orders.give_with(&order, fd).expect("a short order fits into a packet");
@@ -122,13 +127,15 @@ pub(super) fn fixed_id(service: &str, address: &str) -> InstanceId {
     InstanceId { name: format!("{service}/{address}"), generation: 0 }
 }
 
-/// A file without a name (`memfd_create(2)`) that holds `bytes`, to be read from its start.
-fn in_memory(bytes: &[u8]) -> io::Result<OwnedFd> {
-    let fd = rustix::fs::memfd_create("keel-snapshot", rustix::fs::MemfdFlags::CLOEXEC)?;
-    let mut file = File::from(fd);
+/// A file without a name (`memfd_create(2)`) that holds `bytes`, to be read from its start. Nobody can change it any more.
+pub(super) fn in_memory(name: &str, bytes: &[u8]) -> io::Result<OwnedFd> {
+    let flags = rustix::fs::MemfdFlags::CLOEXEC | rustix::fs::MemfdFlags::ALLOW_SEALING;
+    let mut file = File::from(rustix::fs::memfd_create(name, flags)?);
     file.write_all(bytes)?;
     let fd = OwnedFd::from(file);
     rustix::fs::seek(&fd, rustix::fs::SeekFrom::Start(0))?;
+    let sealed = rustix::fs::SealFlags::WRITE | rustix::fs::SealFlags::SHRINK | rustix::fs::SealFlags::GROW;
+    rustix::fs::fcntl_add_seals(&fd, sealed)?;
     Ok(fd)
 }
 

@@ -14,7 +14,7 @@ use std::{
 };
 
 use evenkeel_core::{
-    guard::{CHANNEL_FD, Order},
+    guard::{CHANNEL_FD, Order, TOKENS_KEY},
     journal::{Level, Reason},
     snapshot::Snapshot,
     stack,
@@ -225,6 +225,7 @@ impl Node {
             deploying: super::deploy::Deploying::open(&dir),
             edge: Edge::new(edge_in),
             scaling: Scaling::restore(&dir),
+            unserved: super::unserved::Unserved::default(),
             aways: Aways::restore(&dir),
             pages,
             traffic: Traffic::new(dir.totals().unwrap_or_default()),
@@ -245,7 +246,7 @@ impl Node {
     /// Makes the world that was found ours. `news`: the revision is new, and what became of overrides with it.
     fn take_over(
         &mut self,
-        held: BTreeMap<String, OwnedFd>,
+        mut held: BTreeMap<String, OwnedFd>,
         processes: Vec<Process>,
         news: Option<&News>,
     ) -> Result<(), NodeError> {
@@ -263,6 +264,7 @@ impl Node {
         }
         // Where instances outlived a guard, its edge has ended only just now.
         let patience = if processes.is_empty() { Duration::ZERO } else { LAST_EDGE };
+        self.hold_token_key(held.remove(TOKENS_KEY).is_some());
         self.adopt_listeners(held, patience)?;
         if news.is_some()
             && let Err(error) = self.dir.save_revision(&self.revision, wall_now().as_millis())

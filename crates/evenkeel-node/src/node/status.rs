@@ -2,7 +2,8 @@
 
 use evenkeel_core::{
     link::InstanceCounters,
-    stack::{Service, Stack},
+    snapshot::Protocol,
+    stack::{self, Service, Stack},
     status::{
         Basis, EdgeStatus, Health, InstanceId, InstanceStatus, ListenerStatus, Phase, ProcessStatus, ServiceStatus,
         Status,
@@ -25,11 +26,14 @@ impl Node {
     pub(super) fn status(&self) -> Status {
         let stack = &self.revision.stack;
         let totals = self.traffic.totals();
-        let services: Vec<ServiceStatus> = stack
-            .services
-            .iter()
-            .map(|(name, service)| self.service_status(name, service, totals.services.get(name)))
-            .collect();
+        let datagrams = stack::led_to(stack, Protocol::Udp);
+        let of_service = |(name, service): (&String, &Service)| {
+            let sums = totals.services.get(name);
+            let udp = sums.map(Sums::udp).unwrap_or_default();
+            let udp = (datagrams.contains(name.as_str()) || udp.sessions > 0).then_some(udp);
+            ServiceStatus { udp, ..self.service_status(name, service, sums) }
+        };
+        let services: Vec<ServiceStatus> = stack.services.iter().map(of_service).collect();
         Status {
             stack: stack.stack.name.clone(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -69,7 +73,7 @@ impl Node {
         let run = self.slots_of(name).map(|slot| self.slot_status(slot));
         let instances: Vec<InstanceStatus> = fixed.chain(run).collect();
         let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
-        ServiceStatus {
+        let status = ServiceStatus {
             name: name.to_owned(),
             replicas: if service.is_run() { self.wanted(name, service) } else { count(addresses.len()) },
             healthy: count(instances.iter().filter(|instance| instance.health == Health::Healthy).count()),
@@ -90,8 +94,20 @@ impl Node {
             scaling: self.scaling_status(name, service),
             away: self.away_status(name),
             short: self.edge.short.get(name).cloned(),
+            dns: self.dns_status(name),
+            stuck: None,
+            udp: None,
             instances,
-        }
+        };
+        ServiceStatus { stuck: self.stuck(&status), ..status }
+    }
+
+    /// Why nobody of a service is healthy, where there was time enough.
+    fn stuck(&self, service: &ServiceStatus) -> Option<String> {
+        let unnamed = service.dns.as_ref().is_some_and(|dns| dns.addresses == 0 && dns.failing.is_some());
+        let for_long = self.unserved.for_long(&service.name) && service.healthy == 0;
+        let unknown = || "nothing is known of its instances".to_owned();
+        (unnamed || for_long).then(|| why::cause(service).unwrap_or_else(unknown))
     }
 
     /// Requests that the edge holds now.
@@ -124,7 +140,8 @@ impl Node {
     fn slot_status(&self, slot: &Slot) -> InstanceStatus {
         let memory = slot.supervisor.memory();
         let phase = slot.supervisor.phase();
-        let failing = phase == Phase::GaveUp || memory.fruitless > 0 && phase != Phase::Running;
+        let stuck = || health_of(slot) == Health::Unknown && self.unserved.for_long(&slot.service);
+        let failing = phase == Phase::GaveUp || memory.fruitless > 0 && phase != Phase::Running || stuck();
         InstanceStatus {
             name: slot.name(),
             generation: memory.generation,
@@ -215,18 +232,23 @@ impl Node {
             |instance: &InstanceStatus| instance.phase == Some(Phase::Starting) && instance.last_exit.is_none();
         let starting = service.instances.iter().any(first_start);
         let unheard = |instance: &InstanceStatus| instance.phase.is_none() && instance.health == Health::Unknown;
-        let just_begun =
-            self.edge.applied == 0 || starting && service.requests == 0 || service.instances.iter().all(unheard);
+        let just_begun = self.edge.applied == 0
+            || service.stuck.is_none() && (starting && service.requests == 0 || service.instances.iter().all(unheard));
         if service.replicas > 0 && service.healthy == 0 && !just_begun && self.shutdown.is_none() {
             let exited =
                 |instance: &InstanceStatus| Some(format!(" ({}: {})", instance.name, instance.last_exit.as_ref()?));
-            let cause = service.instances.iter().find_map(exited).unwrap_or_default();
+            let cause = service.instances.iter().find_map(exited);
+            let seen = || service.stuck.as_ref().map(|stuck| format!(": {stuck}"));
+            let cause = cause.or_else(seen).unwrap_or_default();
             let then = match &service.fallback {
                 _ if service.short.is_some() => "and those that still answer get requests".to_owned(),
                 Some(fallback) => format!("and {fallback} answers instead"),
                 None => "so requests are held".to_owned(),
             };
             problems.push(format!("{}: no instance is healthy, {then}{cause}", service.name));
+        } else if let Some(few) = service.short.as_ref().filter(|_| service.healthy > 0) {
+            let name = &service.name;
+            problems.push(format!("{name}: too few are healthy, so those that still answer get requests too ({few})"));
         }
         problems
     }
@@ -278,7 +300,7 @@ impl Node {
 }
 
 /// The edge's last verdict; unknown where there is no process.
-fn health_of(slot: &Slot) -> Health {
+pub(super) fn health_of(slot: &Slot) -> Health {
     match slot.supervisor.phase() {
         Phase::Waiting | Phase::GaveUp => Health::Unknown,
         Phase::Draining | Phase::Stopping => Health::Draining,

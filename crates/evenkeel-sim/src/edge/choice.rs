@@ -8,8 +8,8 @@ use std::{
 
 use evenkeel_core::{
     balance::{
-        Candidate, Draws, Maglev, PeakEwma, Ring, RoundRobin, WeightedRoundRobin, client_hash, ip_hash,
-        least_connections, power_of_two, random,
+        Candidate, Draws, LeastConnections, Maglev, PeakEwma, Ring, RoundRobin, WeightedRoundRobin, client_hash,
+        ip_hash, power_of_two, random,
     },
     snapshot::Balance,
 };
@@ -28,7 +28,7 @@ pub(super) struct Chooser {
     balance: Balance,
     in_turn: RoundRobin,
     by_weight: WeightedRoundRobin,
-    start: usize,
+    by_load: LeastConnections,
     draws: Draws,
     latencies: BTreeMap<Key, PeakEwma>,
     /// Keys and weights that the tables are made of.
@@ -43,7 +43,7 @@ impl Chooser {
             balance,
             in_turn: RoundRobin::default(),
             by_weight: WeightedRoundRobin::default(),
-            start: 0,
+            by_load: LeastConnections::default(),
             draws: Draws::new(1),
             latencies: BTreeMap::new(),
             set: Vec::new(),
@@ -67,8 +67,7 @@ impl Chooser {
             }
             Balance::LeastConnections => {
                 ctx.seen("balance: least-connections");
-                self.start = self.start.wrapping_add(1);
-                least_connections(candidates, self.start)
+                self.by_load.choose(candidates)
             }
             Balance::IpHash => {
                 ctx.seen("balance: ip-hash");

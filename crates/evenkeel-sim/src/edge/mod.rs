@@ -19,7 +19,7 @@ use std::{
 use evenkeel_core::{
     ejection::Ejector,
     retry::Budget,
-    silence::Silence,
+    silence::{Asked, ENOUGH, Silence},
     snapshot::{Duty, Service, Snapshot},
     status::Health,
 };
@@ -40,6 +40,8 @@ pub const TICK: Duration = Duration::from_millis(50);
 #[derive(Debug)]
 pub struct Edge {
     service: Service,
+    /// Who knows whether an instance lives.
+    asked: Asked,
     /// The newest snapshot, as it is on disk.
     snapshot: Option<Rc<Snapshot>>,
     targets: BTreeMap<Key, Target>,
@@ -57,8 +59,10 @@ pub struct Edge {
 
 impl Edge {
     /// An edge without a snapshot.
-    pub fn new(service: Service, ctx: &mut Context) -> Self {
+    pub fn new(service: Service, kernel_tells: bool, ctx: &mut Context) -> Self {
+        let probed = Asked::Probe { answered: ENOUGH, longest: Duration::ZERO };
         let edge = Self {
+            asked: if kernel_tells { Asked::Kernel } else { probed },
             silence: Silence::new(service.limits.silent_after_ms),
             ejector: Ejector::new(service.ejection.clone()),
             budget: Budget::new(ctx.now),

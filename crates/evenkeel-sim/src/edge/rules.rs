@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use evenkeel_core::{
     ejection::{Event as Eject, Output as Ejection},
-    silence::{Event as Observe, Output as Silence, Seen},
+    silence::{Asked, Event as Observe, Output as Silence, Seen},
     snapshot::Duty,
     status::Health,
 };
@@ -25,7 +25,7 @@ impl Edge {
     /// Shows the rules what there is, and carries their outputs out.
     pub(super) fn tick(&mut self, fleet: &mut Fleet, ctx: &mut Context) {
         if !ctx.off(Sabotage::DeafToSilence) {
-            let seen: Vec<Seen<Key>> = self.targets.values().map(super::Target::seen).collect();
+            let seen: Vec<Seen<Key>> = self.targets.values().map(|target| target.seen(self.asked)).collect();
             let outputs = self.silence.on(Observe::Observed(&seen), ctx.now);
             self.obey_silence(outputs, fleet, ctx);
         }
@@ -63,6 +63,7 @@ impl Edge {
         for output in outputs {
             match output {
                 Silence::ProbeNow { key, number, timeout } => self.probe_tightly(key, number, timeout, fleet, ctx),
+                Silence::LookNow { key } => self.ask_kernel(key, fleet, ctx),
                 Silence::Silent { key, reason } => {
                     ctx.seen("silence: silent");
                     ctx.fact(Fact::Silent { key });
@@ -73,8 +74,11 @@ impl Edge {
                     self.move_requests_off(key, fleet, ctx);
                 }
                 Silence::Answers { key, reason } => {
-                    let by_probe = reason.contains("probe");
-                    ctx.seen(if by_probe { "silence: answers to a probe" } else { "silence: answers by sending" });
+                    ctx.seen(match reason.as_str() {
+                        "it runs again" => "silence: runs again",
+                        "it sends again" => "silence: answers by sending",
+                        _ => "silence: answers to a probe",
+                    });
                     if let Some(target) = self.targets.get_mut(&key) {
                         target.silent = None;
                     }
@@ -82,6 +86,18 @@ impl Edge {
                 }
             }
         }
+    }
+
+    fn ask_kernel(&mut self, key: Key, fleet: &mut Fleet, ctx: &mut Context) {
+        ctx.seen("silence: look");
+        let stopped = fleet.get(key).frozen || ctx.off(Sabotage::AccuseWithoutProof);
+        if !stopped {
+            ctx.seen("silence: suspicion refuted");
+            ctx.fact(Fact::TightPassed { key });
+        }
+        let result = if stopped { Err("its process is stopped") } else { Ok(()) };
+        let outputs = self.silence.on(Observe::Looked { key, result }, ctx.now);
+        self.obey_silence(outputs, fleet, ctx);
     }
 
     fn ask_ejection(&mut self, ctx: &mut Context) {
@@ -149,13 +165,14 @@ impl Edge {
 }
 
 impl super::Target {
-    fn seen(&self) -> Seen<Key> {
+    fn seen(&self, asked: Asked) -> Seen<Key> {
         Seen {
             key: self.key,
             healthy: self.health == Health::Healthy,
             in_flight: self.in_flight,
             quiet_since: (self.in_flight > 0).then(|| self.last_received.max(Some(self.busy_since))).flatten(),
             last_received: self.last_received,
+            asked,
         }
     }
 }

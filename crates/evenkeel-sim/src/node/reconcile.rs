@@ -91,6 +91,8 @@ impl Node {
             zone: None,
             trial: false,
             sheltered: false,
+            folder: None,
+            pid: None,
         };
         let service = Service { instances: duties.into_iter().map(instance).collect(), ..self.service.clone() };
         let snapshot = Snapshot {

@@ -5,7 +5,7 @@
 
 use std::{path::PathBuf, time::Instant};
 
-use evenkeel_core::stack;
+use evenkeel_core::status::Status;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 
@@ -20,8 +20,8 @@ use crate::{
     api::{Api, as_fix, read},
     context::{Context, block_on},
     failure::{Exit, Failure},
-    files,
     http::Ask,
+    stack_file::{self, Fault},
     style::harmless,
 };
 
@@ -59,6 +59,8 @@ struct Report {
     applied: Applied,
     #[serde(flatten)]
     outcome: Outcome,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    warnings: Vec<Fault>,
 }
 
 /// A refused file, as the node process says it.
@@ -73,10 +75,8 @@ struct Refused {
 /// Checks the file here, where its faults can be shown in place, and hands it over.
 pub(crate) fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
     let text = validate::read(&args.file)?;
-    let stack = stack::parse(&text, &args.file.display().to_string()).map_err(Failure::bad_file)?;
-    if context.url.is_none() {
-        files::missing(&args.file, &text, &stack).map_err(Failure::bad_file)?;
-    }
+    let (_, warnings) = stack_file::understand(&args.file, &text, context.url.is_none()).map_err(Failure::bad_file)?;
+    stack_file::warn(&warnings, context);
     let file = std::fs::canonicalize(&args.file)
         .map_err(|error| Failure::usage("the stack file cannot be found").at_path(&args.file).because(error))?;
     let running = context.running()?;
@@ -99,15 +99,15 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
         let outcome = if no_wait { Outcome::NotAwaited } else { rollout::watch(&api, &wanted, wait).await? };
         let exit = if outcome.is_well() { Exit::Done } else { Exit::Failed };
         if context.json {
-            context.json(&Report { applied, outcome })?;
+            context.json(&Report { applied, outcome, warnings: stack_file::faults(&warnings) })?;
             return Ok(exit);
         }
         let command = |args: &str| context.command(&running.state_dir, args);
         match outcome {
             Outcome::Done => {
                 let took = began.elapsed().as_secs_f64();
-                context
-                    .line(format!("every instance is healthy at revision {} after {took:.1} s", applied.revision))?;
+                let said = api.status_now().await.map_or_else(|_| "it is carried out".to_owned(), |now| reached(&now));
+                context.line(format!("{said} at revision {} after {took:.1} s", applied.revision))?;
                 context.next(&command("status"), "shows its instances")?;
             }
             Outcome::NotAwaited => {
@@ -122,6 +122,25 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
         }
         Ok(exit)
     })
+}
+
+/// What has come of it: that instances are healthy, as far as there are any.
+fn reached(status: &Status) -> String {
+    let services = || status.services.iter().filter(|service| !service.page);
+    let drained = services().flat_map(|service| &service.instances).filter(|one| one.drained.is_some()).count();
+    let empty: Vec<&str> =
+        services().filter(|one| one.instances.is_empty()).map(|service| service.name.as_str()).collect();
+    let but = match drained {
+        0 => String::new(),
+        1 => " but the one that is drained".to_owned(),
+        n => format!(" but the {n} that are drained"),
+    };
+    match empty.as_slice() {
+        _ if empty.len() == services().count() => "no service has an instance".to_owned(),
+        [] => format!("every instance{but} is healthy"),
+        [one] => format!("{one} has no instance, and every other one{but} is healthy"),
+        more => format!("{} have no instance, and every other one{but} is healthy", more.join(", ")),
+    }
 }
 
 fn say(applied: &Applied, context: &Context) -> Result<(), Failure> {
@@ -153,4 +172,44 @@ async fn ask<T: DeserializeOwned>(api: &Api, target: &str, order: &Value) -> Res
         Some(hint) if !hint.is_empty() => failure.fix(as_fix(&hint)),
         _ => failure,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use evenkeel_core::status::{DrainStatus, InstanceStatus, ProcessStatus, ServiceStatus};
+    use evenkeel_core::time::WallTime;
+
+    use super::*;
+
+    #[test]
+    fn what_has_no_instance_is_not_called_healthy() {
+        let service = |name: &str, instances: usize| ServiceStatus {
+            name: name.to_owned(),
+            instances: vec![InstanceStatus::default(); instances],
+            ..ServiceStatus::default()
+        };
+        let page = ServiceStatus { page: true, ..service("sorry", 0) };
+        let mut status = Status {
+            stack: "t".to_owned(),
+            version: String::new(),
+            revision: 1,
+            since: WallTime::default(),
+            guard: ProcessStatus { pid: 1, restarts: 0 },
+            node: ProcessStatus { pid: 2, restarts: 0 },
+            edge: None,
+            listeners: Vec::new(),
+            console: None,
+            services: vec![service("shop", 2), page],
+            problems: Vec::new(),
+            overrides: Vec::new(),
+        };
+        assert_eq!(reached(&status), "every instance is healthy");
+        status.services.push(service("app", 0));
+        assert_eq!(reached(&status), "app has no instance, and every other one is healthy");
+        status.services[0].instances[1].drained =
+            Some(DrainStatus { reason: String::new(), by: String::new(), since: WallTime::default(), finished: true });
+        assert_eq!(reached(&status), "app has no instance, and every other one but the one that is drained is healthy");
+        status.services[0].instances.clear();
+        assert_eq!(reached(&status), "no service has an instance");
+    }
 }

@@ -162,6 +162,17 @@ pub(super) fn not_ready(
                 .because(harmless(saw))
                 .fix([usual].into_iter().chain(advice).collect::<Vec<_>>().join("\n"))
         }
+        Outcome::Nameless { service, cause } => {
+            let again = format!(
+                "the name is asked for again and again, so nothing else is needed once it resolves.\n{}   \
+                                 shows when it does",
+                command("status --watch")
+            );
+            Failure::new(format!("{what} is in force, and {service} has no instance"))
+                .at(format!("services.{service}.instances"))
+                .because(harmless(cause))
+                .fix([again].into_iter().chain(advice).collect::<Vec<_>>().join("\n"))
+        }
         Outcome::Replaced { by } => Failure::new(format!("revision {by} came before {what} was ready"))
             .because("somebody else applied a file or ordered something")
             .fix(command("events --subject stack")),

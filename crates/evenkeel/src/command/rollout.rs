@@ -32,6 +32,13 @@ pub(super) enum Outcome {
         /// What it said last.
         last_output: Vec<String>,
     },
+    /// A service has no instance, since its name has no address.
+    Nameless {
+        /// Which.
+        service: String,
+        /// What the resolver said, in words.
+        cause: String,
+    },
     /// A changed check fails everywhere, so it is not believed; what served before goes on.
     Unbelieved {
         /// Whose check.
@@ -147,7 +154,19 @@ fn judge(status: &Status, wanted: &Wanted) -> Option<Outcome> {
     if let Some(outcome) = services().filter(|_| served).filter(decided).find_map(unbelieved) {
         return Some(outcome);
     }
+    // A name that has answered before keeps its instances; one that is asked for the first time takes a moment.
+    let unnamed = |service: &&ServiceStatus| service.dns.as_ref().is_some_and(|dns| dns.addresses == 0);
+    let nameless = |service: &ServiceStatus| {
+        service.dns.as_ref()?.failing.as_ref()?;
+        Some(Outcome::Nameless { service: service.name.clone(), cause: why::cause(service)? })
+    };
+    if let Some(outcome) = services().filter(unnamed).find_map(nameless) {
+        return Some(outcome);
+    }
     let whole = |service: &ServiceStatus| {
+        if unnamed(&service) {
+            return false;
+        }
         // What an operator drains holds its place, and more than are wanted are still being stopped.
         let drained = service.instances.iter().filter(|instance| instance.drained.is_some()).count();
         let ready = service.healthy + u32::try_from(drained).unwrap_or(u32::MAX);
@@ -191,7 +210,7 @@ fn progress(status: &Status, wanted: &Wanted) -> String {
 mod tests {
     use evenkeel_core::{
         health::KEPT,
-        status::{EdgeStatus, ProcessStatus},
+        status::{DnsStatus, EdgeStatus, ProcessStatus},
         time::WallTime,
     };
 
@@ -278,6 +297,23 @@ mod tests {
         assert_eq!(judge(&passed, WANTED), None, "that was under the former check");
         passed.edge.as_mut().unwrap().reported = Some(5);
         assert_eq!(judge(&passed, WANTED), Some(Outcome::Done));
+    }
+
+    #[test]
+    fn a_service_by_a_name_is_done_once_the_name_has_addresses() {
+        let dns = |addresses, failing: Option<&str>| {
+            let mut status = status(None, (0..addresses).map(|n| instance(n + 1, 2, Health::Healthy)).collect());
+            let failing = failing.map(str::to_owned);
+            let name = "app.internal:80".to_owned();
+            status.services[0].dns = Some(DnsStatus { name, addresses, failing, ..DnsStatus::default() });
+            status.services[0].replicas = addresses;
+            judge(&status, WANTED)
+        };
+        assert_eq!(dns(0, None), None, "it is being asked");
+        let Some(Outcome::Nameless { service, cause }) = dns(0, Some("no address")) else { panic!("it has failed") };
+        assert_eq!((service.as_str(), cause.contains("does not resolve: no address")), ("app", true), "{cause}");
+        assert_eq!(dns(2, Some("no address")), Some(Outcome::Done), "the last good answer stays in use");
+        assert_eq!(dns(1, None), Some(Outcome::Done));
     }
 
     #[test]

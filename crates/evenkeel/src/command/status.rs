@@ -95,10 +95,11 @@ fn render(status: &Status, now: WallTime, paint: Paint) -> String {
             let _ = writeln!(text, "\n{} {}: {}", paint.warn("*"), service.name, harmless(&deploy.message));
         }
     }
-    let tables = (services(&status.services, paint), elastic(&status.services, paint), instances(status, now, paint));
-    let _ = write!(text, "\n{}{}", tables.0, tables.1);
-    if !tables.2.is_empty() {
-        let _ = write!(text, "\n{}", tables.2);
+    let _ = write!(text, "\n{}{}", services(&status.services, paint), elastic(&status.services, paint));
+    for table in [datagrams(&status.services, paint), instances(status, now, paint)] {
+        if !table.is_empty() {
+            let _ = write!(text, "\n{table}");
+        }
     }
     for instance in status.services.iter().flat_map(|service| &service.instances) {
         text.push_str(&last_words(instance, paint));
@@ -138,6 +139,26 @@ fn services(services: &[ServiceStatus], paint: Paint) -> String {
         ]);
     }
     table.render(paint)
+}
+
+/// What passed UDP listeners, of services that they lead to: there are no requests in it that could be counted.
+fn datagrams(services: &[ServiceStatus], paint: Paint) -> String {
+    let mut table = Table::new(&["UDP", ">SESSIONS", ">DATAGRAMS IN", ">DATAGRAMS OUT", ">DROPPED"]);
+    let mut any = false;
+    for (name, udp) in services.iter().filter_map(|service| Some((&service.name, service.udp?))) {
+        any = true;
+        let dropped = udp.dropped;
+        let paint_dropped =
+            move |paint: Paint, text: &str| if dropped == 0 { text.to_owned() } else { paint.warn(text) };
+        table.row(vec![
+            name.as_str().into(),
+            count(udp.sessions).into(),
+            count(udp.received).into(),
+            count(udp.sent).into(),
+            Cell::painted(count(dropped), paint_dropped),
+        ]);
+    }
+    if any { table.render(paint) } else { String::new() }
 }
 
 /// How many instances elastic services may have, and why they have as many as they do.
@@ -220,7 +241,7 @@ fn processes(status: &Status) -> String {
 mod tests {
     use evenkeel_core::{
         snapshot::Protocol,
-        status::{EdgeStatus, Health, ListenerStatus, Phase, ProcessStatus},
+        status::{EdgeStatus, Health, ListenerStatus, Phase, ProcessStatus, UdpStatus},
     };
 
     use super::*;
@@ -294,6 +315,18 @@ mod tests {
         assert_eq!(row("SERVICE").last(), Some(&"WAITING"));
         assert_eq!((row("sorry")[1], row("shop").last()), ("page", Some(&"5")));
         assert_eq!(hint(&status).0, "shop");
+    }
+
+    #[test]
+    fn datagrams_have_a_table_of_their_own() {
+        let mut status = status(vec![instance(1, Health::Healthy, Phase::Running)], 1, Vec::new());
+        assert_eq!(datagrams(&status.services, Paint::plain()), "");
+        let udp = UdpStatus { sessions: 12, received: 3_400, sent: 3_398, dropped: 2 };
+        let name = "names".to_owned();
+        status.services.push(ServiceStatus { name, udp: Some(udp), ..ServiceStatus::default() });
+        let text = render(&status, WallTime::from_millis(202_000), Paint::plain());
+        let row = text.lines().skip_while(|line| !line.starts_with("UDP")).nth(1).unwrap();
+        assert_eq!(row.split_whitespace().collect::<Vec<_>>(), ["names", "12", &count(3_400), &count(3_398), "2"]);
     }
 
     #[test]

@@ -7,13 +7,13 @@ use std::{
     process::ExitCode,
 };
 
-use evenkeel_core::stack::Stack;
+use evenkeel_core::stack::{Diagnostics, Stack};
 use evenkeel_guard::Activation;
 
 use crate::{
     context::{Context, shell_word},
     failure::Failure,
-    port,
+    port, stack_file,
     start::{Inline, Life, Source, Start},
 };
 
@@ -49,8 +49,12 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<ExitCode, Failure> {
     if let Some(pid) = args.ends_with {
         end_with(pid)?;
     }
-    let (source, stack) = find(args, context)?;
+    let (source, stack, warnings) = find(args, context)?;
     crate::scrub::hide(&stack)?;
+    // Not before this program became itself again, or it would say so twice.
+    if !args.quiet {
+        stack_file::warn(&warnings, context);
+    }
     // Before anything opens a descriptor that stays, and not before this program became itself again: what is taken is
     // lost to whoever comes by exec.
     let activation = Activation::take();
@@ -60,7 +64,7 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<ExitCode, Failure> {
     start.run(context, !args.quiet, life).map(ExitCode::from)
 }
 
-fn find(args: &Args, context: &Context) -> Result<(Source, Stack), Failure> {
+fn find(args: &Args, context: &Context) -> Result<(Source, Stack, Diagnostics), Failure> {
     if args.command.is_empty() {
         let file = args.file.clone().unwrap_or_else(|| PathBuf::from("keel.toml"));
         if is_stack_file(&file) {

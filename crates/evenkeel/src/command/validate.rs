@@ -2,13 +2,13 @@
 
 use std::path::{Path, PathBuf};
 
-use evenkeel_core::stack::{self, Diagnostics, Stack};
+use evenkeel_core::stack::{self, Stack};
 use serde::Serialize;
 
 use crate::{
     context::{Context, shell_word},
     failure::{Exit, Failure},
-    files,
+    stack_file::{self, Fault},
 };
 
 /// Options of `keel validate`.
@@ -19,39 +19,31 @@ pub(crate) struct Args {
     file: PathBuf,
 }
 
-/// One fault, for programs.
-#[derive(Serialize)]
-struct Fault<'a> {
-    message: &'a str,
-    help: Option<&'a str>,
-    line: Option<usize>,
-    column: Option<usize>,
-}
-
 /// The answer under `--json`.
 #[derive(Serialize)]
 struct Report<'a> {
     file: &'a Path,
     valid: bool,
-    diagnostics: Vec<Fault<'a>>,
+    diagnostics: Vec<Fault>,
 }
 
 /// Checks the file.
 pub(crate) fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
     let text = read(&args.file)?;
-    let parsed = stack::parse(&text, &args.file.display().to_string());
-    let stack = match parsed.and_then(|stack| files::missing(&args.file, &text, &stack).map(|()| stack)) {
-        Ok(stack) => stack,
+    let report = |valid, found| Report { file: &args.file, valid, diagnostics: stack_file::faults(found) };
+    let (stack, warnings) = match stack_file::understand(&args.file, &text, true) {
+        Ok(understood) => understood,
         Err(found) if context.json => {
-            context.json(&Report { file: &args.file, valid: false, diagnostics: faults(&found) })?;
+            context.json(&report(false, &found))?;
             return Ok(Exit::Usage);
         }
         Err(found) => return Err(Failure::bad_file(found)),
     };
     if context.json {
-        context.json(&Report { file: &args.file, valid: true, diagnostics: Vec::new() })?;
+        context.json(&report(true, &warnings))?;
         return Ok(Exit::Done);
     }
+    stack_file::warn(&warnings, context);
     context.line(format!("{} is valid: {}", args.file.display(), summary(&stack)))?;
     let stored = stored_secrets(&stack);
     if !stored.is_empty() {
@@ -99,18 +91,6 @@ fn summary(stack: &Stack) -> String {
     )
 }
 
-fn faults(found: &Diagnostics) -> Vec<Fault<'_>> {
-    let fault = |fault: &'_ stack::Diagnostic| {
-        let position = fault.span.as_ref().map(|span| found.position(span.start));
-        (position.map(|(line, _)| line), position.map(|(_, column)| column))
-    };
-    let each = |diagnostic| {
-        let (line, column) = fault(diagnostic);
-        Fault { message: &diagnostic.message, help: diagnostic.help.as_deref(), line, column }
-    };
-    found.faults.iter().map(each).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -120,7 +100,7 @@ mod tests {
     #[test]
     fn a_wrong_file_is_shown_in_place() {
         let found = stack::parse(WRONG, "keel.toml").unwrap_err();
-        assert_eq!(serde_json::to_value(faults(&found)).unwrap()[0]["line"], 6);
+        assert_eq!(serde_json::to_value(stack_file::faults(&found)).unwrap()[0]["line"], 6);
         let failure = Failure::bad_file(found);
         assert_eq!(failure.exit, Exit::Usage);
         insta::assert_snapshot!(failure.render(crate::style::Paint::plain()), @r"

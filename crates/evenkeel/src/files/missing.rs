@@ -4,12 +4,10 @@
 
 use std::path::Path;
 
-use evenkeel_core::stack::{Diagnostics, Stack};
+use evenkeel_core::stack::{Diagnostics, Severity, Stack};
 
-/// What is wrong with the folders of `files` in the stack file `file`, whose text and meaning are known.
-pub(crate) fn missing(file: &Path, text: &str, stack: &Stack) -> Result<(), Diagnostics> {
-    let beside = file.parent().unwrap_or(Path::new(""));
-    let mut found: Option<Diagnostics> = None;
+/// Adds what is wrong with the folders of `files` in a stack file that lies in the folder `beside`.
+pub(crate) fn missing(beside: &Path, stack: &Stack, found: &mut Diagnostics) {
     for (name, service) in &stack.services {
         let Some(files) = &service.files else { continue };
         let folder = beside.join(service.dir.as_deref().unwrap_or_default()).join(&files.dir);
@@ -30,12 +28,6 @@ pub(crate) fn missing(file: &Path, text: &str, stack: &Stack) -> Result<(), Diag
             },
         };
         let message = format!("the folder `{}` of service `{name}` {what}", folder.display());
-        let path = ["services", name, "files"];
-        let fault = Diagnostics::at(&file.display().to_string(), text, &path, message, help);
-        match &mut found {
-            Some(found) => found.faults.extend(fault.faults),
-            None => found = Some(fault),
-        }
+        found.add(Severity::Error, &["services", name, "files"], message, help);
     }
-    found.map_or(Ok(()), Err)
 }

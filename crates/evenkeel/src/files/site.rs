@@ -46,6 +46,9 @@ impl Site {
 
     /// The file at this request's path, or an answer that there is none.
     async fn file(&self, head: &Parts) -> Response {
+        if has_encoded_slash(head.uri.path()) {
+            return empty(StatusCode::NOT_FOUND);
+        }
         let mut request = Request::new(());
         *request.method_mut() = head.method.clone();
         *request.uri_mut() = head.uri.clone();
@@ -126,6 +129,12 @@ fn uri_of(file: &str) -> Option<Uri> {
         if plain(byte) { path.push(char::from(byte)) } else { path.push_str(&format!("%{byte:02X}")) }
     }
     path.parse().ok()
+}
+
+/// No file's name has a slash in it, and one that is encoded does not look into a folder: the routes of the edge do not take
+/// it for a slash either, so what lies below another route stays there.
+fn has_encoded_slash(path: &str) -> bool {
+    path.as_bytes().windows(3).any(|three| three.eq_ignore_ascii_case(b"%2f"))
 }
 
 fn last_part(path: &str) -> &str {

@@ -12,6 +12,7 @@ use axum::{
     extract::{Request, State},
     http::{StatusCode, header},
 };
+use evenkeel_core::stack::Diagnostics;
 use http_body_util::BodyExt;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -97,7 +98,13 @@ fn what_is_not_there_has_a_page_of_its_own() {
 
 #[test]
 fn nothing_hidden_and_nothing_outside() {
-    let temp = folder(&[(".env", "SECRET"), (".git/config", "x"), ("a/.htpasswd", "x"), ("in.txt", "inside")]);
+    let temp = folder(&[
+        (".env", "SECRET"),
+        (".git/config", "x"),
+        ("a/.htpasswd", "x"),
+        ("in.txt", "inside"),
+        ("b/page.txt", "x"),
+    ]);
     let public = temp.path().join("public");
     fs::create_dir(public.join(".well-known")).unwrap();
     fs::write(public.join(".well-known/security.txt"), "Contact: us").unwrap();
@@ -116,6 +123,8 @@ fn nothing_hidden_and_nothing_outside() {
         "/../outside.txt",
         "/%2e%2e/outside.txt",
         "/a/..%2f..%2foutside.txt",
+        "/b%2fpage.txt",
+        "/b%2Fpage.txt",
         "/pipe",
     ] {
         let refused = get(&temp, path, &[]);
@@ -206,7 +215,10 @@ fn a_folder_that_is_not_there_is_shown_in_the_stack_file() {
     let faults = |files: &str| {
         let text = format!("[stack]\nname = \"t\"\n\n[services.site]\nfiles = {files}\n");
         let stack = evenkeel_core::stack::parse(&text, "keel.toml").unwrap();
-        missing(&file, &text, &stack).map_err(|faults| faults.to_string().replace(temp.path().to_str().unwrap(), "DIR"))
+        let mut found = Diagnostics::none(&file.display().to_string(), &text);
+        missing(temp.path(), &stack, &mut found);
+        let said = found.to_string().replace(temp.path().to_str().unwrap(), "DIR");
+        if found.has_errors() { Err(said) } else { Ok(()) }
     };
     assert_eq!(faults("\"public\""), Ok(()));
     assert_eq!(faults("{ dir = \"public\", fallback = \"index.html\" }"), Ok(()));

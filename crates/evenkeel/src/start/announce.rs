@@ -104,6 +104,9 @@ pub(crate) fn is_up(status: &Status) -> bool {
 }
 
 fn has_all(service: &ServiceStatus) -> bool {
+    if service.dns.as_ref().is_some_and(|dns| dns.addresses == 0) {
+        return false;
+    }
     let wanted = if service.replicas == 0 { service.instances.len() } else { service.replicas as usize };
     // What an operator drains gets no requests on purpose, and nothing more is to be expected of it.
     let runs = |instance: &&InstanceStatus| matches!(instance.phase, None | Some(Phase::Starting | Phase::Running));
@@ -143,19 +146,31 @@ async fn await_healthy(api: &Api, quiet: bool) -> Status {
                 return status;
             }
             for news in news(&status).into_iter().filter(|_| !quiet) {
-                if told.insert(news.clone()) {
+                if told.insert(key(&news).to_owned()) {
                     live.line(&news);
                 }
             }
-            if status.services.iter().all(|service| has_all(service) || gave_up(service)) {
+            let mut missing = status.services.iter().filter(|service| !has_all(service)).peekable();
+            if missing.clone().all(gave_up) {
                 // Nothing moves any more until somebody changes something, so there is no progress to show.
                 live.clear();
             } else {
-                show_progress(&live, progress(&status), &mut next_word, quiet);
+                // Of whoever is stuck it was said what is wrong, and it does not start: saying so again and again helps
+                // nobody.
+                let is_said =
+                    missing.peek().is_some() && missing.all(|service| gave_up(service) || service.stuck.is_some());
+                show_progress(&live, progress(&status), &mut next_word, quiet || is_said);
             }
         }
         tokio::time::sleep(ASK_EVERY).await;
     }
+}
+
+/// What two pieces of news have in common that are about the same: of a service without a healthy instance, what is seen
+/// last may be another thing each time.
+fn key(news: &str) -> &str {
+    const NOBODY: &str = ": no instance is healthy";
+    news.find(NOBODY).map_or(news, |at| &news[..at + NOBODY.len()])
 }
 
 /// A live line on a terminal, elsewhere a line from time to time.
@@ -219,6 +234,23 @@ mod tests {
         assert!(has_all(&service(&other)));
         other.phase = Some(Phase::GaveUp);
         assert!(!has_all(&service(&other)));
+    }
+
+    #[test]
+    fn who_is_stuck_is_told_of_once() {
+        let one = "db: no instance is healthy, so requests are held: db/1 is starting; the last it said: 1";
+        assert_eq!(key(one), key(&one.replace("said: 1", "said: 2")));
+        assert_ne!(key(one), key(&one.replace("db:", "shop:")));
+        assert_eq!(key("db/1: exit code 1"), "db/1: exit code 1");
+    }
+
+    #[test]
+    fn a_name_without_an_address_is_waited_for() {
+        let dns = |addresses| ServiceStatus {
+            dns: Some(evenkeel_core::status::DnsStatus { addresses, ..Default::default() }),
+            ..ServiceStatus::default()
+        };
+        assert!(!has_all(&dns(0)) && has_all(&dns(1)));
     }
 
     #[test]

@@ -5,10 +5,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use evenkeel_core::stack::{self, Stack};
+use evenkeel_core::stack::{self, Diagnostics, Stack};
 
 use super::Inline;
-use crate::{command::validate, failure::Failure, files};
+use crate::{command::validate, failure::Failure, stack_file};
 
 /// The file in the state directory that holds the stack made from a command.
 pub(crate) const COMMAND_FILE: &str = "command.toml";
@@ -23,21 +23,20 @@ pub(crate) enum Source {
 }
 
 impl Source {
-    /// From a stack file, which must be valid.
-    pub(crate) fn from_file(file: &Path) -> Result<(Self, Stack), Failure> {
+    /// From a stack file, which must be valid; with what its writer should be told.
+    pub(crate) fn from_file(file: &Path) -> Result<(Self, Stack, Diagnostics), Failure> {
         let text = validate::read(file)?;
-        let stack = stack::parse(&text, &file.display().to_string()).map_err(Failure::bad_file)?;
-        files::missing(file, &text, &stack).map_err(Failure::bad_file)?;
+        let (stack, warnings) = stack_file::understand(file, &text, true).map_err(Failure::bad_file)?;
         let file = std::fs::canonicalize(file);
         let file = file.map_err(|error| Failure::usage("the stack file cannot be found").because(error))?;
-        Ok((Self::File(file), stack))
+        Ok((Self::File(file), stack, warnings))
     }
 
     /// From a command.
-    pub(crate) fn from_command(inline: &Inline) -> Result<(Self, Stack), Failure> {
+    pub(crate) fn from_command(inline: &Inline) -> Result<(Self, Stack, Diagnostics), Failure> {
         let text = inline.text();
-        let stack = stack::parse(&text, "the command line").map_err(Failure::bad_file)?;
-        Ok((Self::Command(text), stack))
+        let (stack, warnings) = stack::parse_with_warnings(&text, "the command line").map_err(Failure::bad_file)?;
+        Ok((Self::Command(text), stack, warnings))
     }
 
     /// Writes what the node process must be able to read again when it is restarted.

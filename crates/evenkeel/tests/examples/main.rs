@@ -9,6 +9,8 @@
 #[path = "../system/load.rs"]
 #[allow(dead_code, reason = "the same clients as in the other tests, which use more of them")]
 mod load;
+#[path = "../system/ports.rs"]
+mod ports;
 mod readme;
 mod rig;
 

@@ -18,6 +18,8 @@ use evenkeel_core::{
 };
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 
+use crate::ports::free_port;
+
 use crate::readme;
 
 /// Longest wait for anything that should happen soon. Generous: test machines are busy, and a JVM is slow.
@@ -331,9 +333,4 @@ fn of(pid: u32) -> Pid {
 fn shown(pid: u32) -> String {
     let line = fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
     format!("{pid} {}", line.replace('\0', " "))
-}
-
-/// A port that was free a moment ago.
-fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }

@@ -105,7 +105,7 @@ fn assert_lines_go_on(rig: &Rig, instance: &str, up_to: u64, kills: usize) {
     let steps: Vec<u64> = ticks.windows(2).map(|pair| pair[1].saturating_sub(pair[0])).collect();
     let gaps: Vec<u64> = steps.into_iter().filter(|step| *step != 1).collect();
     // Nobody was there for far longer than that.
-    assert!(gaps.len() <= kills && gaps.iter().all(|gap| (2..=10).contains(gap)), "gaps: {gaps:?} in {ticks:?}");
+    assert!(gaps.len() <= kills && gaps.iter().all(|gap| (2..=30).contains(gap)), "gaps: {gaps:?} in {ticks:?}");
 }
 
 /// Clients that make a connection for each request, and what became of them.
@@ -179,7 +179,7 @@ fn everything_of_keel_is_killed_and_instances_do_not_notice() {
         let alone = pids(&before);
         assert!(alone.iter().all(|pid| rig::alive(*pid)), "instances outlive everything of keel");
         // They go on printing while nobody reads.
-        thread::sleep(Duration::from_millis(300));
+        thread::sleep(Duration::from_secs(1));
         let after = start_again(&mut rig);
         assert_eq!(pids(&before), pids(&after), "round {round}: instances keep their processes");
         assert_eq!(after.node.restarts, 0, "it is another guard");
@@ -287,7 +287,7 @@ fn a_stop_that_was_in_progress_is_finished_by_the_next_start() {
     let stubborn = COUNTING
         .replace("exec {keel} __shop", "trap '' TERM; {keel} __shop & while :; do sleep 1000; done")
         .replace("replicas = 2", "replicas = 3");
-    let (mut rig, before) = up(&format!("{stubborn}stop = {{ drain = \"1s\", grace = \"3s\" }}\n"));
+    let (mut rig, before) = up(&format!("{stubborn}stop = {{ drain = \"1s\", grace = \"6s\" }}\n"));
     let file = rig.folder.path().join("keel.toml");
     let fewer = fs::read_to_string(&file).unwrap().replace("replicas = 3", "replicas = 2");
     fs::write(&file, fewer).unwrap();

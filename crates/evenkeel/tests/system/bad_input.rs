@@ -34,6 +34,38 @@ fn a_wrong_stack_file_starts_nothing() {
 }
 
 #[test]
+fn what_does_nothing_is_told_and_not_refused() {
+    let rig = Rig::up(
+        "[listeners.web]\nbind = \"{listen}\"\n[[routes]]\nservice = \"app\"\n\
+         [services.app]\npage = { text = \"Back soon.\", status = 200 }\nhold.max = \"1s\"\n\
+         [services.lost]\nrun = [\"./not-there\"]\nreplicas = 0\n",
+    );
+    let said = |arguments: &[&str]| {
+        let output = rig.keel(arguments);
+        let text = |bytes| String::from_utf8(bytes).unwrap();
+        (output.status.code().unwrap(), text(output.stdout), text(output.stderr))
+    };
+    let warnings = ["`hold` does nothing here", "nothing leads to service `lost`", "there is no program `"];
+    let (code, shown, told) = said(&["validate", "keel.toml"]);
+    assert!(code == 0 && shown.contains("is valid"), "{shown}");
+    assert!(warnings.iter().all(|warning| told.contains(&format!("warning: {warning}"))), "{told}");
+    let (code, shown, told) = said(&["validate", "keel.toml", "--json"]);
+    let answer: serde_json::Value = serde_json::from_str(&shown).unwrap();
+    assert_eq!((code, told.as_str(), &answer["valid"]), (0, "", &true.into()));
+    let found: Vec<_> = answer["diagnostics"].as_array().unwrap().iter().map(|one| &one["severity"]).collect();
+    assert_eq!(found, ["warning"; 3]);
+
+    rig.wait_until("it is up", |_| true);
+    assert_eq!(rig.log().matches("warning: `hold` does nothing here").count(), 1, "{}", rig.log());
+    let (code, shown, told) = said(&["apply", "keel.toml", "--no-wait"]);
+    assert_eq!(code, 0, "{shown}{told}");
+    assert!(warnings.iter().all(|warning| told.contains(&format!("warning: {warning}"))), "{told}");
+    let (_, shown, _) = said(&["apply", "keel.toml", "--no-wait", "--json"]);
+    let answer: serde_json::Value = serde_json::from_str(&shown).unwrap();
+    assert_eq!(answer["warnings"].as_array().map(Vec::len), Some(3), "{answer}");
+}
+
+#[test]
 fn a_missing_file_says_so() {
     let (error, code) = refused("", &["up", "other.toml"]);
     assert_eq!(code, 2, "{error}");

@@ -11,8 +11,12 @@ use std::{
 };
 
 use evenkeel_core::status::Health;
+use rustix::process::Signal;
 
-use crate::{instance::serve, rig::Rig};
+use crate::{
+    instance::serve,
+    rig::{self, Rig},
+};
 
 /// An instance that answers with its name; its check at `/check` gets the status that is set here.
 fn instance(name: &'static str) -> (u16, Arc<AtomicU16>) {
@@ -58,7 +62,7 @@ fn clients_stay_until_their_instance_drains_and_who_answers_helps_where_too_few_
          sticky = {{ cookie = \"at\" }}\nmin_capacity = 60\n",
         one.0, two.0
     );
-    let rig = Rig::up(&stack);
+    let mut rig = Rig::up(&stack);
     healthy(&rig, 2);
     let first = ask(&rig, "jar");
     for _ in 0..10 {
@@ -66,6 +70,19 @@ fn clients_stay_until_their_instance_drains_and_who_answers_helps_where_too_few_
     }
     let strangers: BTreeSet<String> = (0..6).map(|_| ask(&rig, "/dev/null")).collect();
     assert_eq!(strangers.len(), 2);
+
+    // A cookie outlives every process of ours.
+    let edge = rig.status().edge.unwrap().pid;
+    rig::signal(edge, Signal::KILL);
+    rig.wait_until("another edge serves", |status| status.edge.as_ref().is_some_and(|new| new.pid != edge));
+    healthy(&rig, 2);
+    assert_eq!(ask(&rig, "jar"), first);
+    rig.stop();
+    rig.start_again();
+    healthy(&rig, 2);
+    for _ in 0..5 {
+        assert_eq!(ask(&rig, "jar"), first);
+    }
 
     // Its client moves when it drains, and stays where it went.
     let (mine, other) = if first == "one" { (one, two) } else { (two, one) };

@@ -115,6 +115,8 @@ fn a_unit_that_would_kill_what_should_be_adopted_is_found() {
 struct TopOnATerminal {
     keyboard: File,
     terminal: OwnedFd,
+    /// As it was before.
+    modes: LocalModes,
     screen: std::sync::Arc<std::sync::Mutex<Vec<u8>>>,
     child: Child,
 }
@@ -157,6 +159,7 @@ impl TopOnATerminal {
             File::options().read(true).write(true).open(path).map(OwnedFd::from).unwrap()
         };
         let terminal = open();
+        let modes = tcgetattr(terminal.as_fd()).unwrap().local_modes;
         let child = command(rig.folder.path(), &["top"])
             .stdin(Stdio::from(open()))
             .stdout(Stdio::from(open()))
@@ -174,7 +177,7 @@ impl TopOnATerminal {
                 seen.lock().unwrap().extend_from_slice(&piece[..n]);
             }
         });
-        Self { keyboard, terminal, screen, child }
+        Self { keyboard, terminal, modes, screen, child }
     }
 
     fn seen(&self) -> String {
@@ -191,13 +194,14 @@ impl TopOnATerminal {
     }
 
     /// Waits for its end, and looks whether the terminal is as it was.
-    fn ended(&mut self, modes: LocalModes) {
+    fn ended(&mut self) {
         let start = Instant::now();
         while self.child.try_wait().unwrap().is_none() {
             assert!(start.elapsed() < PATIENCE, "it goes on: {}", self.seen());
             thread::sleep(Duration::from_millis(20));
         }
-        assert_eq!(tcgetattr(self.terminal.as_fd()).unwrap().local_modes, modes, "line by line, with echo, as before");
+        let modes = tcgetattr(self.terminal.as_fd()).unwrap().local_modes;
+        assert_eq!(modes, self.modes, "line by line, with echo, as before");
         self.wait_for("\u{1b}[?1049l");
         self.wait_for("\u{1b}[?25h");
     }
@@ -209,12 +213,12 @@ fn top_draws_on_a_terminal_and_leaves_it_as_it_was() {
     rig.wait_until("all is well", all_healthy);
     for end in ["q", "\u{3}", "signal"] {
         let mut top = TopOnATerminal::start(&rig);
-        let before = LocalModes::ICANON | LocalModes::ECHO;
-        let modes = tcgetattr(top.terminal.as_fd()).unwrap().local_modes;
+        let by_line = LocalModes::ICANON | LocalModes::ECHO;
+        assert!(top.modes.contains(by_line));
         top.wait_for("shop/1");
         top.wait_for("INSTANCE");
         let raw = tcgetattr(top.terminal.as_fd()).unwrap().local_modes;
-        assert!(!raw.intersects(before), "it reads key by key while it runs");
+        assert!(!raw.intersects(by_line), "it reads key by key while it runs");
         assert!(!top.seen().contains("\u{1b}[31m") && !top.seen().contains("\u{1b}[38;5"), "NO_COLOR is heard");
         match end {
             "signal" => rig::signal(top.child.id(), Signal::TERM),
@@ -224,7 +228,7 @@ fn top_draws_on_a_terminal_and_leaves_it_as_it_was() {
                 top.keyboard.write_all(keys.as_bytes()).unwrap();
             }
         }
-        top.ended(modes | before);
+        top.ended();
     }
     let once = said(&rig, &["top", "--once"]);
     assert!(once.contains("SERVICE") && once.contains("shop/3") && once.contains("MiB"), "{once}");

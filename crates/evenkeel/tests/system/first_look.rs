@@ -57,8 +57,9 @@ fn where_an_application_listens_that_ignores_its_port_is_said() {
     let why = said(&rig, &["why", "web/1"]);
     assert!(why.lines().next().unwrap().contains(&what), "{why}");
 
-    let why = said(&rig, &["why", "web"]);
-    assert!(why.starts_with("web has no healthy instance, and sorry answers instead"), "{why}");
+    rig.wait_until("who answers is said", |_| {
+        said(&rig, &["why", "web"]).starts_with("web has no healthy instance, and sorry answers instead")
+    });
     let status = said(&rig, &["status"]);
     assert!(status.lines().any(|line| line.starts_with("sorry") && line.contains("page")), "{status}");
     assert!(!status.contains("why sorry") && !status.contains("requests are held"), "{status}");

@@ -9,6 +9,7 @@ use std::{
 };
 
 /// One request as the edge sent it.
+#[derive(Clone)]
 pub(crate) struct Received {
     pub(crate) head: String,
     /// The body without its framing.
@@ -46,8 +47,10 @@ fn connection(mut stream: TcpStream, answer: &impl Fn(&Received, &mut TcpStream)
             let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
             continue;
         }
+        // Before its answer, so that whoever has that finds it.
+        let somebody_listens = sender.send(received.clone()).is_ok();
         answer(&received, &mut stream);
-        if sender.send(received).is_err() {
+        if !somebody_listens {
             return;
         }
     }

@@ -1,7 +1,7 @@
 //! The product as its user has it: the real binary, real processes, real faults.
 //!
-//! Each test has a stack of its own, in a state directory of its own, on ports that were free a moment ago. What a
-//! test does to processes it does by their ids, which it has from `keel status --json`.
+//! Each test has a stack of its own, in a state directory of its own, on ports of its own. What a test does to
+//! processes it does by their ids, which it has from `keel status --json`.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
@@ -27,9 +27,12 @@ mod load;
 mod long;
 mod long_app;
 mod operate;
+mod php;
+mod ports;
 mod rails;
 mod rig;
 mod secrets;
+mod silence;
 mod slow_app;
 mod stream;
 mod strict;

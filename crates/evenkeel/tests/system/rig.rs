@@ -2,7 +2,6 @@
 
 use std::{
     fs,
-    net::TcpListener,
     path::Path,
     process::{Child, Command, Output, Stdio},
     thread,
@@ -12,8 +11,10 @@ use std::{
 use evenkeel_core::status::{Health, InstanceStatus, Status};
 use rustix::process::{Pid, Signal, kill_process};
 
+pub(crate) use crate::ports::free_port;
+
 /// Longest wait for anything that should happen soon. Generous: test machines are busy.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
 
 /// A running `keel` and the folder it keeps its state in.
 pub(crate) struct Rig {
@@ -148,6 +149,11 @@ impl Drop for Rig {
     fn drop(&mut self) {
         if thread::panicking() {
             eprintln!("log of keel:\n{}", self.log());
+            let events = command(self.folder.path(), &["events"]).output();
+            eprintln!(
+                "events:\n{}",
+                events.map(|told| String::from_utf8_lossy(&told.stdout).into_owned()).unwrap_or_default()
+            );
         }
         if self.child.try_wait().is_ok_and(|ended| ended.is_none()) {
             signal(self.child.id(), Signal::TERM);
@@ -221,9 +227,4 @@ pub(crate) fn command(folder: &Path, arguments: &[&str]) -> Command {
 fn start(folder: &Path, arguments: &[&str]) -> Child {
     let log = fs::File::create(folder.join("keel.log")).unwrap();
     command(folder, arguments).stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap()
-}
-
-/// A port that was free a moment ago.
-pub(crate) fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }

@@ -53,9 +53,10 @@ impl SlowApp {
             .stdout(Stdio::null())
             .spawn()
             .expect("python3 is installed: `apt-get install python3`");
-        let app = Self { child, port };
+        let mut app = Self { child, port };
         let start = Instant::now();
         while TcpStream::connect(("127.0.0.1", port)).is_err() {
+            assert!(app.child.try_wait().unwrap().is_none(), "{name} has ended");
             assert!(start.elapsed() < PATIENCE, "{name} does not start");
             thread::sleep(Duration::from_millis(10));
         }

@@ -107,7 +107,7 @@ pub struct Rate {
     /// it names in `X-Forwarded-For`), `header:NAME`, `cookie:NAME` (requests without it count by address), or `route`:
     /// all of them together. A header or cookie is what a client says it is: where somebody could gain by making values
     /// up, limit by address too.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "By::of_rate")]
     pub by: By,
 }
 
@@ -230,10 +230,20 @@ impl fmt::Display for By {
     }
 }
 
-impl<'de> Deserialize<'de> for By {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+impl By {
+    /// As the value of `by` in `rate`.
+    fn of_rate<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Self::of(deserializer, "\"address\", \"header:NAME\", \"cookie:NAME\" or \"route\"")
+    }
+
+    /// As the value of `split_by`.
+    pub(super) fn of_split<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Self::of(deserializer, "\"request\", \"address\", \"header:NAME\" or \"cookie:NAME\"")
+    }
+
+    /// What is a value, but not of this key, is refused later, with the reason.
+    fn of<'de, D: Deserializer<'de>>(deserializer: D, expected: &str) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
-        let expected = "\"address\", \"header:NAME\", \"cookie:NAME\", \"request\" or \"route\"";
         Self::parse(&text).ok_or_else(|| de::Error::custom(format!("`{text}`: expected {expected}")))
     }
 }

@@ -51,8 +51,9 @@ impl Group {
         }
         if basis == Basis::Kept && self.proof.said.as_ref() != Some(member.check.check()) {
             self.proof.said = Some(member.check.check().clone());
-            let what = EventKind::CheckUnproven { reason: member.check.saw() };
-            tracing::warn!(service = self.config.name, "{what:?}");
+            let reason = member.check.saw();
+            tracing::warn!(service = self.config.name, reason, "its changed check fails everywhere so far");
+            let what = EventKind::CheckUnproven { reason };
             hands.events.of_service(&self.config.name, what, clock::wall(), now);
         }
     }
@@ -68,7 +69,7 @@ impl Group {
         self.proof.wanted = false;
         if self.proof.said.take().is_some() {
             let what = EventKind::CheckProven { by: by.clone() };
-            tracing::info!(service = self.config.name, "{what:?}");
+            tracing::info!(service = self.config.name, %by, "its changed check counts from now on");
             hands.events.of_service(&self.config.name, what, clock::wall(), now);
         }
         let unproven: Vec<Key> =

@@ -54,11 +54,22 @@ impl Group {
             }
         }
         let Some(change) = change else { return };
+        let service = &self.config.name;
         let what = match change {
-            Change::Begins(reason) => EventKind::CapacityShort { reason },
-            Change::Ends(reason) => EventKind::CapacityBack { reason },
+            Change::Begins(reason) => {
+                tracing::warn!(
+                    service,
+                    reason,
+                    "too few instances are healthy: those that still answer get requests too"
+                );
+                EventKind::CapacityShort { reason }
+            }
+            Change::GoesOn(reason) => EventKind::CapacityShort { reason },
+            Change::Ends { reason, enough } => {
+                tracing::info!(service, reason, "only healthy instances get requests again");
+                EventKind::CapacityBack { reason, enough }
+            }
         };
-        tracing::warn!(service = self.config.name, "{what:?}");
         self.said_of_capacity = self.capacity.holds().then(|| what.clone());
         hands.events.of_service(&self.config.name, what, clock::wall(), now);
     }

@@ -9,7 +9,10 @@
 
 mod process;
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use evenkeel_core::{
     link::Checked,
@@ -23,8 +26,9 @@ use tokio::sync::mpsc;
 use self::process::Run;
 use super::{Node, found::Found};
 
-/// Commands under way at once.
+/// Commands under way at once, or as many as there are services that have some, where those are more, up to a bound.
 const AT_ONCE: usize = 16;
+const AT_MOST: usize = 64;
 
 /// Time between two runs until one has passed: whoever starts should not wait for a long interval.
 const QUICK: Duration = Duration::from_millis(250);
@@ -111,12 +115,7 @@ impl Node {
             self.checks.conclude(&key, now);
         }
         if self.shutdown.is_none() {
-            let due = self.checks.of.iter().filter(|(_, watched)| watched.running.is_none() && watched.next <= now);
-            let mut due: Vec<_> = due.map(|(subject, watched)| (watched.next, subject.clone())).collect();
-            // Who waits longest is first, so that many cannot starve one.
-            due.sort();
-            let room = AT_ONCE.saturating_sub(self.checks.runs.len());
-            for (_, subject) in due.into_iter().take(room) {
+            for subject in self.checks.due(now) {
                 self.start_check(&subject, now);
             }
         }
@@ -125,9 +124,10 @@ impl Node {
 
     /// When something is due next.
     pub(super) fn checks_deadline(&self) -> Option<Moment> {
-        let room = self.checks.runs.len() < AT_ONCE && self.shutdown.is_none();
-        let waiting =
-            self.checks.of.values().filter(|watched| room && watched.running.is_none()).map(|watched| watched.next);
+        let shares = self.checks.shares();
+        let may_run = |subject: &Subject| self.shutdown.is_none() && shares.has_room(service_of(&subject.0));
+        let waiting = self.checks.of.iter().filter(|(subject, watched)| watched.running.is_none() && may_run(subject));
+        let waiting = waiting.map(|(_, watched)| watched.next);
         waiting.chain(self.checks.runs.values().filter_map(Run::deadline)).min()
     }
 
@@ -222,6 +222,41 @@ impl Checks {
         watched.unsaid = true;
     }
 
+    /// What is to be started now: of the services with the fewest commands under way first, and there who waits longest.
+    fn due(&self, now: Moment) -> Vec<Subject> {
+        let mut shares = self.shares();
+        let mut waiting: BTreeMap<&str, BTreeSet<(Moment, &Subject)>> = BTreeMap::new();
+        for (subject, watched) in &self.of {
+            if watched.running.is_none() && watched.next <= now {
+                waiting.entry(service_of(&subject.0)).or_default().insert((watched.next, subject));
+            }
+        }
+        let mut due = Vec::new();
+        loop {
+            let firsts = waiting.iter().filter_map(|(service, subjects)| Some((*service, *subjects.first()?)));
+            let able = firsts.filter(|(service, _)| shares.has_room(service));
+            let Some((service, first)) = able.min_by_key(|(service, (next, _))| (shares.running(service), *next))
+            else {
+                return due;
+            };
+            due.push(first.1.clone());
+            waiting.entry(service).or_default().remove(&first);
+            shares.start(service);
+        }
+    }
+
+    fn shares(&self) -> Shares<'_> {
+        let mut running: BTreeMap<&str, usize> = BTreeMap::new();
+        for (id, _) in self.of.keys() {
+            running.entry(service_of(id)).or_default();
+        }
+        let services = running.len();
+        for run in self.runs.values() {
+            *running.entry(service_of(&run.subject.0)).or_default() += 1;
+        }
+        Shares::new(running, services)
+    }
+
     fn is_wanted(&self, key: &str, run: &Run) -> bool {
         self.of.get(&run.subject).is_some_and(|watched| watched.running.as_deref() == Some(key))
     }
@@ -231,6 +266,46 @@ impl Checks {
         let over = self.runs.iter().filter(|(_, run)| run.deadline().is_some_and(|at| at <= now));
         over.map(|(key, _)| key.clone()).collect()
     }
+}
+
+/// How many commands of which service are under way. A service whose commands hang must not take the room of the others:
+/// for each that has none under way, room for one is left.
+#[derive(Debug)]
+struct Shares<'a> {
+    running: BTreeMap<&'a str, usize>,
+    room: usize,
+    /// Services without a command under way.
+    idle: usize,
+}
+
+impl<'a> Shares<'a> {
+    /// So many of each are under way; `services` of them have commands to be run.
+    fn new(running: BTreeMap<&'a str, usize>, services: usize) -> Self {
+        let most = AT_ONCE.max(services.min(AT_MOST));
+        let room = most.saturating_sub(running.values().sum());
+        let idle = running.values().filter(|&&count| count == 0).count();
+        Self { running, room, idle }
+    }
+
+    fn running(&self, service: &str) -> usize {
+        self.running.get(service).copied().unwrap_or(0)
+    }
+
+    fn has_room(&self, service: &str) -> bool {
+        self.room > if self.running(service) == 0 { 0 } else { self.idle }
+    }
+
+    fn start(&mut self, service: &'a str) {
+        let count = self.running.entry(service).or_default();
+        self.idle -= usize::from(*count == 0 && self.idle > 0);
+        *count += 1;
+        self.room = self.room.saturating_sub(1);
+    }
+}
+
+/// `shop` of `shop/1`.
+fn service_of(id: &InstanceId) -> &str {
+    id.name.split_once('/').map_or(id.name.as_str(), |(service, _)| service)
 }
 
 /// In words, with what was printed last.
@@ -280,6 +355,64 @@ mod tests {
         assert_eq!((&checks.of[&subject].last, checks.of[&subject].running.as_deref()), (&None, Some("second")));
         checks.conclude("second", Moment::ORIGIN);
         assert_eq!((&checks.of[&subject].last, &checks.of[&subject].running), (&Some(Ok(())), &None));
+    }
+
+    /// Checks of so many instances of each service, all of them due.
+    fn due_of(services: &[(&str, u32)]) -> Checks {
+        let mut checks = Checks::new(mpsc::channel(1).0);
+        for (service, count) in services {
+            for number in 1..=*count {
+                let id = InstanceId { name: format!("{service}/{number}"), generation: 1 };
+                checks.of.insert((id, false), watched(None));
+            }
+        }
+        checks
+    }
+
+    /// Starts what is due, which then hangs; how many are of this service.
+    fn start(checks: &mut Checks, service: &str) -> usize {
+        let due = checks.due(Moment::ORIGIN);
+        let of_it = due.iter().filter(|subject| service_of(&subject.0) == service).count();
+        for subject in due {
+            let key = format!("{} {}", subject.0, subject.1);
+            checks.of.entry(subject.clone()).and_modify(|watched| watched.running = Some(key.clone()));
+            checks.runs.insert(key, Run::ended(subject, None));
+        }
+        of_it
+    }
+
+    #[test]
+    fn a_service_whose_checks_hang_delays_no_other_one() {
+        let mut checks = due_of(&[("hangs", 100), ("other", 1), ("third", 2)]);
+        for (id, _) in checks.of.keys().cloned().collect::<Vec<_>>() {
+            let later = service_of(&id) != "hangs";
+            checks.of.entry((id, false)).and_modify(|watched| {
+                watched.next = Moment::from_millis(u64::from(later));
+            });
+        }
+        assert_eq!(start(&mut checks, "hangs"), AT_ONCE - 2, "room is left for two");
+        assert_eq!(start(&mut checks, "hangs"), 0);
+        for watched in checks.of.values_mut() {
+            watched.next = Moment::ORIGIN;
+        }
+        let shares = checks.shares();
+        assert!(shares.has_room("other") && shares.has_room("third") && !shares.has_room("hangs"));
+        assert_eq!(start(&mut checks, "other"), 1);
+        assert_eq!(checks.runs.len(), AT_ONCE);
+        assert_eq!(start(&mut checks, "third"), 0, "it has one under way, like the other");
+    }
+
+    #[test]
+    fn the_room_is_shared_evenly_and_a_service_alone_has_all_of_it() {
+        let mut alone = due_of(&[("app", 100)]);
+        assert_eq!(start(&mut alone, "app"), AT_ONCE);
+        let mut both = due_of(&[("app", 100), ("other", 100)]);
+        assert_eq!(start(&mut both, "app"), AT_ONCE / 2);
+        let names: Vec<String> = (0..40).map(|n| format!("s{n}")).collect();
+        let many: Vec<(&str, u32)> = names.iter().map(|name| (name.as_str(), 5)).collect();
+        let mut many = due_of(&many);
+        assert_eq!(start(&mut many, "s7"), 1);
+        assert_eq!(many.runs.len(), 40, "each has one");
     }
 
     #[test]

@@ -153,14 +153,14 @@ mod tests {
         for _ in 0..50 {
             std::thread::sleep(Duration::from_millis(200));
             seen = meter.read(&instances, now());
-            if matches!(seen, Reading::Known(percent) if percent > 5.0) {
+            if matches!(seen, Reading::Known(percent) if percent > 1.0) {
                 break;
             }
         }
         Command::new("kill").args(["-9", line.trim()]).status().unwrap();
         shell.kill().unwrap();
         shell.wait().unwrap();
-        assert!(matches!(seen, Reading::Known(percent) if percent > 5.0 && percent < 150.0), "{seen:?}");
+        assert!(matches!(seen, Reading::Known(percent) if percent > 1.0 && percent < 150.0), "{seen:?}");
         assert!(matches!(meter.read(&[], now()), Reading::Unknown(_)));
     }
 

@@ -4,6 +4,8 @@ mod console;
 mod discovery;
 mod operate;
 mod player;
+mod scripts;
+mod words;
 
 use std::{
     io::{Read, Write},

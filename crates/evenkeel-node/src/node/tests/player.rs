@@ -14,8 +14,9 @@ use std::{
 
 use evenkeel_core::{
     guard::{MAX_PACKET_BYTES, Notice, Order, ProcessSpec, VERSION, wire::Message},
-    link::{self, EventKind, ToEdge, ToNode},
-    snapshot::{Duty, Snapshot},
+    health::ENLISTED,
+    link::{self, EventKind, ProxyFault, ToEdge, ToNode},
+    snapshot::{Duty, Instance, Service, Snapshot},
     status::{ExitStatus, Health},
 };
 use rustix::{
@@ -264,10 +265,16 @@ fn start_edge() -> OwnedFd {
                 let ToEdge::Snapshot(snapshot) = serde_json::from_slice(&body)? else { continue };
                 say(&mut ours, &ToNode::Applied { version: snapshot.version })?;
                 let mut events = Vec::new();
+                for service in snapshot.services.iter().filter(|service| service.name == "scarce") {
+                    events.extend(
+                        scarcity(service).filter(|_| !told.contains(&(service.instances[0].id.clone(), false))),
+                    );
+                }
                 // Whatever is called so never passes its check.
                 for service in snapshot.services.into_iter().filter(|service| service.name != "broken") {
+                    let is_scarce = service.name == "scarce";
                     for instance in service.instances {
-                        if told.insert((instance.id.clone(), instance.duty == Duty::Drain)) {
+                        if told.insert((instance.id.clone(), instance.duty == Duty::Drain)) && !is_scarce {
                             let reason = "a probe passed".to_owned();
                             let what = match instance.duty {
                                 Duty::Serve => EventKind::Health { health: Health::Healthy, reason },
@@ -285,4 +292,40 @@ fn start_edge() -> OwnedFd {
         let _ = hear();
     });
     theirs.into()
+}
+
+/// What an edge says of a service whose instances become fewer than its minimum, one after the other, and of a proxy that
+/// sends no header.
+fn scarcity(service: &Service) -> impl Iterator<Item = link::Event> {
+    let of = |instance: Option<&Instance>, what| link::Event {
+        at: wall_now(),
+        instance: instance.map(|one| one.id.clone()),
+        service: if instance.is_some() { service.name.clone() } else { String::new() },
+        what,
+    };
+    let fails = "3 probes in a row failed: status 500";
+    let health = |instance, reason: String| of(Some(instance), EventKind::Health { health: Health::Unhealthy, reason });
+    let short = |healthy: u8| {
+        let reason = format!("{healthy} of 2 instances are healthy, fewer than 100 %");
+        link::Event { service: service.name.clone(), ..of(None, EventKind::CapacityShort { reason }) }
+    };
+    let header = |fault, reason: &str| {
+        let (listener, peer) = ("web".to_owned(), "10.0.0.7".to_owned());
+        of(None, EventKind::ProxyHeader { listener, peer, fault, reason: reason.to_owned() })
+    };
+    let [one, two] = [&service.instances[0], &service.instances[1]];
+    let enlisted = || format!("{fails}; {ENLISTED}");
+    let missing = || header(ProxyFault::Missing, "a connection without a PROXY header");
+    vec![
+        health(one, fails.to_owned()),
+        health(one, enlisted()),
+        short(1),
+        health(two, fails.to_owned()),
+        health(two, enlisted()),
+        short(0),
+        missing(),
+        missing(),
+        header(ProxyFault::Malformed, "a PROXY header without CRLF"),
+    ]
+    .into_iter()
 }

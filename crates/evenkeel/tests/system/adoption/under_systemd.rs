@@ -21,6 +21,8 @@ fn stack_by_systemd(stack: &str, unit: Unit, socket: bool) -> (Systemd, Rig, Sta
 /// Kills the main process as a crash would, with everything of keel, and does what follows by the unit.
 fn crash(systemd: &Systemd, rig: &mut Rig, status: &Status) -> Status {
     let runtime_dir = runtime_dir(rig);
+    // A guard that has the time would start them again before it is killed itself.
+    rig::freeze(status.guard.pid);
     for pid in [status.node.pid, status.edge.as_ref().unwrap().pid] {
         rig::signal(pid, Signal::KILL);
     }

@@ -34,7 +34,7 @@ fn a_deploy_goes_on_when_node_edge_or_instance_are_killed() {
     let wait = app.folder.path().join("ran.wait");
     fs::write(&wait, "").unwrap();
     let load = Load::start(app.rig.port, "/", 2);
-    let begun = app.deploy("well", &["--no-wait", "--watch", "2s"]);
+    let begun = app.deploy("well", &["--no-wait", "--watch", "4s"]);
     assert!(begun.status.success(), "{}", text(&begun));
     let node = |app: &App| app.rig.status().node.pid;
     let killed = |pid: u32| {
@@ -106,7 +106,7 @@ fn a_deploy_is_found_again_by_the_next_keel_up() {
     let wait = app.folder.path().join("ran.wait");
     fs::write(&wait, "").unwrap();
     let before = pids(&app.rig.status());
-    let begun = app.deploy("well", &["--no-wait", "--watch", "3s"]);
+    let begun = app.deploy("well", &["--no-wait", "--watch", "6s"]);
     assert!(begun.status.success(), "{}", text(&begun));
     while app.ran() == 0 {
         std::thread::sleep(Duration::from_millis(10));
