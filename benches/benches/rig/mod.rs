@@ -56,6 +56,8 @@ pub fn snapshot(instances: &[SocketAddr], routes: usize, threads: u16) -> Snapsh
         zone: None,
         trial: false,
         sheltered: false,
+        folder: None,
+        pid: None,
     });
     Snapshot {
         format: FORMAT,
