@@ -45,6 +45,9 @@ const PATIENCE: u32 = 4;
 const UNKNOWN_BOUND: u32 = 2;
 const LONGEST_BOUND: u32 = 20;
 
+/// No habit makes the bound of a probe longer: one that may take for ever is never followed by another.
+const LONGEST_HABIT: Duration = Duration::from_mins(1);
+
 /// With each probe that is passed, what is usual sinks by this share of itself unless the probe took longer.
 const FORGETS: u32 = 16;
 
@@ -411,7 +414,7 @@ impl Watch {
         let usual = self.usual.map_or(after * UNKNOWN_BOUND, |usual| {
             usual.saturating_mul(PATIENCE).clamp(after / 2, after * LONGEST_BOUND)
         });
-        usual.max(self.suspect_after(after).unwrap_or_default() / 2)
+        usual.max((self.suspect_after(after).unwrap_or_default() / 2).min(LONGEST_HABIT))
     }
 
     /// The quiet after which it is suspected; `None`: no quiet says anything.

@@ -69,7 +69,7 @@ pub(crate) async fn accept(thread: Rc<Thread>, listener: TcpListener, name: Rc<s
                 Some(other) => hand_over(&thread, other, stream, peer, &name),
                 None => admit(&thread, stream, peer, &name),
             },
-            Err(error) if scarce::is_met(&thread, &error) => sleep(PAUSE).await,
+            Err(error) if scarce::is_met(&thread, &error, None) => sleep(PAUSE).await,
             // The client was faster than we were.
             Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
             // Whatever it is, the guard's end of listening among it: asking again at once would not mend it.

@@ -5,6 +5,9 @@
 //! were not needed. That is how a pool grows with its load and shrinks after it. Whether the instance has closed one is
 //! noticed without a system call: the runtime has already been told, and a read on a connection of which it was told
 //! nothing returns at once.
+//!
+//! After an answer to HEAD a connection waits aside for a moment. Who treats HEAD as GET sends a body right behind the head,
+//! often in another segment, and it would be taken for the answer to somebody else's request.
 
 use std::{
     cell::{Cell, RefCell},
@@ -27,6 +30,9 @@ const KEPT: u16 = 128;
 /// Those beyond them are closed when they have not been needed for so long, in milliseconds.
 const SURPLUS_MS: u64 = 10_000;
 
+/// How long a connection has to be quiet on which something might come that nobody asked for, in milliseconds.
+const DOUBTED_MS: u64 = 1000;
+
 /// Most that are closed at once for having been idle: each costs a system call, and requests wait meanwhile.
 const CLOSED: usize = 64;
 
@@ -34,6 +40,8 @@ const CLOSED: usize = 64;
 #[derive(Debug)]
 pub(crate) struct Pool {
     idle: RefCell<Vec<Idle>>,
+    /// Those that wait aside, the longest in front.
+    doubted: RefCell<Vec<Idle>>,
     address: Cell<Option<SocketAddr>>,
     /// The address was another one before: what comes back may lead there.
     moved: Cell<bool>,
@@ -55,7 +63,8 @@ impl Pool {
     /// An empty pool of connections to this address.
     pub(crate) fn new(address: Option<SocketAddr>) -> Self {
         let (moved, closed) = (Cell::new(false), Cell::new(false));
-        Self { idle: RefCell::default(), address: Cell::new(address), moved, closed, owned: Owned::default() }
+        let (idle, doubted, owned) = (RefCell::default(), RefCell::default(), Owned::default());
+        Self { idle, doubted, address: Cell::new(address), moved, closed, owned }
     }
 
     /// A connection that is open as far as is known. `surely` asks the kernel too, at the cost of a system call:
@@ -71,12 +80,18 @@ impl Pool {
     }
 
     /// Keeps a connection whose last answer is complete, at most `most` of them. One that leads to a former address
-    /// is closed. `doubtful`: its instance might have sent a body where none may be, and that might still come, so the
-    /// kernel is asked before it is used again.
+    /// is closed. `doubtful`: its instance might send a body where none may be, so it is used again only once it has been
+    /// quiet for a while, and the kernel is asked before that.
     pub(crate) fn give(&self, stream: TcpStream, most: u16, now_ms: u64, doubtful: bool) {
-        let mut idle = self.idle.borrow_mut();
-        if idle.len() < usize::from(most) && self.takes(&stream) {
-            idle.push(Idle { stream, since_ms: now_ms, doubtful });
+        let (mut idle, mut doubted) = (self.idle.borrow_mut(), self.doubted.borrow_mut());
+        if idle.len() + doubted.len() >= usize::from(most) || !self.takes(&stream) {
+            return;
+        }
+        let one = Idle { stream, since_ms: now_ms, doubtful };
+        if !doubtful {
+            idle.push(one);
+        } else if doubted.len() < usize::from(KEPT) {
+            doubted.push(one);
         }
     }
 
@@ -95,6 +110,7 @@ impl Pool {
     /// Closes all.
     pub(crate) fn clear(&self) {
         self.owned.clear();
+        self.doubted.borrow_mut().clear();
         self.idle.borrow_mut().clear();
     }
 
@@ -136,6 +152,10 @@ impl Pool {
             closed += usize::from(leaves);
             !leaves && is_quiet(&one.stream)
         });
+        let mut doubted = self.doubted.borrow_mut();
+        let count = doubted.iter().take_while(|one| idle_ms(one.since_ms) >= DOUBTED_MS).count();
+        let quiet = doubted.drain(..count).filter(|one| is_quiet_in_kernel(&one.stream));
+        idle.extend(quiet.map(|one| Idle { since_ms: now_ms, ..one }));
         if idle.capacity() > 4 * idle.len().max(usize::from(KEPT)) {
             let room = 2 * idle.len();
             idle.shrink_to(room);
@@ -143,11 +163,12 @@ impl Pool {
         self.owned.sweep(|stream, since_ms| idle_ms(since_ms) < IDLE_MS && is_quiet(stream));
     }
 
-    /// Closes half of them: their descriptors and ports are wanted elsewhere.
+    /// Closes half of them, and those that wait aside: their descriptors and ports are wanted elsewhere.
     pub(crate) fn halve(&self) {
         let mut idle = self.idle.borrow_mut();
         let less = idle.len().div_ceil(2);
         idle.drain(..less);
+        self.doubted.borrow_mut().clear();
     }
 }
 
@@ -220,8 +241,15 @@ mod tests {
         stream.set_nonblocking(true).expect("it is a socket");
         pool.give(TcpStream::from_std(stream).expect("it is a socket"), 8, 1, true);
         let (mut instance, _) = listener.accept().expect("somebody came");
+        pool.sweep(DOUBTED_MS);
+        assert!(pool.take(false).is_none(), "it may still come");
+        pool.sweep(DOUBTED_MS + 1);
+        let stream = pool.take(false).expect("nothing came");
+        pool.give(stream, 8, 1, true);
         // The runtime gets no turn to hear of it.
         instance.write_all(b"late").expect("it is open");
+        pool.sweep(DOUBTED_MS + 1);
         assert!(pool.take(false).is_none());
+        assert!(pool.idle.borrow().is_empty() && pool.doubted.borrow().is_empty());
     }
 }

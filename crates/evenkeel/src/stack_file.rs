@@ -17,20 +17,32 @@ use crate::{context::Context, files};
 /// `PATH` of instances where `keel` has none itself.
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
-/// What the text of `file` means, and the warnings. `here`: it is for this machine.
+/// What a file is read for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// To be put in force on this machine by somebody who is told what is wrong.
+    Here,
+    /// To be put in force on another machine.
+    Elsewhere,
+    /// To start with it, perhaps at boot and with nobody there: it is not refused for what the stack can do without.
+    Start,
+}
+
+/// What the text of `file` means, and the warnings.
 ///
 /// # Errors
 /// Where something can never work, on this machine or anywhere.
-pub(crate) fn understand(file: &Path, text: &str, here: bool) -> Result<(Stack, Diagnostics), Diagnostics> {
+pub(crate) fn understand(file: &Path, text: &str, purpose: Purpose) -> Result<(Stack, Diagnostics), Diagnostics> {
     let name = file.display().to_string();
-    let (stack, warnings) = stack::parse_with_warnings(text, &name)?;
-    if !here {
+    let read = if purpose == Purpose::Start { stack::parse_leniently } else { stack::parse_with_warnings };
+    let (stack, warnings) = read(text, &name)?;
+    if purpose == Purpose::Elsewhere {
         return Ok((stack, warnings));
     }
     let mut found = Diagnostics::none(&name, text);
     let beside = file.parent().unwrap_or(Path::new(""));
     files::missing(beside, &stack, &mut found);
-    pages(beside, &stack, &mut found);
+    pages(beside, &stack, purpose, &mut found);
     for (name, service) in &stack.services {
         programs(beside, name, service, &mut found);
     }
@@ -70,8 +82,10 @@ pub(crate) fn faults(found: &Diagnostics) -> Vec<Fault> {
     found.faults.iter().map(each).collect()
 }
 
-/// Pages whose file cannot be answered with: the stack would not be put in force.
-fn pages(beside: &Path, stack: &Stack, found: &mut Diagnostics) {
+/// Pages whose file cannot be answered with: the stack would not be put in force. A start goes on with what the page had
+/// before.
+fn pages(beside: &Path, stack: &Stack, purpose: Purpose, found: &mut Diagnostics) {
+    let severity = if purpose == Purpose::Start { Severity::Warning } else { Severity::Error };
     let mut look = |path: &[&str], file: Option<&String>| {
         let Some(file) = file.map(|file| beside.join(file)) else { return };
         // The node process may read what we may not.
@@ -81,7 +95,7 @@ fn pages(beside: &Path, stack: &Stack, found: &mut Diagnostics) {
         }
         if let Err(why) = read_page(&file) {
             let message = format!("the page `{}` cannot be read: {why}", file.display());
-            found.add(Severity::Error, path, message, "name a file that is there, or give `text` in place of `file`");
+            found.add(severity, path, message, "name a file that is there, or give `text` in place of `file`");
         }
     };
     let mut all = |kind: &str, name: &str, pages: &std::collections::BTreeMap<String, ErrorPage>| {
@@ -155,9 +169,9 @@ fn runs(found: &fs::Metadata) -> bool {
 mod tests {
     use super::*;
 
-    fn found(folder: &Path, rest: &str, here: bool) -> (bool, String) {
+    fn found(folder: &Path, rest: &str, purpose: Purpose) -> (bool, String) {
         let text = format!("[stack]\nname = \"t\"\n{rest}\n");
-        let (accepted, found) = match understand(&folder.join("keel.toml"), &text, here) {
+        let (accepted, found) = match understand(&folder.join("keel.toml"), &text, purpose) {
             Ok((_, warnings)) => (true, warnings),
             Err(faults) => (false, faults),
         };
@@ -180,10 +194,12 @@ run = ["no-such-program", "--port", "{port}"]
 before = ["./text"]
 check = { exec = ["bin/check"] }
 "#;
-        let (accepted, said) = found(temp.path(), rest, true);
+        let (accepted, said) = found(temp.path(), rest, Purpose::Here);
         assert!(!accepted);
+        let (accepted, told) = found(temp.path(), rest, Purpose::Start);
+        assert!(accepted && told == said.replace("error: the page", "warning: the page"), "{told}");
         insta::assert_snapshot!(said);
-        let (accepted, said) = found(temp.path(), rest, false);
+        let (accepted, said) = found(temp.path(), rest, Purpose::Elsewhere);
         assert!(accepted && said.is_empty(), "{said}");
     }
 
@@ -203,14 +219,14 @@ check = { exec = ["bin/check"] }
             "page = { file = \"sorry.html\" }",
         ] {
             assert_eq!(
-                found(temp.path(), &format!("[services.a]\n{service}"), true),
+                found(temp.path(), &format!("[services.a]\n{service}"), Purpose::Here),
                 (true, String::new()),
                 "{service}"
             );
         }
         let own = format!("[services.a]\nrun = [\"shop\"]\nenv = {{ PATH = {:?} }}", program.parent().unwrap());
-        assert_eq!(found(temp.path(), &own, true), (true, String::new()), "its own PATH counts");
-        let (accepted, said) = found(temp.path(), "[services.a]\nrun = [\"./bin/shop\"]", true);
+        assert_eq!(found(temp.path(), &own, Purpose::Here), (true, String::new()), "its own PATH counts");
+        let (accepted, said) = found(temp.path(), "[services.a]\nrun = [\"./bin/shop\"]", Purpose::Here);
         assert!(accepted && said.starts_with("warning: there is no program `DIR/./bin/shop`"), "{said}");
     }
 }

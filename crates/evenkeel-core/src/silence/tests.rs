@@ -86,6 +86,16 @@ fn two_failed_probes_make_it_silent_and_a_passed_one_brings_it_back() {
 }
 
 #[test]
+fn a_silent_one_is_asked_for_a_bounded_time_whatever_others_take() {
+    let mut silence = Silence::new(AFTER_MS);
+    silent(&mut silence);
+    let asked = Asked::Probe { answered: ENOUGH, longest: Duration::MAX };
+    let outputs = watch_asked(&mut silence, asked, 1_000, 2_200, 2_700);
+    let [(_, Output::ProbeNow { key: 1, timeout, .. })] = outputs.as_slice() else { panic!("{outputs:?}") };
+    assert_eq!(*timeout, LONGEST_HABIT);
+}
+
+#[test]
 fn a_slow_request_is_left_alone_and_asked_about_ever_less_often() {
     let mut silence = Silence::new(AFTER_MS);
     let mut asked = Vec::new();

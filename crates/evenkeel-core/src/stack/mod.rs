@@ -53,7 +53,7 @@ pub use self::{
     listener::{Cidr, ClientLimits, Listener},
     mode::Mode,
     names::nearest,
-    parse::{parse, parse_with_warnings},
+    parse::{parse, parse_leniently, parse_with_warnings},
     rails::{By, Mirror, Rate, Rates, Redirect, Split},
     reach::{led_to, speaks, unreached},
     replicas::{Backlog, Elastic, Replicas, Target},

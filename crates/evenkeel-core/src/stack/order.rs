@@ -104,6 +104,10 @@ fn asks_no_more(route: &Route, than: &Route) -> bool {
 fn leads_back(stack: &Stack, keys: &[Key], index: usize, redirect: &Redirect) -> bool {
     let Some(target) = Target::of(&stack.routes[index], &keys[index], redirect) else { return false };
     let (route, key) = (&stack.routes[index], &keys[index]);
+    // What a proxy in front says may be another thing the next time, as where it led the client to TLS.
+    if route.headers.keys().any(|name| name.to_ascii_lowercase().starts_with("x-forwarded-")) {
+        return false;
+    }
     let method = target.method;
     let takes_method = |route: &Route| route.methods.is_empty() || route.methods.iter().any(|one| one == method);
     if !key.has_host(&target.host) || !key.has_path(&target.path) || !takes_method(route) {
@@ -186,12 +190,15 @@ impl<'a> Target<'a> {
 
 #[cfg(test)]
 mod tests {
-    fn said(routes: &str) -> String {
-        let text = format!(
+    fn text(routes: &str) -> String {
+        format!(
             "[stack]\nname = \"t\"\n[listeners.web]\nbind = \"0.0.0.0:80\"\n[listeners.other]\nbind = \"0.0.0.0:8080\"\n\
              {routes}\n[services.a]\nrun = [\"a\"]\n"
-        );
-        crate::stack::parse(&text, "t.toml").map_or_else(|faults| faults.to_string(), |_| "nothing".to_owned())
+        )
+    }
+
+    fn said(routes: &str) -> String {
+        crate::stack::parse(&text(routes), "t.toml").map_or_else(|faults| faults.to_string(), |_| "nothing".to_owned())
     }
 
     fn routes(of: &[&str]) -> String {
@@ -230,6 +237,25 @@ mod tests {
     }
 
     #[test]
+    fn what_was_in_force_is_not_refused_for_being_useless() {
+        for useless in [
+            &["", "headers = { x-canary = \"1\" }"][..],
+            &["redirect = \"/login\""],
+            &["methods = []"],
+            &["path = \"/a/../b\""],
+            &["path = \"/..\""],
+        ] {
+            let text = text(&routes(useless));
+            assert!(crate::stack::parse(&text, "t.toml").is_err(), "{useless:?}");
+            let (_, told) =
+                crate::stack::parse_leniently(&text, "t.toml").map_err(|faults| faults.to_string()).unwrap();
+            assert!(!told.is_empty() && !told.has_errors(), "{useless:?}\n{told}");
+        }
+        let wrong = text("[[routes]]\nservice = \"nobody\"\n");
+        assert!(crate::stack::parse_leniently(&wrong, "t.toml").is_err(), "what cannot be carried out is refused");
+    }
+
+    #[test]
     fn a_redirect_that_leads_to_itself() {
         for circles in [
             &["redirect = \"http://{host}{uri}\""][..],
@@ -254,6 +280,7 @@ mod tests {
             &["redirect = \"/login\"", "path = \"/login\""],
             &["methods = [\"POST\"]\nredirect = { to = \"/x\", status = 303 }", ""],
             &["path = \"/old\"\nredirect = \"/older\"", ""],
+            &["headers = { x-forwarded-proto = \"https\" }\nredirect = \"http://{host}{uri}\"", ""],
         ] {
             assert_eq!(said(&routes(fine)), "nothing", "{fine:?}");
         }

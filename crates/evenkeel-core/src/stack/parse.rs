@@ -43,10 +43,23 @@ pub fn parse(text: &str, file: &str) -> Result<Stack, Diagnostics> {
 /// # Errors
 /// Where something can never work.
 pub fn parse_with_warnings(text: &str, file: &str) -> Result<(Stack, Diagnostics), Diagnostics> {
+    read(text, file, Severity::Error)
+}
+
+/// The same for a start, and for what was in force before: what only does nothing is a warning here. Whatever a later version
+/// finds useless in a stack, it ran, and comes up again.
+///
+/// # Errors
+/// Where it cannot be carried out.
+pub fn parse_leniently(text: &str, file: &str) -> Result<(Stack, Diagnostics), Diagnostics> {
+    read(text, file, Severity::Warning)
+}
+
+fn read(text: &str, file: &str, useless: Severity) -> Result<(Stack, Diagnostics), Diagnostics> {
     let faults = |faults| Diagnostics { file: file.to_owned(), text: text.to_owned(), faults };
     let tree = Tree::parse(text).map_err(|error| faults(vec![plain(&error)]))?;
     let mut stack: Stack = toml::from_str(text).map_err(|error| faults(vec![explain(&error, &tree)]))?;
-    let found = faults(validate(&mut stack, &tree));
+    let found = faults(validate(&mut stack, &tree, useless));
     if found.has_errors() { Err(found) } else { Ok((stack, found)) }
 }
 

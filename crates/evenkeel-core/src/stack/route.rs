@@ -23,8 +23,9 @@ pub struct Route {
     /// Only requests whose path is this one or lies below it: `/api` matches `/api` and `/api/orders`, not `/apis`. Paths are
     /// compared in a normal form: percent-encoded bytes are decoded once, slashes in a row are one, `.` and `..` are
     /// resolved. So `//api`, `/%61pi` and `/x/../api` match too; the instance gets what the client sent. An encoded slash
-    /// (`%2F`) separates nothing: a service that decodes it has to close such paths itself. 400: paths that climb above the
-    /// root, or on some servers only, as `/..%2Fx` and `/..;/x`.
+    /// (`%2F`) separates nothing, and a semicolon is part of a name: a service that decodes the one, or drops what follows
+    /// the other (`/api;x`), has to close such paths itself. 400: paths that climb above the root, or on some servers only,
+    /// as `/..%2Fx` and `/..;/x`.
     #[serde(default = "Route::default_path")]
     pub path: String,
     /// Only requests with these methods, as `["GET", "HEAD"]`. Default: every method.

@@ -17,10 +17,11 @@ use super::{
     useless,
 };
 
-/// Fills in what an empty file means and returns every fault; where there is none, every warning.
-pub(super) fn validate(stack: &mut Stack, tree: &Tree) -> Vec<Diagnostic> {
+/// Fills in what an empty file means and returns every fault; where there is none, every warning. `useless` is what is
+/// meant to have an effect and has none, although nothing is wrong with it otherwise.
+pub(super) fn validate(stack: &mut Stack, tree: &Tree, useless: Severity) -> Vec<Diagnostic> {
     fill_in(stack);
-    let mut faults = Faults { tree, found: Vec::new() };
+    let mut faults = Faults { tree, useless, found: Vec::new() };
     check_head(stack, &mut faults);
     for (name, listener) in &stack.listeners {
         check_listener(name, listener, stack, &mut faults);
@@ -35,13 +36,13 @@ pub(super) fn validate(stack: &mut Stack, tree: &Tree) -> Vec<Diagnostic> {
     transform::check(stack, &mut |path, message, help| faults.add(path, message, help));
     choice::check(stack, &mut |path, message, help| faults.add(path, message, help));
     stream::check(stack, &mut |path, message, help| faults.add(path, message, help));
-    order::check(stack, &mut |path, message, help| faults.add(path, message, help));
+    order::check(stack, &mut |path, message, help| faults.useless(path, message, help));
     check_drills(stack, &mut faults);
     if stack.journal.size < super::Journal::LEAST {
         let message = format!("`{}` is too small for a journal", stack.journal.size);
         faults.add(&["journal", "size"], message, Some(format!("at least {}", super::Journal::LEAST)));
     }
-    if faults.found.is_empty() {
+    if faults.found.iter().all(|fault| fault.severity == Severity::Warning) {
         useless::check(stack, tree, &mut |path, message, help| {
             faults.say(Severity::Warning, path, message, Some(help));
         });
@@ -75,12 +76,18 @@ fn fill_in(stack: &mut Stack) {
 /// Collects faults and knows where each path stands.
 struct Faults<'a> {
     tree: &'a Tree<'a>,
+    /// How much it matters that something has no effect.
+    useless: Severity,
     found: Vec<Diagnostic>,
 }
 
 impl Faults<'_> {
     fn add(&mut self, path: &[&str], message: impl Into<String>, help: Option<String>) {
         self.say(Severity::Error, path, message, help);
+    }
+
+    fn useless(&mut self, path: &[&str], message: impl Into<String>, help: Option<String>) {
+        self.say(self.useless, path, message, help);
     }
 
     fn say(&mut self, severity: Severity, path: &[&str], message: impl Into<String>, help: Option<String>) {
@@ -183,7 +190,7 @@ fn check_route(index: usize, route: &Route, stack: &Stack, faults: &mut Faults) 
     }
     if route.methods.is_empty() && faults.tree.has(&["routes", &at, "methods"]) {
         let help = Some("leave it out for every method".to_owned());
-        faults.add(&["routes", &at, "methods"], "no method is listed, so it would match nothing", help);
+        faults.useless(&["routes", &at, "methods"], "no method is listed, which would be taken for every method", help);
     }
     for (keys, message, help) in rails::faults(route) {
         let path: Vec<&str> = ["routes", &at].into_iter().chain(keys.iter().map(String::as_str)).collect();
@@ -210,10 +217,10 @@ fn check_path(at: &str, path: &str, faults: &mut Faults) {
     }
     let has_dots = path.split('/').any(|segment| matches!(segment, "." | ".."));
     match crate::path::normal(path.as_bytes()) {
-        Err(bad) => faults.add(&key, format!("no request has the path `{path}`: {bad}"), None),
+        Err(bad) => faults.useless(&key, format!("no request has the path `{path}`: {bad}"), None),
         Ok(normal) if has_dots => {
             let help = format!("write `{}`", String::from_utf8_lossy(&normal));
-            faults.add(
+            faults.useless(
                 &key,
                 format!("`{path}` has segments of dots, which requests lose before their route is found"),
                 Some(help),

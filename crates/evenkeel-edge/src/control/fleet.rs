@@ -182,11 +182,10 @@ impl Fleet {
     }
 
     /// A probe ended. One of an instance that is gone says nothing, and one of whose time we slept through a good
-    /// part is repeated.
+    /// part is repeated: once, for an edge that never gets enough of its processor would else never find anybody out.
     pub(super) fn probed(&mut self, done: Done, hands: &mut Hands, now: Moment) {
-        let slept = self.overslept.is_some_and(|(at, slept)| done.started <= at && slept > done.target.timeout / 4);
-        if slept && matches!(done.result, Err(Failure::Timeout(_))) {
-            return hands.probe(done.key, done.which, done.target);
+        if says_nothing(self.overslept, &done) {
+            return hands.probe_again(done.key, done.which, done.target);
         }
         let Some(group) = self.homes.get(&done.key).and_then(|home| self.groups.get_mut(&**home)) else {
             return;
@@ -253,4 +252,36 @@ impl Fleet {
 /// The service of this instance, by its name.
 fn service_of(id: &InstanceId) -> &str {
     id.name.split_once('/').map_or("", |(service, _)| service)
+}
+
+/// Whether we slept through a good part of the time of this probe, which may have failed for that alone.
+fn says_nothing(overslept: Option<(Moment, Duration)>, done: &Done) -> bool {
+    let slept = overslept.is_some_and(|(at, slept)| done.started <= at && slept > done.target.timeout / 4);
+    slept && !done.again && matches!(done.result, Err(Failure::Timeout(_)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{super::hands::Which, *};
+    use crate::probe::Target;
+
+    #[test]
+    fn a_probe_that_we_slept_through_is_repeated_once() {
+        let timeout = Duration::from_millis(400);
+        let target =
+            Target { resolved: None, address: "127.0.0.1:1".to_owned(), probe: Probe::Tcp, timeout, introduces: None };
+        let result = Err(Failure::Timeout(timeout));
+        let started = Moment::from_millis(1_000);
+        let (key, which) = (Key(1), Which::Liveness);
+        let mut done = Done { key, which, started, took: timeout, again: false, target, result };
+        let slept = |at_ms, ms| Some((Moment::from_millis(at_ms), Duration::from_millis(ms)));
+        assert!(says_nothing(slept(1_200, 150), &done));
+        assert!(!says_nothing(None, &done), "we were awake");
+        assert!(!says_nothing(slept(900, 150), &done), "that was before");
+        assert!(!says_nothing(slept(1_200, 50), &done), "there was time enough");
+        done.again = true;
+        assert!(!says_nothing(slept(1_200, 150), &done), "whoever sleeps all the time finds out all the same");
+        (done.again, done.result) = (false, Ok(()));
+        assert!(!says_nothing(slept(1_200, 150), &done), "a pass is a pass");
+    }
 }

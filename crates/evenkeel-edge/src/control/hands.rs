@@ -39,6 +39,8 @@ pub(super) struct Done {
     pub(super) started: Moment,
     /// How long it took.
     pub(super) took: Duration,
+    /// It was sent in place of one that said nothing.
+    pub(super) again: bool,
     /// What was asked.
     pub(super) target: Target,
     /// What it saw.
@@ -99,6 +101,15 @@ impl Hands {
 
     /// Starts a probe.
     pub(super) fn probe(&self, key: Key, which: Which, target: Target) {
+        self.send(key, which, target, false);
+    }
+
+    /// The same in place of one that said nothing.
+    pub(super) fn probe_again(&self, key: Key, which: Which, target: Target) {
+        self.send(key, which, target, true);
+    }
+
+    fn send(&self, key: Key, which: Which, target: Target, again: bool) {
         let done = self.done.clone();
         let room = (!matches!(which, Which::Tight { .. })).then(|| Arc::clone(&self.room));
         tokio::spawn(async move {
@@ -108,7 +119,7 @@ impl Hands {
             };
             let mut started = clock::now();
             let mut result = target.probe().await;
-            while matches!(&result, Err(Failure::Connect(error)) if is_exhausted(error)) {
+            while matches!(&result, Err(Failure::Connect(error)) if is_exhausted(error, target.resolved)) {
                 // It says nothing about the instance that there is nothing left here for one more connection. Whoever
                 // serves requests says it.
                 sleep(SCARCE).await;
@@ -117,7 +128,7 @@ impl Hands {
             }
             let took = clock::now().since(started);
             // Nobody listens any more only when the edge ends.
-            let _ = done.send(Done { key, which, started, took, target, result });
+            let _ = done.send(Done { key, which, started, took, again, target, result });
         });
     }
 

@@ -13,6 +13,10 @@ use std::fs;
 /// Most files that are read to answer one question. An instance with more processes and threads counts as running.
 const READS: usize = 512;
 
+/// Whoever merely waits for its children has no more threads than this. One that is not stopped itself and has more of
+/// them counts as running: it is the program, and to read of each of its threads would take long.
+const WAITING_THREADS: usize = 32;
+
 /// Whether the kernel tells about this process.
 pub(super) fn is_visible(pid: u32) -> bool {
     state(pid).is_some()
@@ -27,16 +31,16 @@ pub(super) fn stopped(pid: u32) -> Option<u32> {
 
 fn all_stopped(pid: u32, reads: &mut usize) -> Option<u32> {
     let state = take(reads).and_then(|()| state(pid))?;
-    let mut children = children(pid, reads)?.into_iter().filter(|&child| lives(child)).peekable();
-    match state {
-        b'T' if children.peek().is_none() => Some(pid),
-        // It works, or is about to.
-        b'R' | b'D' => None,
-        _ => {
-            let first = all_stopped(children.next()?, reads)?;
-            children.all(|child| all_stopped(child, reads).is_some()).then_some(first)
-        }
+    // It works, or is about to.
+    if matches!(state, b'R' | b'D') {
+        return None;
     }
+    let is_stopped = state == b'T';
+    let threads = if is_stopped { READS } else { WAITING_THREADS };
+    let mut children = children(pid, threads, reads)?.into_iter().filter(|&child| lives(child));
+    let Some(first) = children.next() else { return is_stopped.then_some(pid) };
+    let first = all_stopped(first, reads)?;
+    children.all(|child| all_stopped(child, reads).is_some()).then_some(first)
 }
 
 /// Whether it is more than an exit status that nobody has read yet.
@@ -52,11 +56,14 @@ fn state(pid: u32) -> Option<u8> {
     stat.get(name_ends + 2).copied()
 }
 
-/// Its children, by all of its threads; `None` where there are too many to tell. A kernel that does not list them knows
-/// of none.
-fn children(pid: u32, reads: &mut usize) -> Option<Vec<u32>> {
+/// Its children, by all of its threads; `None` where there are too many to tell, or more than `most` threads. A kernel
+/// that does not list them knows of none.
+fn children(pid: u32, most: usize, reads: &mut usize) -> Option<Vec<u32>> {
     let mut children = Vec::new();
-    for thread in fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten() {
+    for (place, thread) in fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten().enumerate() {
+        if place >= most {
+            return None;
+        }
         take(reads)?;
         let listed = fs::read_to_string(thread.path().join("children")).unwrap_or_default();
         children.extend(listed.split_ascii_whitespace().filter_map(|pid| pid.parse::<u32>().ok()));
@@ -128,7 +135,7 @@ mod tests {
     fn it_depends_on_all_that_could_answer() {
         let shell = start("sh", &["-c", "sleep 1000 & sleep 1000 & wait"]);
         let pid = shell.0.id();
-        let all = |pid| children(pid, &mut READS.clone()).unwrap();
+        let all = |pid| children(pid, READS, &mut READS.clone()).unwrap();
         becomes("two children", || all(pid).len() == 2);
         let [one, other] = all(pid)[..] else { unreachable!("there are two") };
         signal(one, Signal::STOP);
@@ -141,5 +148,6 @@ mod tests {
         signal(one, Signal::KILL);
         becomes("a dead one answers nothing", || stopped(pid) == Some(other));
         assert_eq!(all_stopped(pid, &mut 1), None, "too much to read");
+        assert_eq!(children(pid, 0, &mut READS.clone()), None, "too many threads for one that waits");
     }
 }

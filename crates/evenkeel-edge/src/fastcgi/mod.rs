@@ -65,14 +65,14 @@ pub(crate) async fn connect(client: &Client, flight: &Flight) -> Result<TcpStrea
     let mask = Signal::Expired as u8 | Signal::Abandoned as u8;
     let instance = match client.slot.until(mask, |cx| connecting.as_mut().poll(cx)).await {
         Ok(Ok(instance)) => instance,
-        Ok(Err(error)) if scarce::is_met(&client.thread, &error) => return Err(failed(Cause::Scarce)),
+        Ok(Err(error)) if scarce::is_met(&client.thread, &error, resolved) => return Err(failed(Cause::Scarce)),
         Ok(Err(_)) => return Err(refused),
         Err(Signal::Abandoned) => return Err(failed(Cause::Abandoned)),
         Err(_) => return Err(failed(Cause::Instance(Failure::ConnectTimeout))),
     };
     client.thread.read_clock();
     let (edge, translator) = pair().map_err(|error| {
-        let scarce = scarce::is_met(&client.thread, &error);
+        let scarce = scarce::is_met(&client.thread, &error, None);
         if scarce { failed(Cause::Scarce) } else { refused }
     })?;
     let place = &client.place;

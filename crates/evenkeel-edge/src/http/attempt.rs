@@ -92,7 +92,7 @@ pub(crate) async fn connect(client: &Client, flight: &Flight) -> Result<TcpStrea
             }
             Ok(stream)
         }
-        Ok(Err(error)) if scarce::is_met(&client.thread, &error) => Err(failed(Cause::Scarce)),
+        Ok(Err(error)) if scarce::is_met(&client.thread, &error, Some(address)) => Err(failed(Cause::Scarce)),
         Ok(Err(_)) => Err(refused),
         Err(Signal::Abandoned) => Err(failed(Cause::Abandoned)),
         Err(_) => Err(failed(Cause::Instance(Failure::ConnectTimeout))),
@@ -171,6 +171,8 @@ pub(crate) fn keep(client: &Client, request: &Request, flight: &Flight, stream: 
         let now_ms = clock::millis(client.thread.now());
         match flight.service.config().wire.sends_proxy {
             None => flight.instance.pool.give(stream, most, now_ms, request.to_head),
+            // A body that must not be might follow, and these do not wait aside.
+            Some(_) if request.to_head => {}
             Some(_) => flight.instance.pool.give_owned(client.names(), stream, most, now_ms),
         }
     }

@@ -226,12 +226,13 @@ impl Path {
         for _ in 0..=service.config().retry.max {
             let flight = hold::at_once(thread, service, client.ip().to_canonical(), &tried)?;
             flight.set_waiting(false);
-            match flight.instance.shared.resolved().map(connected) {
+            let to = flight.instance.shared.resolved();
+            match to.map(connected) {
                 Some(Ok(socket)) => {
                     return Some(Self { socket, flight, answered: Cell::new(false), leaving: Cell::new(false) });
                 }
                 // This machine has no socket left, with whomever: that speaks against no instance.
-                Some(Err(error)) if scarce::is_met(thread, &error) => return None,
+                Some(Err(error)) if scarce::is_met(thread, &error, to) => return None,
                 _ => {}
             }
             tried.push(&flight.instance);

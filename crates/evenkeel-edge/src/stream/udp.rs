@@ -3,7 +3,8 @@
 //!
 //! The kernel leads all datagrams of one client (address and port) to the same thread's socket while the number of
 //! sockets stays the same. Sessions are bounded in idle time and in number: those whose client was never answered twice
-//! go first, since its address may be made up, and then the one that was quiet for longest. Nothing is queued: a datagram that finds no instance, or no room, is dropped and counted, as any network may.
+//! go first, since its address may be made up, and then the one that was quiet for longest. Nothing is queued: a
+//! datagram that finds no instance, or no room, is dropped and counted, as any network may.
 //! Where `bind` is an address of no machine in particular (`0.0.0.0`), answers leave from the address that the routing
 //! table says, so a machine with several addresses needs one of them in `bind`.
 

@@ -346,7 +346,8 @@ fn choose_revision(source: &StackSource, dir: &StateDir, first_start: bool) -> R
         return Ok(Chosen { revision: current, news: None });
     }
     let (text, file, folder) = read_source(source)?;
-    let stack = stack::parse(&text, &file).map_err(|faults| NodeError::Stack(Box::new(faults)))?;
+    let read = stack::parse_leniently(&text, &file);
+    let (stack, _) = read.map_err(|faults| NodeError::Stack(Box::new(faults)))?;
     let current = current?;
     let same = current.filter(|current| current.text == text && current.dir == folder);
     if let Some(current) = same {

@@ -46,6 +46,10 @@ fn key_of(dir: &StateDir) -> (Bytes, std::io::Result<()>) {
     }
     let mut fresh = Bytes::default();
     getrandom::fill(&mut fresh).expect("the kernel gives random bytes");
+    // What is there and cannot be read now may be read the next time: nothing takes its place.
+    if let Some(error) = std::fs::read(&path).err().filter(|error| error.kind() != std::io::ErrorKind::NotFound) {
+        return (fresh, Err(error));
+    }
     let text = serde_json::to_vec(&fresh).expect("numbers are JSON");
     (fresh, replace_private(&path, &text))
 }

@@ -80,7 +80,7 @@ impl StateDir {
     pub(crate) fn revision(&self, number: u64) -> Option<Revision> {
         let text = fs::read_to_string(self.path("revisions").join(format!("{number}.toml"))).ok()?;
         let origin: Origin = self.read_json(&self.path("revisions").join(format!("{number}.json")))?;
-        let stack = stack::parse(&text, &origin.file).ok()?;
+        let (stack, _) = stack::parse_leniently(&text, &origin.file).ok()?;
         Some(Revision::new(number, text, origin.file, origin.dir, stack).with(origin.overrides))
     }
 
@@ -144,6 +144,12 @@ mod tests {
         let kept: Vec<u64> = (1..=60).filter(|number| dir.revision(*number).is_some()).collect();
         assert_eq!((kept.len(), &kept[..2]), (51, &[4, 11][..]), "the newest 50, and the one that is needed");
         assert!(!temp.path().join("revisions/1.toml").exists());
+
+        // What a former version accepted is not refused for doing nothing.
+        let twice = format!("{TEXT}[[routes]]\nservice = \"s\"\n[[routes]]\nservice = \"s\"\nmethods = []\n");
+        assert!(stack::parse(&twice, "keel.toml").is_err());
+        fs::write(temp.path().join("revisions/60.toml"), twice).unwrap();
+        assert_eq!(dir.current_revision().unwrap().unwrap().stack.routes.len(), 2);
 
         fs::write(temp.path().join("revisions/60.toml"), "[stack").unwrap();
         assert!(dir.current_revision().unwrap_err().to_string().contains("revisions"));

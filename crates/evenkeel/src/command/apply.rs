@@ -21,7 +21,7 @@ use crate::{
     context::{Context, block_on},
     failure::{Exit, Failure},
     http::Ask,
-    stack_file::{self, Fault},
+    stack_file::{self, Fault, Purpose},
     style::harmless,
 };
 
@@ -75,7 +75,8 @@ struct Refused {
 /// Checks the file here, where its faults can be shown in place, and hands it over.
 pub(crate) fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
     let text = validate::read(&args.file)?;
-    let (_, warnings) = stack_file::understand(&args.file, &text, context.url.is_none()).map_err(Failure::bad_file)?;
+    let purpose = if context.url.is_none() { Purpose::Here } else { Purpose::Elsewhere };
+    let (_, warnings) = stack_file::understand(&args.file, &text, purpose).map_err(Failure::bad_file)?;
     stack_file::warn(&warnings, context);
     let file = std::fs::canonicalize(&args.file)
         .map_err(|error| Failure::usage("the stack file cannot be found").at_path(&args.file).because(error))?;

@@ -8,7 +8,7 @@ use serde::Serialize;
 use crate::{
     context::{Context, shell_word},
     failure::{Exit, Failure},
-    stack_file::{self, Fault},
+    stack_file::{self, Fault, Purpose},
 };
 
 /// Options of `keel validate`.
@@ -31,7 +31,7 @@ struct Report<'a> {
 pub(crate) fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
     let text = read(&args.file)?;
     let report = |valid, found| Report { file: &args.file, valid, diagnostics: stack_file::faults(found) };
-    let (stack, warnings) = match stack_file::understand(&args.file, &text, true) {
+    let (stack, warnings) = match stack_file::understand(&args.file, &text, Purpose::Here) {
         Ok(understood) => understood,
         Err(found) if context.json => {
             context.json(&report(false, &found))?;

@@ -99,7 +99,8 @@ fn stack_file(running: Option<&Running>, state_dir: Option<&Path>, looked: &mut 
     let told = running.and_then(|running| {
         let api = Api::of(running);
         let answer = block_on(async { read::<StackFile>(&api.succeed(Ask::get("/v1/stack")).await?) });
-        answer.ok().and_then(|StackFile { file, text }| stack::parse(&text, &file).ok())
+        let StackFile { file, text } = answer.ok()?;
+        stack::parse_leniently(&text, &file).ok().map(|(stack, _)| stack)
     });
     let stack = told.or_else(|| state::kept_stack(state_dir?))?;
     looked.push(format!("the stack `{}` as it is in force", stack.stack.name));

@@ -104,7 +104,7 @@ pub(super) fn kept_stack(dir: &Path) -> Option<Stack> {
     let number = current(dir)?;
     let name = format!("{number}.toml");
     let text = fs::read_to_string(dir.join("revisions").join(&name)).ok()?;
-    stack::parse(&text, &name).ok()
+    stack::parse_leniently(&text, &name).ok().map(|(stack, _)| stack)
 }
 
 fn current(dir: &Path) -> Option<u64> {

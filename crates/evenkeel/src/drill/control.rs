@@ -48,7 +48,7 @@ impl Control {
     /// The stack file in force.
     pub(super) async fn stack(&self) -> Result<Stack, Failure> {
         let StackFile { file, text } = self.api.get("/v1/stack").await?;
-        stack::parse(&text, &file).map_err(Failure::bad_file)
+        stack::parse_leniently(&text, &file).map(|(stack, _)| stack).map_err(Failure::bad_file)
     }
 
     /// How the stack is.

@@ -8,7 +8,11 @@ use std::{
 use evenkeel_core::stack::{self, Diagnostics, Stack};
 
 use super::Inline;
-use crate::{command::validate, failure::Failure, stack_file};
+use crate::{
+    command::validate,
+    failure::Failure,
+    stack_file::{self, Purpose},
+};
 
 /// The file in the state directory that holds the stack made from a command.
 pub(crate) const COMMAND_FILE: &str = "command.toml";
@@ -26,7 +30,7 @@ impl Source {
     /// From a stack file, which must be valid; with what its writer should be told.
     pub(crate) fn from_file(file: &Path) -> Result<(Self, Stack, Diagnostics), Failure> {
         let text = validate::read(file)?;
-        let (stack, warnings) = stack_file::understand(file, &text, true).map_err(Failure::bad_file)?;
+        let (stack, warnings) = stack_file::understand(file, &text, Purpose::Start).map_err(Failure::bad_file)?;
         let file = std::fs::canonicalize(file);
         let file = file.map_err(|error| Failure::usage("the stack file cannot be found").because(error))?;
         Ok((Self::File(file), stack, warnings))

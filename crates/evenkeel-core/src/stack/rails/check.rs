@@ -148,7 +148,7 @@ mod tests {
             ("redirect = { to = \"/x\", status = 200 }", "301, 302, 303, 307 or 308"),
             ("redirect = { to = \"/x\", code = 301 }", "unknown key `code`"),
             ("service = \"a\"\nmethods = [\"get\"]", "`get` is not a method"),
-            ("service = \"a\"\nmethods = []", "no method is listed, so it would match nothing"),
+            ("service = \"a\"\nmethods = []", "no method is listed, which would be taken for every method"),
             ("service = \"a\"\npath = \"/a/../b\"", "write `/b`"),
             ("service = \"a\"\npath = \"/..\"", "no request has the path `/..`"),
             ("service = \"a\"\nrate = { requests = 0 }", "`requests` must be at least 1"),

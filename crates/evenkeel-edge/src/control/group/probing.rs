@@ -138,7 +138,15 @@ impl Group {
         let Some(member) = self.members.get_mut(&key) else { return };
         if !liveness {
             let target = member.target(&member.check);
-            let done = Done { key, which: Which::Told { digest }, started: now, took: Duration::ZERO, target, result };
+            let done = Done {
+                key,
+                which: Which::Told { digest },
+                started: now,
+                took: Duration::ZERO,
+                again: false,
+                target,
+                result,
+            };
             return self.checked(done, hands, now);
         }
         let result = result.map_err(|failure| failed(&failure));

@@ -30,7 +30,8 @@ impl Group {
         habits.turn(all(), now);
         let seen = members.iter().map(|(&key, member)| {
             let quiet_since = member.shared.quiet_since_ms().map(Moment::from_millis);
-            let matters = member.silent.is_some() || quiet_since.is_some_and(|since| now.since(since) >= after);
+            let is_quiet = !after.is_zero() && quiet_since.is_some_and(|since| now.since(since) >= after);
+            let matters = member.silent.is_some() || is_quiet;
             Seen {
                 key,
                 healthy: member.gets_requests(),

@@ -80,7 +80,8 @@ pub(super) fn command(args: &str, file: &Path, context: &Context) -> String {
 fn stack_of(file: &Path, context: &Context) -> Result<(Stack, PathBuf), Failure> {
     let text = validate::read(file)
         .map_err(|failure| failure.fix("no stack runs: name the stack file of the one that is meant by --file"))?;
-    let stack = stack::parse(&text, &file.display().to_string()).map_err(Failure::bad_file)?;
+    let read = stack::parse_leniently(&text, &file.display().to_string());
+    let (stack, _) = read.map_err(Failure::bad_file)?;
     let state_dir = context.state_dir.clone().unwrap_or_else(|| context.places.state_dir(&stack.stack.name));
     let state_dir = std::path::absolute(&state_dir).unwrap_or(state_dir);
     Ok((stack, state_dir))

@@ -53,7 +53,12 @@ pub(super) fn of(section: &Section, has_tls: bool) -> (Vec<Rule>, Vec<(Line, Str
             }
             None => continue,
         };
-        let condition = if words[0] == "monitor-uri" { Condition::at_path(words[1]) } else { condition };
+        let condition = match words[0] {
+            "monitor-uri" => Condition::at_path(words[1]),
+            // Their pattern is about whole lines of a request's head, which routes do not know (HAProxy up to 2.0).
+            "reqdeny" | "reqideny" | "reqtarpit" | "reqitarpit" => Condition::unknown(),
+            _ => condition,
+        };
         groups[place].push(Rule { act, condition, line: line.clone(), of_request: place == 1 });
     }
     let mut rules: Vec<Rule> = groups.into_iter().flatten().collect();
@@ -88,9 +93,8 @@ fn act(words: &[&str], has_tls: bool) -> Found {
         ["http-request", "deny" | "tarpit", rest @ ..] => {
             (1, Act::Refuse(status(rest, "deny_status", status(rest, "status", 403))))
         }
-        ["http-request", "reject" | "silent-drop" | "auth" | "use-service", ..] | ["block", ..] => {
-            (1, Act::Refuse(403))
-        }
+        ["http-request", "reject" | "silent-drop" | "auth" | "use-service", ..]
+        | ["block" | "reqdeny" | "reqideny" | "reqtarpit" | "reqitarpit", ..] => (1, Act::Refuse(403)),
         ["http-request", "allow", ..] => (1, Act::Allow),
         ["http-request", "return", rest @ ..] => return Some(answer(rest).map(|act| (1, act))),
         ["http-request", "redirect", rest @ ..] => return Some(redirect(rest, has_tls).map(|act| (1, act))),

@@ -29,6 +29,15 @@ impl Group {
         self.service.is_none()
             || self.rules.iter().find(|rule| always(rule)).is_some_and(|rule| matches!(rule.act, Act::Refuse(_)))
     }
+
+    /// Whether its own rules may keep out some who would be led to it from this cell.
+    fn may_refuse(&self, cell: Cell<'_>) -> bool {
+        let may = |rule: &Rule| {
+            let holds = rule.condition.holds(cell);
+            !holds.when.is_empty() || holds.maybe.iter().any(|(_, why)| *why != Unknown::Limit)
+        };
+        self.rules.iter().any(|rule| matches!(rule.act, Act::Refuse(_)) && may(rule))
+    }
 }
 
 /// What requests of a cell get that fulfil `asks`.
@@ -142,7 +151,7 @@ impl Table<'_> {
                 }
             }
             for (alternative, why) in &holds.maybe {
-                if !self.may_refuse(rule, *why) {
+                if !self.may_refuse(rule, *why, cell) {
                     continue;
                 }
                 let asks = [asks, alternative].concat();
@@ -185,7 +194,7 @@ impl Table<'_> {
     }
 
     /// Whether a rule that may hold may keep somebody out; if not, it is noted.
-    fn may_refuse(&mut self, rule: &Rule, why: Unknown) -> bool {
+    fn may_refuse(&mut self, rule: &Rule, why: Unknown, cell: Cell<'_>) -> bool {
         let what = "routes do not know its condition";
         match &rule.act {
             Act::Refuse(_) if why == Unknown::Limit => {
@@ -193,7 +202,7 @@ impl Table<'_> {
                 false
             }
             Act::Refuse(_) => true,
-            Act::Lead(name) if self.groups.get(name).is_none_or(Group::is_shut) => true,
+            Act::Lead(name) if self.groups.get(name).is_none_or(|one| one.is_shut() || one.may_refuse(cell)) => true,
             Act::Redirect(_) | Act::Answer(_) if why == Unknown::Any => true,
             Act::Lead(_) | Act::Allow | Act::Redirect(_) | Act::Answer(_) => {
                 self.note(rule, what);

@@ -304,3 +304,17 @@ fn a_damaged_configuration_still_leads_to_a_valid_file() {
         made(&[("haproxy.cfg", &format!("{DEBIAN}frontend w\n bind :80\n{many}backend app\n server a 10.0.0.1:80\n"))]);
     parse(&made.text, "keel.toml").unwrap();
 }
+
+#[test]
+fn whoever_may_be_led_to_a_group_that_refuses_is_closed_out() {
+    let (stack, _) = with(
+        "frontend www\n bind *:80\n use_backend staff if { path_reg ^/adm }\n \
+         default_backend app\nbackend staff\n http-request deny unless { src 10.0.0.0/8 }\n server a 10.0.0.1:80\n\
+         backend app\n server a 10.0.0.1:80\n",
+    );
+    assert_eq!(get(&stack, "www", "a.example", "/admin"), "403");
+    let (stack, _) = rules(" use_backend api if { path_reg ^/api }\n default_backend app");
+    assert_eq!(get(&stack, "www", "a.example", "/api"), "app", "a group that lets everybody in closes nothing");
+    let (stack, _) = rules(" reqideny ^[^\\ ]*\\ /admin\n default_backend app");
+    assert_eq!(get(&stack, "www", "a.example", "/admin"), "403");
+}

@@ -30,9 +30,7 @@ pub(super) fn spot(location: &Directive) -> Spot {
         let path = text.trim_end_matches('/');
         if path.is_empty() { "/".to_owned() } else { path.to_owned() }
     };
-    let fits = |text: &str| {
-        text.starts_with('/') && text.bytes().all(|byte| byte.is_ascii_graphic() && !b"?#".contains(&byte))
-    };
+    let fits = |text: &str| text.starts_with('/') && (path(text) == "/" || is_normal(&path(text)));
     match &location.args[..] {
         [name] if name.starts_with('@') => Spot::Named,
         [text] if fits(text) => Spot::Prefix { path: path(text), firm: false },

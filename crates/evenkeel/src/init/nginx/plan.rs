@@ -58,6 +58,11 @@ impl Answer {
         self.rank() == 0
     }
 
+    /// Whether some methods are closed.
+    fn is_partly(&self) -> bool {
+        matches!(self, Self::Open { others: Some(_), .. })
+    }
+
     /// Where it leads, as keys of a route.
     fn keys(&self) -> Keys {
         match self {
@@ -71,12 +76,23 @@ impl Answer {
     }
 }
 
+/// A pattern that refuses.
+#[derive(Debug)]
+struct Pattern {
+    /// Everything that it could match lies below these.
+    covers: Vec<String>,
+    /// What stands there.
+    guard: Guard,
+    /// The place in which it stands, where `^~` does not keep it from being asked.
+    within: Option<String>,
+}
+
 /// The places of one server.
 #[derive(Debug, Default)]
 pub(super) struct Plan {
     pub(super) places: Vec<Planned>,
-    /// Patterns that refuse: what covers them, and what stands there.
-    patterns: Vec<(Vec<String>, Guard)>,
+    /// Patterns that refuse.
+    patterns: Vec<Pattern>,
 }
 
 impl Plan {
@@ -91,7 +107,7 @@ impl Plan {
         other.widen(&answer);
         let answer = other.answer.keys();
         new.widen(&answer);
-        let weight = |one: &Planned| (!one.answer.is_shut(), one.exact, one.answer.rank());
+        let weight = |one: &Planned| (!one.answer.is_shut(), !one.answer.is_partly(), one.exact, one.answer.rank());
         let better = weight(&new) < weight(other);
         if better {
             *other = new;
@@ -100,15 +116,16 @@ impl Plan {
     }
 
     /// Takes a pattern that refuses.
-    pub(super) fn refuse(&mut self, covers: Vec<String>, guard: Guard) {
-        self.patterns.push((covers, guard));
+    pub(super) fn refuse(&mut self, covers: Vec<String>, guard: Guard, within: Option<&str>) {
+        self.patterns.push(Pattern { covers, guard, within: within.map(str::to_owned) });
     }
 
     /// Closes what a pattern could refuse, and everything where the server as a whole is guarded.
     pub(super) fn settle(&mut self, source: &str, guards: &[Guard]) {
-        for (covers, guard) in std::mem::take(&mut self.patterns) {
+        for Pattern { covers, guard, within } in std::mem::take(&mut self.patterns) {
             let because = said(source, std::slice::from_ref(&guard));
-            let matched = |one: &&mut Planned| one.tested && covers.iter().any(|cover| is_below(&one.path, cover));
+            let asked = |one: &Planned| one.tested || within.as_ref().is_some_and(|within| is_below(&one.path, within));
+            let matched = |one: &&mut Planned| asked(one) && covers.iter().any(|cover| is_below(&one.path, cover));
             for place in self.places.iter_mut().filter(matched).filter(|one| !one.answer.is_shut()) {
                 place.answer = Answer::Closed(Closed {
                     because: because.clone(),

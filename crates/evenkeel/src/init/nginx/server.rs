@@ -43,7 +43,7 @@ impl Work {
             for directive in server.inside() {
                 match directive.name.as_str() {
                     "listen" | "server_name" => {}
-                    "location" => self.location(&mut around, directive, &all),
+                    "location" => self.location(&mut around, directive, &all, None),
                     // Locations without one of their own have it from here.
                     "limit_req" if self.declared.rate(directive).is_some() => {}
                     _ => self.setting(directive),
@@ -60,12 +60,14 @@ impl Work {
         self.expand(around.plan, &places(&listeners, &hosts));
     }
 
-    fn location(&mut self, around: &mut Around<'_>, location: &Directive, outer: &[Guard]) {
+    /// `within`: the path of the location in which it stands.
+    fn location(&mut self, around: &mut Around<'_>, location: &Directive, outer: &[Guard], within: Option<&str>) {
         let all = guards::in_force(outer, location.inside());
         let spot = patterns::spot(location);
         if !matches!(spot, Spot::Pattern(_)) {
             for nested in location.inside().iter().filter(|one| one.name == "location") {
-                self.location(around, nested, &all);
+                let own = if let Spot::Prefix { path, .. } = &spot { Some(path.as_str()) } else { within };
+                self.location(around, nested, &all, own);
             }
         }
         match spot {
@@ -76,7 +78,7 @@ impl Work {
             Spot::Exact(path) => self.place(around, location, &all, (&path, true, false), false),
             Spot::Pattern(_) | Spot::Odd if guards::any(location.inside()) => {
                 let covers = if let Spot::Pattern(covers) = spot { covers } else { vec!["/".to_owned()] };
-                around.plan.refuse(covers, refusal(location));
+                around.plan.refuse(covers, refusal(location), within);
             }
             Spot::Named | Spot::Pattern(_) => {
                 self.leave_out(location, "a pattern or a name; routes match whole parts of a path");

@@ -257,3 +257,36 @@ fn servers_of_tcp_and_udp() {
     );
     assert!(made.text.contains("line 6: listen 443"), "{}", made.text);
 }
+
+#[test]
+fn a_pattern_within_a_place_is_asked_there_whatever_comes_before_others() {
+    let (stack, _) = server(&format!(
+        "{OPEN} location ^~ /files/ {{ proxy_pass http://app; location ~ \\.key$ {{ deny all; }} }} \
+         location ^~ /static/ {{ proxy_pass http://app; }}"
+    ));
+    assert_eq!((get(&stack, "/files/a.key").as_str(), get(&stack, "/static/a").as_str()), ("403", "app"));
+}
+
+#[test]
+fn of_two_locations_of_a_path_the_one_with_closed_methods_counts() {
+    let (stack, _) = server(
+        "location /x { proxy_pass http://app; } location /x/ { proxy_pass http://app; limit_except GET { deny all; } }",
+    );
+    assert_eq!(answer(&stack, "web", "a.example", "POST", "/x/y"), "403");
+    assert_eq!(get(&stack, "/x/y"), "app");
+}
+
+#[test]
+fn what_no_route_can_have_is_closed_as_a_whole() {
+    let (stack, _) = server(&format!("{OPEN} location /. {{ deny all; }}"));
+    assert_eq!(get(&stack, "/.git/config"), "403");
+}
+
+#[test]
+fn what_follows_a_block_of_lua_is_read() {
+    let (stack, _) = server(&format!(
+        "{OPEN} location /a {{ header_filter_by_lua_block {{ -- it's {{\n local x = '}}' if x then y() end }} \
+         proxy_pass http://app; }} location /admin {{ deny all; }}"
+    ));
+    assert_eq!((get(&stack, "/admin").as_str(), get(&stack, "/a").as_str()), ("403", "app"));
+}
