@@ -7,8 +7,8 @@
 //!
 //! Of an instance whose processes run on this machine the kernel knows whether they are stopped. That is proof; as long
 //! as one of them runs the instance is alive however long it takes, and its check alone decides. Any other instance is
-//! probed as its check does, twice with a short bound, where its former answers show that such a silence is none of its
-//! habits: with enough of them, and the longest far below the silence. Who has no check that asks the application is
+//! probed as its check does, twice with a short bound, where its service's habits show that such a silence is none of
+//! them: with enough answers lately, and no quiet that ended well nearly as long. Who has no check that asks the application is
 //! not asked at all. A silent instance comes back with the first answer to such a question, or the first byte.
 //!
 //! How short the bound may be is learnt from the probes that the instance passes: several times as long as they take.
@@ -31,10 +31,10 @@ const MAX_BACK_OFF: u32 = 8;
 /// Tight probes in a row that must fail.
 const FAILURES: u32 = 2;
 
-/// So many answers of an instance show how long its answers take.
+/// So many answers of an instance show its habits.
 pub const ENOUGH: u64 = 300;
 
-/// It is suspected once it is quiet for so many times as long as the longest one of them took.
+/// It is suspected once it is quiet for so many times as long as the longest quiet lately that ended.
 const LONGER: u32 = 2;
 
 /// How many times as long as usual a probe may take.
@@ -82,7 +82,7 @@ pub enum Asked {
     Probe {
         /// How many requests it answered lately.
         answered: u64,
-        /// No answer of its service took longer meanwhile, to its first byte.
+        /// No quiet of its service's instances that ended meanwhile lasted longer, but of those found silent.
         longest: Duration,
     },
     /// Nobody.
@@ -451,11 +451,12 @@ impl Watch {
         asks
     }
 
-    /// What its answers lately say of how long it takes.
+    /// What is usual lately.
     fn habits(&self) -> String {
         match self.seen.asked {
             Asked::Probe { answered, longest } if answered >= ENOUGH => {
-                format!("; it gave {answered} answers lately, and its service's took {} at most", in_words(longest))
+                let longest = in_words(longest);
+                format!("; it gave {answered} answers lately, and its service was never quiet for more than {longest}")
             }
             _ => String::new(),
         }

@@ -246,7 +246,7 @@ pub struct Limits {
     /// instance may be silent: it gets no new requests, and those that may be sent again go elsewhere. Of one that is run
     /// here the kernel is asked: it is silent if all of its processes are stopped, and otherwise only its check judges,
     /// however long it takes. Of `instances` those are probed that have a check by `http` or `grpc`, answered 300 requests
-    /// in the last one or two minutes, and are quiet for twice as long as the longest answer took meanwhile; they are
+    /// in the last one or two minutes, and are quiet for twice as long as the longest quiet meanwhile that ended; they are
     /// silent if they fail two probes in a row. Each probe may take half of this time, or four times as long as its check
     /// usually takes there where that is longer. Others are left to their check and to `response_timeout`. Uploads,
     /// streams and tunnels under way do not count. `0ms` switches the rule off.

@@ -194,6 +194,7 @@ impl Group {
         let forget = |key| {
             self.ejector.on(ejection::Event::Gone { key }, Moment::ORIGIN);
             let member = self.members.remove(&key)?;
+            self.habits.forget(key);
             if member.is_mute() {
                 hands.tell(|| ToThread::Removed(Arc::clone(&member.shared)));
             }

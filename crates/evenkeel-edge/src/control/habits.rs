@@ -1,8 +1,12 @@
-//! How many requests the instances of a service answered lately, and how long the longest of those answers took.
+//! How many requests the instances of a service answered lately, and how long the longest quiet was that came to an end.
+//!
+//! A quiet is a time in which requests wait at an instance and nothing is received from it. How long answers take says
+//! little of it: one that takes seconds while others come all the time makes no quiet. A quiet of an instance that was
+//! found silent, or gets no requests, is no habit of its service.
 //!
 //! Lately is the time since the turn of the last minute but one, so between one and two minutes. The counts are those of
-//! the data threads, by buckets of [`LATENCY_BOUNDS_US`]; what is kept here is how they were at those turns. Owned by the
-//! control thread, one for each service. What follows from it is decided in [`evenkeel_core::silence`].
+//! the data threads; quiets are seen as often as anybody looks. Owned by the control thread, one for each service. What
+//! follows from it is decided in [`evenkeel_core::silence`].
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -13,9 +17,6 @@ use crate::shared::InstanceShared;
 
 const TURN: Duration = Duration::from_mins(1);
 
-/// What was found of the longest answer is used for so long.
-const FRESH: Duration = Duration::from_millis(100);
-
 type Sums = [u64; LATENCY_BOUNDS_US.len() + 1];
 
 /// What is known of a service's answers.
@@ -24,12 +25,24 @@ pub(super) struct Habits {
     /// Of each instance that had answered anything: at the last turn but one, and at the last.
     turns: BTreeMap<Key, [Sums; 2]>,
     turned: Moment,
-    longest: Option<(Moment, Duration)>,
+    /// What is quiet now.
+    quiets: BTreeMap<Key, Quiet>,
+    /// The longest that ended before the last turn, and since.
+    longest: [Duration; 2],
+}
+
+/// A quiet that has not ended, as it was seen last.
+#[derive(Debug)]
+struct Quiet {
+    since: Moment,
+    lasted: Duration,
+    /// Its instance was well all the time.
+    well: bool,
 }
 
 impl Default for Habits {
     fn default() -> Self {
-        Self { turns: BTreeMap::new(), turned: Moment::ORIGIN, longest: None }
+        Self { turns: BTreeMap::new(), turned: Moment::ORIGIN, quiets: BTreeMap::new(), longest: [Duration::ZERO; 2] }
     }
 }
 
@@ -45,6 +58,27 @@ impl Habits {
             sums.iter().any(|&sum| sum > 0).then_some((key, [last, sums]))
         });
         self.turns = turns.collect();
+        self.longest = [self.longest[1], Duration::ZERO];
+    }
+
+    /// How an instance is now: since when it is quiet, and whether it is well.
+    pub(super) fn sees(&mut self, key: Key, quiet_since: Option<Moment>, well: bool, now: Moment) {
+        let other = |quiet: &Quiet| Some(quiet.since) != quiet_since;
+        if self.quiets.get(&key).is_some_and(other)
+            && let Some(ended) = self.quiets.remove(&key).filter(|ended| ended.well)
+        {
+            self.longest[1] = self.longest[1].max(ended.lasted);
+        }
+        if let Some(since) = quiet_since {
+            let quiet = self.quiets.entry(key).or_insert(Quiet { since, lasted: Duration::ZERO, well: true });
+            quiet.lasted = now.since(since);
+            quiet.well &= well;
+        }
+    }
+
+    /// Who is gone leaves nothing behind.
+    pub(super) fn forget(&mut self, key: Key) {
+        self.quiets.remove(&key);
     }
 
     /// How many requests this instance answered lately.
@@ -52,21 +86,9 @@ impl Habits {
         self.lately(key, shared).iter().sum()
     }
 
-    /// No answer of these instances took longer lately; without bound where one was above all buckets.
-    pub(super) fn longest<'a>(
-        &mut self,
-        members: impl Iterator<Item = (Key, &'a InstanceShared)>,
-        now: Moment,
-    ) -> Duration {
-        if let Some((_, longest)) = self.longest.filter(|(at, _)| now.since(*at) < FRESH) {
-            return longest;
-        }
-        let bucket = |(key, shared)| self.lately(key, shared).iter().rposition(|&count| count > 0);
-        let longest = members.filter_map(bucket).max().map_or(Duration::ZERO, |bucket| {
-            LATENCY_BOUNDS_US.get(bucket).map_or(Duration::MAX, |&us| Duration::from_micros(us))
-        });
-        self.longest = Some((now, longest));
-        longest
+    /// No quiet of this service's instances that ended lately lasted longer.
+    pub(super) fn longest(&self) -> Duration {
+        self.longest[0].max(self.longest[1])
     }
 
     fn lately(&self, key: Key, shared: &InstanceShared) -> Sums {
@@ -98,20 +120,44 @@ mod tests {
         let (mut habits, key) = (Habits::default(), Key(1));
         let all = || std::iter::once((key, &shared));
         let at = |s| Moment::ORIGIN + Duration::from_secs(s);
-        assert_eq!((habits.answered(key, &shared), habits.longest(all(), at(1))), (0, Duration::ZERO));
+        assert_eq!(habits.answered(key, &shared), 0);
         shared.threads[0].0.latency[1].add(7);
         shared.threads[1].0.latency[13].add(1);
-        assert_eq!((habits.answered(key, &shared), habits.longest(all(), at(2))), (8, Duration::from_secs(1)));
+        assert_eq!(habits.answered(key, &shared), 8);
         habits.turn(all(), at(60));
         shared.threads[0].0.latency[0].add(2);
-        assert_eq!((habits.answered(key, &shared), habits.longest(all(), at(61))), (10, Duration::from_secs(1)));
+        assert_eq!(habits.answered(key, &shared), 10);
         habits.turn(all(), at(119));
         assert_eq!(habits.answered(key, &shared), 10, "no turn yet");
         habits.turn(all(), at(120));
-        assert_eq!((habits.answered(key, &shared), habits.longest(all(), at(121))), (2, Duration::from_micros(250)));
-        shared.threads[1].0.latency[LATENCY_BOUNDS_US.len()].add(1);
-        assert_eq!(habits.longest(all(), at(122)), Duration::MAX);
+        assert_eq!(habits.answered(key, &shared), 2);
         habits.turn(std::iter::empty(), at(180));
-        assert_eq!(habits.answered(key, &shared), 11, "nothing is kept of who was gone");
+        assert_eq!(habits.answered(key, &shared), 10, "nothing is kept of who was gone");
+    }
+
+    #[test]
+    fn a_quiet_is_a_habit_once_it_ended_well() {
+        let (mut habits, one, two) = (Habits::default(), Key(1), Key(2));
+        let at = |ms| Moment::from_millis(ms);
+        let ms = Duration::from_millis;
+        habits.sees(one, Some(at(100)), true, at(150));
+        habits.sees(one, Some(at(100)), true, at(400));
+        assert_eq!(habits.longest(), Duration::ZERO, "it may last for ever");
+        habits.sees(two, Some(at(380)), true, at(400));
+        habits.sees(one, Some(at(410)), true, at(420));
+        assert_eq!(habits.longest(), ms(300));
+        habits.sees(one, None, true, at(430));
+        assert_eq!(habits.longest(), ms(300), "a shorter one changes nothing");
+        habits.sees(two, Some(at(380)), false, at(3_380));
+        habits.sees(two, None, true, at(3_400));
+        assert_eq!(habits.longest(), ms(300), "it was found silent meanwhile");
+        habits.sees(one, Some(at(5_000)), true, at(9_000));
+        habits.forget(one);
+        habits.sees(one, None, true, at(9_100));
+        assert_eq!(habits.longest(), ms(300), "who is gone ended nothing");
+        habits.turn(std::iter::empty(), at(60_000));
+        assert_eq!(habits.longest(), ms(300));
+        habits.turn(std::iter::empty(), at(120_000));
+        assert_eq!(habits.longest(), Duration::ZERO);
     }
 }

@@ -16,7 +16,6 @@ use super::{Group, Habits, Hands, Key, Member};
 use crate::{
     control::{hands::Which, kernel},
     messages::ToThread,
-    shared::InstanceShared,
 };
 
 /// How often an abandoned instance is abandoned again while requests wait there.
@@ -26,19 +25,19 @@ impl Group {
     pub(super) fn look_for_silence(&mut self, hands: &mut Hands, now: Moment) {
         let after = Duration::from_millis(self.config.limits.silent_after_ms);
         let (members, habits) = (&self.members, &mut self.habits);
-        let all = || members.iter().map(|(&key, member)| (key, &*member.shared));
-        habits.turn(all(), now);
+        habits.turn(members.iter().map(|(&key, member)| (key, &*member.shared)), now);
         let seen = members.iter().map(|(&key, member)| {
             let quiet_since = member.shared.quiet_since_ms().map(Moment::from_millis);
             let is_quiet = !after.is_zero() && quiet_since.is_some_and(|since| now.since(since) >= after);
             let matters = member.silent.is_some() || is_quiet;
+            habits.sees(key, quiet_since, member.silent.is_none() && member.gets_requests(), now);
             Seen {
                 key,
                 healthy: member.gets_requests(),
                 quiet_since,
                 in_flight: member.shared.sum(|cell| &cell.waiting),
                 last_received: member.shared.last_received_ms().map(Moment::from_millis),
-                asked: if matters { asked(key, member, habits, all(), now) } else { Asked::Nobody },
+                asked: if matters { asked(key, member, habits) } else { Asked::Nobody },
             }
         });
         let seen: Vec<_> = seen.collect();
@@ -96,18 +95,12 @@ impl Group {
 }
 
 /// Who knows whether it lives.
-fn asked<'a>(
-    key: Key,
-    member: &Member,
-    habits: &mut Habits,
-    all: impl Iterator<Item = (Key, &'a InstanceShared)>,
-    now: Moment,
-) -> Asked {
+fn asked(key: Key, member: &Member, habits: &Habits) -> Asked {
     if member.pid.is_some_and(kernel::is_visible) {
         return Asked::Kernel;
     }
     if member.tight_target(Duration::ZERO).is_none() {
         return Asked::Nobody;
     }
-    Asked::Probe { answered: habits.answered(key, &member.shared), longest: habits.longest(all, now) }
+    Asked::Probe { answered: habits.answered(key, &member.shared), longest: habits.longest() }
 }
