@@ -11,7 +11,7 @@ use std::{
 };
 
 use evenkeel_core::{
-    snapshot::{Duty, FORMAT, Instance, Snapshot},
+    snapshot::{FORMAT, Instance, Snapshot},
     stack::{compile_listeners, compile_routes, compile_service, parse},
     status::{Health, InstanceId},
 };
@@ -48,16 +48,9 @@ pub fn snapshot(instances: &[SocketAddr], routes: usize, threads: u16) -> Snapsh
     }
     text += "[[routes]]\nservice = \"app\"\n";
     let stack = parse(&text, "keel.toml").expect("the stack file is right");
-    let made = instances.iter().enumerate().map(|(place, address)| Instance {
-        id: InstanceId { name: format!("app/{}", place + 1), generation: 1 },
-        address: address.to_string(),
-        weight: 1,
-        duty: Duty::Serve,
-        zone: None,
-        trial: false,
-        sheltered: false,
-        folder: None,
-        pid: None,
+    let made = instances.iter().enumerate().map(|(place, address)| {
+        let id = InstanceId { name: format!("app/{}", place + 1), generation: 1 };
+        Instance::new(id, address.to_string())
     });
     Snapshot {
         format: FORMAT,

@@ -4,7 +4,7 @@
 use std::{fmt::Write as _, time::Instant};
 
 use evenkeel_core::{
-    snapshot::{Duty, FORMAT, Instance, Snapshot},
+    snapshot::{FORMAT, Instance, Snapshot},
     stack::{compile_listeners, compile_routes, compile_service, parse},
     status::InstanceId,
 };
@@ -21,16 +21,9 @@ fn main() {
     println!("parsed and validated in {:.1?}", began.elapsed());
     let began = Instant::now();
     let compiled = stack.services.iter().map(|(name, service)| {
-        let instances = service.fixed().iter().zip(1..).map(|(address, number): (_, u32)| Instance {
-            id: InstanceId { name: format!("{name}/{number}"), generation: 0 },
-            address: address.address.clone(),
-            weight: 1,
-            duty: Duty::Serve,
-            zone: None,
-            trial: false,
-            sheltered: false,
-            folder: None,
-            pid: None,
+        let instances = service.fixed().iter().zip(1..).map(|(address, number): (_, u32)| {
+            let id = InstanceId { name: format!("{name}/{number}"), generation: 0 };
+            Instance::new(id, address.address.clone())
         });
         compile_service(name, service, instances.collect())
     });

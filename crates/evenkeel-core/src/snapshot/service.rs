@@ -93,6 +93,23 @@ pub struct Instance {
     pub pid: Option<u32>,
 }
 
+impl Instance {
+    /// One that serves, with a weight of 1, and of which nothing else is known.
+    pub fn new(id: InstanceId, address: String) -> Self {
+        Self {
+            id,
+            address,
+            weight: 1,
+            duty: Duty::Serve,
+            zone: None,
+            trial: false,
+            sheltered: false,
+            folder: None,
+            pid: None,
+        }
+    }
+}
+
 /// What the edge should do with an instance.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]

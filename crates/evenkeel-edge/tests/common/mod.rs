@@ -11,8 +11,8 @@ use std::{
 
 use evenkeel_core::{
     snapshot::{
-        Actions, Answers, Balance, Choice, ClientLimits, Duty, Ejection, FORMAT, Hold, Instance, Listener, Protocol,
-        Retry, Route, Service, ServiceLimits, Snapshot, Strictness, Wire,
+        Actions, Answers, Balance, Choice, ClientLimits, Ejection, FORMAT, Hold, Instance, Listener, Protocol, Retry,
+        Route, Service, ServiceLimits, Snapshot, Strictness, Wire,
     },
     status::{Health, InstanceId},
 };
@@ -72,16 +72,9 @@ pub fn snapshot(instances: &[SocketAddr]) -> Snapshot {
 }
 
 pub fn service(name: &str, instances: &[SocketAddr]) -> Service {
-    let instances = instances.iter().enumerate().map(|(n, address)| Instance {
-        id: InstanceId { name: format!("{name}/{}", n + 1), generation: 1 },
-        address: address.to_string(),
-        weight: 1,
-        duty: Duty::Serve,
-        zone: None,
-        trial: false,
-        sheltered: false,
-        folder: None,
-        pid: None,
+    let instances = instances.iter().enumerate().map(|(n, address)| {
+        let id = InstanceId { name: format!("{name}/{}", n + 1), generation: 1 };
+        Instance::new(id, address.to_string())
     });
     Service {
         name: name.into(),

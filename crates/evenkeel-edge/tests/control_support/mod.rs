@@ -27,8 +27,8 @@ use evenkeel_core::{
     guard::{EdgeNotice, wire::Message as _},
     link::{Checked, Event, EventKind, ToEdge, ToNode},
     snapshot::{
-        Actions, Answers, Balance, Check, Choice, ClientLimits, Duty, Ejection, FORMAT, Hold, Instance, Listener,
-        Probe, Protocol, Retry, Route, Service, ServiceLimits, Snapshot, Strictness, Wire,
+        Actions, Answers, Balance, Check, Choice, ClientLimits, Ejection, FORMAT, Hold, Instance, Listener, Probe,
+        Protocol, Retry, Route, Service, ServiceLimits, Snapshot, Strictness, Wire,
     },
     status::{Health, InstanceId},
 };
@@ -339,18 +339,7 @@ pub(crate) fn check() -> Check {
 }
 
 pub(crate) fn member(name: &str, address: impl Display) -> Instance {
-    let id = InstanceId { name: name.to_owned(), generation: 1 };
-    Instance {
-        id,
-        address: address.to_string(),
-        weight: 1,
-        duty: Duty::Serve,
-        zone: None,
-        trial: false,
-        sheltered: false,
-        folder: None,
-        pid: None,
-    }
+    Instance::new(InstanceId { name: name.to_owned(), generation: 1 }, address.to_string())
 }
 
 /// A service with the defaults that the tests want.

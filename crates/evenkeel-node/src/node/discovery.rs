@@ -316,18 +316,7 @@ impl Node {
         let instance = |(address, duty): (SocketAddr, Option<Duty>)| {
             let id: InstanceId = fixed_id(service, &address.to_string());
             let duty = duty.unwrap_or_else(|| self.fixed_duty(&id.name));
-            let address = address.to_string();
-            Instance {
-                id,
-                address,
-                weight: 1,
-                duty,
-                zone: None,
-                trial: false,
-                sheltered: false,
-                folder: None,
-                pid: None,
-            }
+            Instance { duty, ..Instance::new(id, address.to_string()) }
         };
         serving.chain(leaving).map(instance).collect()
     }

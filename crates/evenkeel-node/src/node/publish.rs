@@ -75,15 +75,10 @@ impl Node {
 
     fn instances_of(&self, name: &str, service: &Service) -> Vec<Instance> {
         let fixed = service.fixed().iter().map(|fixed| Instance {
-            id: fixed_id(name, &fixed.address),
-            address: fixed.address.clone(),
             weight: fixed.weight,
             duty: self.fixed_duty(&fixed_id(name, &fixed.address).name),
             zone: fixed.zone.clone(),
-            trial: false,
-            sheltered: false,
-            folder: None,
-            pid: None,
+            ..Instance::new(fixed_id(name, &fixed.address), fixed.address.clone())
         });
         let slots = self.slots.range((name.to_owned(), 0)..=(name.to_owned(), u32::MAX));
         let own_scripts = service.fastcgi.as_ref().is_some_and(stack::FastCgi::is_relative);

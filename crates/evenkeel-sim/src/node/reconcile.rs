@@ -83,16 +83,9 @@ impl Node {
         }
         self.published = Some(duties.clone());
         self.disk.version += 1;
-        let instance = |(id, duty): (InstanceId, Duty)| Instance {
-            address: format!("127.0.0.1:{}", id.generation),
-            id,
-            weight: 1,
-            duty,
-            zone: None,
-            trial: false,
-            sheltered: false,
-            folder: None,
-            pid: None,
+        let instance = |(id, duty): (InstanceId, Duty)| {
+            let address = format!("127.0.0.1:{}", id.generation);
+            Instance { duty, ..Instance::new(id, address) }
         };
         let service = Service { instances: duties.into_iter().map(instance).collect(), ..self.service.clone() };
         let snapshot = Snapshot {
