@@ -7,9 +7,11 @@
 //!
 //! Of an instance whose processes run on this machine the kernel knows whether they are stopped. That is proof; as long
 //! as one of them runs the instance is alive however long it takes, and its check alone decides. Any other instance is
-//! probed as its check does, twice with a short bound, where its service's habits show that such a silence is none of
-//! them: with enough answers lately, and no quiet that ended well nearly as long. Who has no check that asks the application is
-//! not asked at all. A silent instance comes back with the first answer to such a question, or the first byte.
+//! probed as its check does, twice with a short bound, where failing that tells anything: where its service's habits show
+//! that such a silence is none of them (with enough answers lately, and no quiet that ended well nearly as long), or where
+//! the service was seen to answer probes while about as many requests waited, so that it does not serve one at a time.
+//! To learn the latter a quiet instance is probed once without consequences. Who has no check that asks the application
+//! is not asked at all. A silent instance comes back with the first answer to such a question, or the first byte.
 //!
 //! How short the bound may be is learnt from the probes that the instance passes: several times as long as they take.
 //!
@@ -20,36 +22,30 @@
 //!
 //! One [`Silence`] for each service, owned by who observes it. It sends no probe and moves no request itself.
 
+mod peers;
+mod watch;
+
 use std::{collections::BTreeMap, time::Duration};
 
-use crate::time::{Moment, in_words};
-
-/// A slow request is not probed for again and again: the pause after each probe that was passed within one quiet
-/// spell doubles, up to this many times the configured time.
-const MAX_BACK_OFF: u32 = 8;
+pub use self::watch::ENOUGH;
+use self::{
+    peers::Peers,
+    watch::{Question, State, Watch},
+};
+use crate::time::Moment;
 
 /// Tight probes in a row that must fail.
 const FAILURES: u32 = 2;
 
-/// So many answers of an instance show its habits.
-pub const ENOUGH: u64 = 300;
+/// How many times as many requests may wait at an instance as its service was shown to serve at once. What is excluded
+/// is one that serves one at a time; one whose every process is busy could not serve others now either.
+const STRETCH: u64 = 16;
 
-/// It is suspected once it is quiet for so many times as long as the longest quiet lately that ended.
-const LONGER: u32 = 2;
+/// For how long that is believed.
+const SHOWN_LATELY: Duration = Duration::from_mins(2);
 
-/// How many times as long as usual a probe may take.
-const PATIENCE: u32 = 4;
-
-/// The bound of a probe while nothing is known of how long they take, and the longest one, in times of the
-/// configured time.
-const UNKNOWN_BOUND: u32 = 2;
-const LONGEST_BOUND: u32 = 20;
-
-/// No habit makes the bound of a probe longer: one that may take for ever is never followed by another.
-const LONGEST_HABIT: Duration = Duration::from_mins(1);
-
-/// With each probe that is passed, what is usual sinks by this share of itself unless the probe took longer.
-const FORGETS: u32 = 16;
+/// The longest pause between two probes that are sent only to learn: it doubles while nothing is learnt.
+const LEARNS_APART: Duration = Duration::from_mins(1);
 
 /// A gap between two observations that is taken for a pause of our own, at the least. Suspicion after a shorter one
 /// costs nothing but a probe.
@@ -82,7 +78,8 @@ pub enum Asked {
     Probe {
         /// How many requests it answered lately.
         answered: u64,
-        /// No quiet of its service's instances that ended meanwhile lasted longer, but of those found silent.
+        /// No quiet of its service's instances that ended meanwhile lasted longer, but of those found silent. Where
+        /// others answer now, as long as a quiet with as many answers elsewhere as then would take.
         longest: Duration,
     },
     /// Nobody.
@@ -148,39 +145,15 @@ pub enum Output<K> {
     },
 }
 
-/// What is known of one instance.
-#[derive(Clone, Debug)]
-struct Watch {
-    seen: Seen<()>,
-    /// Quiet before this does not count: we slept.
-    floor: Moment,
-    state: State,
-    /// The probe whose result is awaited; 0: none.
-    awaited: u64,
-    /// Suspicion and repeated probes of a silent instance wait until then.
-    not_before: Moment,
-    /// Probes passed within this quiet spell.
-    passed: u32,
-    /// The observation that it was part of last.
-    round: u64,
-    /// How long its probes take that are passed: the longest one, slowly forgotten.
-    usual: Option<Duration>,
-    /// When that grew last.
-    grown: Option<Moment>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum State {
-    Trusted,
-    Suspected { failures: u32 },
-    Silent,
-}
-
 /// The rule for one service.
 #[derive(Clone, Debug)]
 pub struct Silence<K> {
     after: Duration,
     watches: BTreeMap<K, Watch>,
+    /// The most requests that waited while a probe was passed, lately, and when that was seen.
+    at_once: (u64, Moment),
+    /// No probe is sent only to learn before then, and how long the next pause would be.
+    learns: (Moment, Duration),
     last_observed: Option<Moment>,
     /// Counts observations, to notice who is missing from one.
     round: u64,
@@ -191,7 +164,8 @@ impl<K: Copy + Ord> Silence<K> {
     /// The rule with [`silent_after_ms`](crate::snapshot::ServiceLimits::silent_after_ms); 0 switches it off.
     pub fn new(silent_after_ms: u64) -> Self {
         let after = Duration::from_millis(silent_after_ms);
-        Self { after, watches: BTreeMap::new(), last_observed: None, round: 0, probes: 0 }
+        let (at_once, learns) = ((0, Moment::ORIGIN), (Moment::ORIGIN, after));
+        Self { after, watches: BTreeMap::new(), at_once, learns, last_observed: None, round: 0, probes: 0 }
     }
 
     /// The same knowledge under a new number.
@@ -238,21 +212,44 @@ impl<K: Copy + Ord> Silence<K> {
             return self.switched_off(outputs);
         }
         let peers = Peers::of(&self.watches);
+        let at_once = self.serves_at_once(now);
         for (&key, watch) in &mut self.watches {
             // What the kernel says is no guess, so that it is enough if there is somebody else.
             let proves = watch.seen.asked == Asked::Kernel;
-            let compares = |since| {
-                if proves { peers.others(key) } else { peers.compare(key, since + self.after / 2) }
-            };
-            if !watch.asks(self.after, compares, now, self.probes + 1) {
-                continue;
-            }
-            self.probes += 1;
-            outputs.push(match watch.seen.asked {
-                Asked::Kernel => Output::LookNow { key },
-                _ => Output::ProbeNow { key, number: self.probes, timeout: watch.bound(self.after) },
+            let compares = |after| if proves { peers.others(key) } else { peers.compare(key, after) };
+            let number = self.probes + 1;
+            let question = watch.asks(self.after, at_once, compares, now, number).or_else(|| {
+                let (not_before, pause) = &mut self.learns;
+                let question =
+                    if now < *not_before { None } else { watch.learns(self.after, at_once, compares, now, number) };
+                if question.is_some() {
+                    *not_before = now + *pause;
+                    *pause = (*pause * 2).min(LEARNS_APART);
+                }
+                question
+            });
+            let Some(question) = question else { continue };
+            self.probes = number;
+            outputs.push(match question {
+                Question::Kernel => Output::LookNow { key },
+                Question::Probe(timeout) => Output::ProbeNow { key, number, timeout },
             });
         }
+    }
+
+    /// How many requests an instance of this service may have waiting and still be expected to answer a probe.
+    fn serves_at_once(&self, now: Moment) -> u64 {
+        let (most, seen) = self.at_once;
+        if now.since(seen) < SHOWN_LATELY { most.saturating_mul(STRETCH) } else { 0 }
+    }
+
+    /// An instance passed a probe while so many requests waited there.
+    fn showed_at_once(&mut self, requests: u64, now: Moment) {
+        let (most, seen) = self.at_once;
+        if requests >= most || now.since(seen) >= SHOWN_LATELY {
+            self.at_once = (requests, now);
+        }
+        self.learns = (now, self.after);
     }
 
     /// Takes over what traffic shows of one instance.
@@ -269,6 +266,9 @@ impl<K: Copy + Ord> Silence<K> {
         watch.round = self.round;
         let former = std::mem::replace(&mut watch.seen, seen);
         let received = seen.last_received > former.last_received;
+        watch.counts(now);
+        let goes_on = !received && seen.quiet_since == former.quiet_since;
+        let at_once = watch.passed_with.take().filter(|_| goes_on).map(|requests| requests.min(seen.in_flight));
         match watch.state {
             State::Silent if received => {
                 watch.new_spell(now);
@@ -282,8 +282,11 @@ impl<K: Copy + Ord> Silence<K> {
                 });
             }
             State::Silent => {}
-            _ if received || seen.quiet_since != former.quiet_since => watch.new_spell(now),
+            _ if !goes_on => watch.new_spell(now),
             _ => {}
+        }
+        if let Some(requests) = at_once {
+            self.showed_at_once(requests, now);
         }
     }
 
@@ -311,13 +314,15 @@ impl<K: Copy + Ord> Silence<K> {
 
     fn probed(&mut self, key: K, number: u64, result: Result<(), &str>, now: Moment, outputs: &mut Vec<Output<K>>) {
         let next = self.probes + 1;
-        let after = self.after;
+        let (after, at_once) = (self.after, self.serves_at_once(now));
         let Some(watch) = self.watches.get_mut(&key) else {
             return;
         };
         let asked = number != 0 && watch.awaited == number;
         if asked {
             watch.awaited = 0;
+            // Whether it did so while they waited, the next observation shows.
+            watch.passed_with = result.is_ok().then_some(watch.waiting);
         }
         match (result, watch.state) {
             (Ok(()), State::Silent) => watch.returns(key, "it passed a probe", now, outputs),
@@ -326,13 +331,13 @@ impl<K: Copy + Ord> Silence<K> {
                 if failures + 1 >= FAILURES {
                     watch.state = State::Silent;
                     watch.not_before = now + after;
-                    let proof = format!("{FAILURES} probes in a row failed: {cause}{}", watch.habits());
+                    let proof = format!("{FAILURES} probes in a row failed: {cause}{}", watch.habits(at_once));
                     outputs.push(Output::Silent { key, reason: watch.reason(now, &proof) });
                 } else {
                     watch.state = State::Suspected { failures: failures + 1 };
                     watch.awaited = next;
                     self.probes = next;
-                    outputs.push(Output::ProbeNow { key, number: next, timeout: watch.bound(after) });
+                    outputs.push(Output::ProbeNow { key, number: next, timeout: watch.bound(after, at_once) });
                 }
             }
             (Err(_), State::Silent) if asked => watch.not_before = now + after,
@@ -362,154 +367,6 @@ impl<K: Copy + Ord> Silence<K> {
                 outputs.push(Output::Silent { key, reason: watch.reason(now, proof) });
             }
         }
-    }
-}
-
-impl Watch {
-    fn new(seen: Seen<()>, now: Moment) -> Self {
-        let (usual, grown) = (None, None);
-        Self { seen, floor: now, state: State::Trusted, awaited: 0, not_before: now, passed: 0, round: 0, usual, grown }
-    }
-
-    /// It sent something, or has nothing more to send: what was suspected is over.
-    fn new_spell(&mut self, now: Moment) {
-        self.state = State::Trusted;
-        self.awaited = 0;
-        self.not_before = now;
-        self.passed = 0;
-    }
-
-    /// It is silent no longer.
-    fn returns<K>(&mut self, key: K, reason: &str, now: Moment, outputs: &mut Vec<Output<K>>) {
-        self.new_spell(now);
-        self.floor = now;
-        outputs.push(Output::Answers { key, reason: reason.to_owned() });
-    }
-
-    /// It lives, so that what it does takes long.
-    fn vouched_for(&mut self, after: Duration, now: Moment) {
-        self.state = State::Trusted;
-        self.passed = self.passed.saturating_add(1);
-        self.not_before = now + after * (1 << (self.passed - 1).min(31)).min(MAX_BACK_OFF);
-    }
-
-    /// A probe was passed. One that takes far longer than usual, since its instance was stopped for a moment, moves
-    /// what is usual only a little; all of them being slow moves it within a few.
-    fn learn(&mut self, took: Duration, after: Duration, now: Moment) {
-        let Some(usual) = self.usual else {
-            self.usual = Some(took.min(after * UNKNOWN_BOUND / PATIENCE));
-            return;
-        };
-        // What one stop held up is passed at one moment, and says one thing.
-        let grows = took > usual && self.grown.is_none_or(|at| now.since(at) >= after);
-        if grows {
-            self.grown = Some(now);
-        }
-        let most = if grows { (usual * 2).max(after / (2 * PATIENCE)) } else { usual };
-        self.usual = Some(took.min(most).max(usual * (FORGETS - 1) / FORGETS));
-    }
-
-    /// How long a probe may take that is sent now.
-    fn bound(&self, after: Duration) -> Duration {
-        let usual = self.usual.map_or(after * UNKNOWN_BOUND, |usual| {
-            usual.saturating_mul(PATIENCE).clamp(after / 2, after * LONGEST_BOUND)
-        });
-        usual.max((self.suspect_after(after).unwrap_or_default() / 2).min(LONGEST_HABIT))
-    }
-
-    /// The quiet after which it is suspected; `None`: no quiet says anything.
-    fn suspect_after(&self, after: Duration) -> Option<Duration> {
-        match self.seen.asked {
-            Asked::Kernel => Some(after),
-            Asked::Probe { answered, longest } if answered >= ENOUGH => Some(after.max(longest.saturating_mul(LONGER))),
-            Asked::Probe { .. } | Asked::Nobody => None,
-        }
-    }
-
-    /// Since when it is quiet, as far as we were awake.
-    fn quiet_since(&self) -> Option<Moment> {
-        Some(self.seen.quiet_since?.max(self.floor))
-    }
-
-    /// Whether a probe is to be sent now, the `next`th. `compares`: whether others are better off since a moment.
-    fn asks(&mut self, after: Duration, compares: impl Fn(Moment) -> bool, now: Moment, next: u64) -> bool {
-        let asks = match self.state {
-            State::Suspected { .. } => false,
-            State::Silent => self.awaited == 0 && now >= self.not_before,
-            State::Trusted => {
-                let quiet = self.quiet_since().zip(self.suspect_after(after));
-                let quiet = quiet.filter(|&(since, bound)| now.since(since) >= bound && now >= self.not_before);
-                quiet.is_some_and(|(since, _)| compares(since))
-            }
-        };
-        if asks {
-            self.awaited = next;
-            if self.state == State::Trusted {
-                self.state = State::Suspected { failures: 0 };
-            }
-        }
-        asks
-    }
-
-    /// What is usual lately.
-    fn habits(&self) -> String {
-        match self.seen.asked {
-            Asked::Probe { answered, longest } if answered >= ENOUGH => {
-                let longest = in_words(longest);
-                format!("; it gave {answered} answers lately, and its service was never quiet for more than {longest}")
-            }
-            _ => String::new(),
-        }
-    }
-
-    fn reason(&self, now: Moment, proof: &str) -> String {
-        let quiet_ms = self.quiet_since().map_or(0, |since| now.since(since).as_millis());
-        let (in_flight, requests) =
-            (self.seen.in_flight, if self.seen.in_flight == 1 { "request" } else { "requests" });
-        format!(
-            "nothing received for {quiet_ms} ms with {in_flight} {requests} in flight while others are well, and {proof}"
-        )
-    }
-}
-
-/// Whom an instance can be compared with: those that get requests and are not silent.
-struct Peers<K> {
-    /// How many there are, and one of them.
-    all: (usize, Option<K>),
-    /// How many have nothing in flight, and one of them.
-    idle: (usize, Option<K>),
-    /// The two newest moments at which different ones sent something, newest first.
-    newest: [(Option<Moment>, Option<K>); 2],
-}
-
-impl<K: Copy + Ord> Peers<K> {
-    fn of(watches: &BTreeMap<K, Watch>) -> Self {
-        let mut peers = Self { all: (0, None), idle: (0, None), newest: [(None, None); 2] };
-        for (&key, watch) in watches.iter().filter(|(_, watch)| watch.seen.healthy && watch.state != State::Silent) {
-            peers.all = (peers.all.0 + 1, Some(key));
-            if watch.seen.quiet_since.is_none() {
-                peers.idle = (peers.idle.0 + 1, Some(key));
-            }
-            let sent = (watch.seen.last_received, Some(key));
-            if sent.0 > peers.newest[0].0 {
-                peers.newest = [sent, peers.newest[0]];
-            } else if sent.0 > peers.newest[1].0 {
-                peers.newest[1] = sent;
-            }
-        }
-        peers
-    }
-
-    /// Whether there is one other than `key`: it is this one alone only where there is one.
-    fn others(&self, key: K) -> bool {
-        self.all.0 > 1 || self.all.1.is_some_and(|one| one != key)
-    }
-
-    /// Whether one other than `key` sent something after this moment, or has nothing to send.
-    fn compare(&self, key: K, after: Moment) -> bool {
-        let idle = self.idle.0 > usize::from(self.idle.1 == Some(key));
-        let newest = if self.newest[0].1 == Some(key) { self.newest[1].0 } else { self.newest[0].0 };
-        idle || newest.is_some_and(|sent| sent > after)
     }
 }
 

@@ -246,10 +246,12 @@ pub struct Limits {
     /// instance may be silent: it gets no new requests, and those that may be sent again go elsewhere. Of one that is run
     /// here the kernel is asked: it is silent if all of its processes are stopped, and otherwise only its check judges,
     /// however long it takes. Of `instances` those are probed that have a check by `http` or `grpc`, answered 300 requests
-    /// in the last one or two minutes, and are quiet for twice as long as the longest quiet meanwhile that ended; they are
-    /// silent if they fail two probes in a row. Each probe may take half of this time, or four times as long as its check
-    /// usually takes there where that is longer. Others are left to their check and to `response_timeout`. Uploads,
-    /// streams and tunnels under way do not count. `0ms` switches the rule off.
+    /// in the last one or two minutes, and were seen to answer a probe while about as many requests waited, or are quiet
+    /// for twice as long as the longest quiet meanwhile that ended (by the clock, or by how many answers the others gave
+    /// during it); they are silent if they fail two probes in a row. Each
+    /// probe may take half of this time, or four times as long as its check usually takes there where that is longer.
+    /// Others are left to their check and to `response_timeout`. Uploads, streams and tunnels under way do not count.
+    /// `0ms` switches the rule off.
     pub silent_after: Duration,
     /// Most idle connections kept by edge thread and instance. There are never more than were in use at once, and beyond
     /// 128 only those that were needed within the last ten seconds. An instance for which an idle connection occupies a

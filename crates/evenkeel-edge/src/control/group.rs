@@ -29,7 +29,7 @@ use evenkeel_core::{
 use self::{probing::start, proof::Proof};
 use super::{
     aside::{self, Aside},
-    habits::Habits,
+    habits::{Habits, Sight},
     hands::Hands,
     member::{Drain, Key, Member},
     pace::Calm,

@@ -12,7 +12,7 @@ use evenkeel_core::{
     time::Moment,
 };
 
-use super::{Group, Habits, Hands, Key, Member};
+use super::{Group, Habits, Hands, Key, Member, Sight};
 use crate::{
     control::{hands::Which, kernel},
     messages::ToThread,
@@ -25,19 +25,23 @@ impl Group {
     pub(super) fn look_for_silence(&mut self, hands: &mut Hands, now: Moment) {
         let after = Duration::from_millis(self.config.limits.silent_after_ms);
         let (members, habits) = (&self.members, &mut self.habits);
-        habits.turn(members.iter().map(|(&key, member)| (key, &*member.shared)), now);
+        let answered = |member: &Member| member.shared.sum(|cell| &cell.answered);
+        habits.turn(members.iter().map(|(&key, member)| (key, answered(member))), now);
+        let all_answered: u64 = members.values().map(answered).sum();
         let seen = members.iter().map(|(&key, member)| {
             let quiet_since = member.shared.quiet_since_ms().map(Moment::from_millis);
             let is_quiet = !after.is_zero() && quiet_since.is_some_and(|since| now.since(since) >= after);
             let matters = member.silent.is_some() || is_quiet;
-            habits.sees(key, quiet_since, member.silent.is_none() && member.gets_requests(), now);
+            let answered = answered(member);
+            let well = member.silent.is_none() && member.gets_requests();
+            habits.sees(Sight { key, quiet_since, well, elsewhere: all_answered.saturating_sub(answered) }, now);
             Seen {
                 key,
                 healthy: member.gets_requests(),
                 quiet_since,
                 in_flight: member.shared.sum(|cell| &cell.waiting),
                 last_received: member.shared.last_received_ms().map(Moment::from_millis),
-                asked: if matters { asked(key, member, habits) } else { Asked::Nobody },
+                asked: if matters { asked(key, member, answered, habits) } else { Asked::Nobody },
             }
         });
         let seen: Vec<_> = seen.collect();
@@ -95,12 +99,12 @@ impl Group {
 }
 
 /// Who knows whether it lives.
-fn asked(key: Key, member: &Member, habits: &Habits) -> Asked {
+fn asked(key: Key, member: &Member, answered: u64, habits: &Habits) -> Asked {
     if member.pid.is_some_and(kernel::is_visible) {
         return Asked::Kernel;
     }
     if member.tight_target(Duration::ZERO).is_none() {
         return Asked::Nobody;
     }
-    Asked::Probe { answered: habits.answered(key, &member.shared), longest: habits.longest() }
+    Asked::Probe { answered: habits.lately(key, answered), longest: habits.longest(key) }
 }
