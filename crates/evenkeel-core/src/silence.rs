@@ -45,7 +45,7 @@ const STRETCH: u64 = 16;
 const SHOWN_LATELY: Duration = Duration::from_mins(2);
 
 /// The longest pause between two probes that are sent only to learn: it doubles while nothing is learnt.
-const LEARNS_APART: Duration = Duration::from_mins(1);
+const LEARNS_APART: Duration = Duration::from_secs(2);
 
 /// A gap between two observations that is taken for a pause of our own, at the least. Suspicion after a shorter one
 /// costs nothing but a probe.

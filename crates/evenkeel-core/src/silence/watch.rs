@@ -143,7 +143,7 @@ impl Watch {
         let usual = self.usual.map_or(after * UNKNOWN_BOUND, |usual| {
             usual.saturating_mul(PATIENCE).clamp(after / 2, after * LONGEST_BOUND)
         });
-        usual.max((self.suspect_after(after, at_once).unwrap_or_default() / 2).min(LONGEST_HABIT))
+        usual.max((self.suspect_after(after, at_once).unwrap_or_default() / 4).min(LONGEST_HABIT))
     }
 
     /// The quiet after which it is suspected; `None`: no quiet says anything. With at most `at_once` requests waiting it
@@ -192,8 +192,7 @@ impl Watch {
         Some(if kernel { Question::Kernel } else { Question::Probe(self.bound(after, at_once)) })
     }
 
-    /// A probe only to learn whether it answers one while requests wait, where that would let us suspect it sooner: once
-    /// in a quiet spell.
+    /// A probe only to learn whether it answers one while requests wait, where that is not known: once in a quiet spell.
     pub(super) fn learns(
         &mut self,
         after: Duration,
@@ -203,9 +202,9 @@ impl Watch {
         next: u64,
     ) -> Option<Question> {
         let can = matches!(self.seen.asked, Asked::Probe { .. }) && self.state == State::Trusted && self.awaited == 0;
-        let helps = self.suspect_after(after, at_once) != Some(after);
+        let unknown = self.seen.in_flight > at_once;
         let since = self.quiet_since().filter(|&since| now.since(since) >= after / LEARNS_EARLY)?;
-        if !can || !helps || self.learnt || !compares(since) {
+        if !can || !unknown || self.learnt || !compares(since) {
             return None;
         }
         self.awaits(next);
