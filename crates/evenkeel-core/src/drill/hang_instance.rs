@@ -5,7 +5,8 @@
 //! the service has `liveness`) or after the freeze is taken back. It never passes by luck: an edge that merely
 //! sent nothing to the frozen instance has detected nothing.
 
-use super::{Drill, Fault, Observed, Seen, Subject, in_words};
+use super::{Condition, Drill, Fault, Ground, Observed, Plan, Refusal, Signs, Target, Wish, in_words, signs};
+use crate::status::Status;
 
 /// See the module.
 pub(super) struct HangInstance;
@@ -23,15 +24,19 @@ impl Drill for HangInstance {
         (4, 6)
     }
 
-    fn fault(&self, for_ms: u64) -> Fault {
-        Fault::Freeze { for_ms }
+    fn target(&self) -> Target {
+        Target::Instance
     }
 
-    fn is_over(&self, subject: &Subject, seen: &Seen, released: bool) -> bool {
-        released || seen.generation > subject.generation
+    fn fault(&self, _ground: &Ground<'_>, wish: &Wish) -> Result<Fault, Refusal> {
+        Ok(Fault::Freeze { for_ms: wish.lasts_ms() })
     }
 
-    fn judge_more(&self, observed: &Observed) -> Vec<Result<String, String>> {
+    fn signs(&self, plan: &Plan, status: &Status, released: bool) -> Signs {
+        signs::of_instance(plan, status, |seen| released || seen.generation > plan.subject.generation)
+    }
+
+    fn judge_more(&self, _plan: &Plan, observed: &Observed) -> Vec<Condition> {
         let frozen_for = observed.released_at_ms.map(|at| at.saturating_sub(observed.fault_at_ms));
         let before_release = match (observed.detected_at_ms, observed.released_at_ms) {
             (Some(detected), Some(released)) => detected <= released,

@@ -3,7 +3,8 @@
 //! It owns no state. It never harms more than the one process: what its supervisor does about the rest of the
 //! instance is part of what is rehearsed. The instance can only be well again as a new process.
 
-use super::{Drill, Fault, Observed, Seen, Subject};
+use super::{Drill, Fault, Ground, Plan, Refusal, Signs, Subject, Target, Wish, signs};
+use crate::status::Status;
 
 /// See the module.
 pub(super) struct KillInstance;
@@ -21,16 +22,18 @@ impl Drill for KillInstance {
         (2, 4)
     }
 
-    fn fault(&self, _for_ms: u64) -> Fault {
-        Fault::Kill
+    fn target(&self) -> Target {
+        Target::Instance
     }
 
-    fn is_over(&self, subject: &Subject, seen: &Seen, _released: bool) -> bool {
-        seen.generation > subject.generation && seen.pid.is_some_and(|pid| pid != subject.pid)
+    fn fault(&self, _ground: &Ground<'_>, _wish: &Wish) -> Result<Fault, Refusal> {
+        Ok(Fault::Kill)
     }
 
-    fn judge_more(&self, _observed: &Observed) -> Vec<Result<String, String>> {
-        // A killed process is noticed by whoever replaces it, so recovery within its bound says it all.
-        Vec::new()
+    fn signs(&self, plan: &Plan, status: &Status, _released: bool) -> Signs {
+        let Subject { generation, pid, .. } = &plan.subject;
+        signs::of_instance(plan, status, |seen| seen.generation > *generation && seen.pid.is_some() && seen.pid != *pid)
     }
+
+    // A killed process is noticed by whoever replaces it, so recovery within its bound says it all.
 }

@@ -9,31 +9,39 @@
 //! | --- | --- |
 //! | `plan` | whom to harm, through which route, and when to refuse |
 //! | `reach` | which route leads to a service |
-//! | `watch` | detection and recovery, from one observation to the next |
+//! | `fault` | what is done, in words |
+//! | `signs`, `watch` | detection and recovery, from one status to the next |
+//! | `series`, `abort` | what clients see from one moment to the next, and when that is too much |
 //! | `report` | the verdict and its reasons |
 //! | `record` | how drills stand in the journal |
 //! | one file for each drill | its fault, and what is particular about judging it |
 
+mod abort;
+mod fault;
 mod hang_instance;
 mod kill_instance;
 mod plan;
 mod reach;
 mod record;
 mod report;
+mod series;
+mod signs;
 mod watch;
 
 #[cfg(test)]
 mod tests;
 
-use std::fmt;
-
-use serde::{Deserialize, Serialize};
+use crate::{stack::Stack, status::Status};
 
 pub use self::{
-    plan::{Plan, Refusal, Subject, Wish, Writes, plan},
+    abort::Brake,
+    fault::{Fault, Target},
+    plan::{Plan, Refusal, Subject, Wish, Writes, plan, still_holds},
     record::{LastVerdict, NewEntry, aborted, ended, last_verdict, started},
-    report::{ErrorSample, Ledger, Observed, Report, Stage, Traffic, Verdict, judge},
-    watch::{Sample, Seen, Watch},
+    report::{Condition, ErrorSample, Ledger, Observed, Report, Stage, Traffic, Verdict, judge},
+    series::{TICK_MS, Tick},
+    signs::Signs,
+    watch::Watch,
 };
 
 /// One kind of rehearsal.
@@ -47,15 +55,40 @@ pub trait Drill: Sync {
     /// How long it usually takes, in seconds.
     fn usual_s(&self) -> (u64, u64);
 
-    /// What is done to the instance; `for_ms` bounds a fault that lasts.
-    fn fault(&self, for_ms: u64) -> Fault;
+    /// What it harms.
+    fn target(&self) -> Target;
 
-    /// Whether the harm is over for this instance, so that from now on only health is missing for recovery.
-    /// `released` says that a lasting fault was taken back.
-    fn is_over(&self, subject: &Subject, seen: &Seen, released: bool) -> bool;
+    /// What is done there, or why it cannot be done on this ground.
+    fn fault(&self, ground: &Ground<'_>, wish: &Wish) -> Result<Fault, Refusal>;
+
+    /// What the plan must say beside what all plans say.
+    fn notes(&self, _ground: &Ground<'_>) -> Vec<String> {
+        Vec::new()
+    }
+
+    /// What a status shows of the harm. `released`: a lasting fault was taken back.
+    fn signs(&self, plan: &Plan, status: &Status, released: bool) -> Signs;
+
+    /// Whether the harm may leave nobody to answer the question for the status.
+    fn silences_the_stack(&self) -> bool {
+        false
+    }
 
     /// Conditions of this drill beyond those of all drills: what held, or else what did not.
-    fn judge_more(&self, observed: &Observed) -> Vec<Result<String, String>>;
+    fn judge_more(&self, _plan: &Plan, _observed: &Observed) -> Vec<Condition> {
+        Vec::new()
+    }
+}
+
+/// The stack on which a drill is planned.
+#[derive(Clone, Copy, Debug)]
+pub struct Ground<'a> {
+    /// Its file in force.
+    pub stack: &'a Stack,
+    /// How it is.
+    pub status: &'a Status,
+    /// The service whose clients are watched.
+    pub service: &'a str,
 }
 
 /// All drills, in the order in which they are listed.
@@ -64,30 +97,6 @@ pub const ALL: [&dyn Drill; 2] = [&kill_instance::KillInstance, &hang_instance::
 /// The drill of that name.
 pub fn find(name: &str) -> Option<&'static dyn Drill> {
     ALL.into_iter().find(|drill| drill.name() == name)
-}
-
-/// Injected harm.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Fault {
-    /// SIGKILL to the instance's process (signal(7)).
-    Kill,
-    /// SIGSTOP to the instance's process and all its descendants, SIGCONT when it is over (signal(7)).
-    Freeze {
-        /// How long at most; it ends early when the instance is replaced.
-        for_ms: u64,
-    },
-}
-
-impl fmt::Display for Fault {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match *self {
-            Self::Kill => f.write_str("SIGKILL"),
-            Self::Freeze { for_ms } => {
-                write!(f, "SIGSTOP for at most {}", in_words(for_ms))
-            }
-        }
-    }
 }
 
 /// A time as people read it: milliseconds below a second, else seconds with one decimal.

@@ -9,12 +9,13 @@ use std::net::SocketAddr;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Drill, Fault, in_words,
+    Drill, Fault, Ground, Target, in_words,
     reach::{self, Way},
+    signs,
 };
 use crate::{
     snapshot::Balance,
-    stack::{Service, Stack},
+    stack::{Abort, DrillObjectives, Service, Stack},
     status::{Health, InstanceStatus, ServiceStatus, Status},
 };
 
@@ -22,8 +23,6 @@ use crate::{
 const BASELINE_MS: u64 = 1000;
 /// How long they go on after recovery: some failures show only afterwards.
 const SETTLE_MS: u64 = 1000;
-/// When a drill gives up waiting for recovery.
-const RECOVER_WITHIN_MS: u64 = 30_000;
 /// How long a lasting fault lasts unless the user says otherwise.
 const FOR_MS: u64 = 3000;
 
@@ -34,6 +33,13 @@ pub struct Wish {
     pub service: Option<String>,
     /// How long a lasting fault lasts, in milliseconds.
     pub for_ms: Option<u64>,
+}
+
+impl Wish {
+    /// How long a lasting fault lasts.
+    pub fn lasts_ms(&self) -> u64 {
+        self.for_ms.unwrap_or(FOR_MS)
+    }
 }
 
 /// Everything a drill is going to do.
@@ -53,6 +59,10 @@ pub struct Plan {
     pub read: String,
     /// What clients write; `None` where the stack says nothing about writes of this service.
     pub writes: Option<Writes>,
+    /// What must hold for a pass.
+    pub objectives: DrillObjectives,
+    /// When it is given up.
+    pub abort: Abort,
     /// How long before the harm clients start.
     pub baseline_ms: u64,
     /// The longest time from harm to recovery.
@@ -63,19 +73,26 @@ pub struct Plan {
     pub notes: Vec<String>,
 }
 
-/// The instance that is harmed, as it was when the plan was made.
+/// What is harmed, as it was when the plan was made.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Subject {
-    /// Its service.
+    /// What it is.
+    pub target: Target,
+    /// The service whose clients are watched; the subject's own where it is an instance.
     pub service: String,
-    /// Its name, as `shop/2`.
-    pub instance: String,
-    /// Counts its starts.
+    /// Its name, as `shop/2`, `shop`, `edge`, or the stack's.
+    pub name: String,
+    /// Counts the starts of an instance; 0 for anything else.
     pub generation: u64,
-    /// Its process.
-    pub pid: u32,
-    /// Where it serves.
-    pub address: String,
+    /// Its process, where it is one.
+    pub pid: Option<u32>,
+}
+
+impl Subject {
+    /// The name, and its process.
+    pub fn in_words(&self) -> String {
+        self.pid.map_or_else(|| self.name.clone(), |pid| format!("{}, process {pid}", self.name))
+    }
 }
 
 /// Writes of a drill; see `[drills] write` of the stack file.
@@ -106,6 +123,9 @@ pub enum Refusal {
     /// Nothing here has a process of ours.
     #[error("`{0}` has fixed instances that something else runs; a drill harms only processes that keel runs itself")]
     NothingToHarm(String),
+    /// This ground does not bear this drill.
+    #[error("{0}")]
+    NotHere(String),
     /// No request of a drill would reach the service.
     #[error("no route leads to `{0}` without particular headers, so clients of a drill could not reach it")]
     NoRoute(String),
@@ -126,10 +146,12 @@ pub fn plan(drill: &dyn Drill, stack: &Stack, status: &Status, wish: &Wish) -> R
         return Err(Refusal::NothingToHarm(service.name.clone()));
     }
     must_be_well(service)?;
-    let subject = choose_subject(service).ok_or_else(|| Refusal::NothingToHarm(service.name.clone()))?;
+    let ground = Ground { stack, status, service: &service.name };
+    let (subject, why) =
+        choose_subject(drill.target(), &ground, service).ok_or_else(|| Refusal::NothingToHarm(service.name.clone()))?;
     let (way, read) = choose_way(stack, &service.name).ok_or_else(|| Refusal::NoRoute(service.name.clone()))?;
     let address = address_of(stack, status, &way).ok_or_else(|| Refusal::NoRoute(service.name.clone()))?;
-    let mut notes = vec![format!("{} was chosen because it has run longest", subject.instance)];
+    let mut notes: Vec<String> = why.into_iter().collect();
     let writes = choose_writes(stack, &service.name, &way, &mut notes);
     let replicated = service.replicas > 1;
     if !replicated {
@@ -142,8 +164,10 @@ pub fn plan(drill: &dyn Drill, stack: &Stack, status: &Status, wish: &Wish) -> R
                 .to_owned(),
         );
     }
-    let fault = drill.fault(wish.for_ms.unwrap_or(FOR_MS));
-    let lasts_ms = if let Fault::Freeze { for_ms } = fault { for_ms } else { 0 };
+    notes.extend(drill.notes(&ground));
+    let fault = drill.fault(&ground, wish)?;
+    let objectives = stack.drills.objectives.clone();
+    let recover_within_ms = objectives.recovery.as_ms() + fault.lasts_ms();
     Ok(Plan {
         drill: drill.name().to_owned(),
         subject,
@@ -152,8 +176,10 @@ pub fn plan(drill: &dyn Drill, stack: &Stack, status: &Status, wish: &Wish) -> R
         host: way.host,
         read,
         writes,
+        objectives,
+        abort: stack.drills.abort,
         baseline_ms: BASELINE_MS,
-        recover_within_ms: RECOVER_WITHIN_MS + lasts_ms,
+        recover_within_ms,
         settle_ms: SETTLE_MS,
         notes,
     })
@@ -165,12 +191,22 @@ impl Plan {
         let host = self.host.as_ref().map_or_else(|| self.address.to_string(), Clone::clone);
         let writing =
             self.writes.as_ref().map_or_else(String::new, |writes| format!(" and write POST {}", writes.post));
-        let Subject { instance, pid, .. } = &self.subject;
+        let whom = match self.subject.target {
+            Target::Instance | Target::Guard | Target::Node | Target::Edge => {
+                format!("{} to {}", self.fault, self.subject.in_words())
+            }
+            Target::Service | Target::Stack => self.fault.to_string(),
+        };
         let mut lines = vec![
             format!("clients read GET {}{writing} at {host} through the edge", self.read),
-            format!("after {}: {} to {instance}, process {pid}", in_words(self.baseline_ms), self.fault),
+            format!("after {}: {whom}", in_words(self.baseline_ms)),
             format!("wait until every instance is healthy again, at most {}", in_words(self.recover_within_ms)),
         ];
+        let Abort { errors, after } = self.abort;
+        lines.push(format!(
+            "give up and take everything back if {errors} % of requests fail for {}",
+            in_words(after.as_ms())
+        ));
         if self.writes.is_some() {
             lines.push("look for every write that was acknowledged: none may be missing, none there twice".to_owned());
         }
@@ -219,20 +255,56 @@ fn must_be_well(service: &ServiceStatus) -> Result<(), Refusal> {
     if why.is_empty() { Ok(()) } else { Err(Refusal::NotWell { service: service.name.clone(), why }) }
 }
 
-/// The instance that has run longest; between equals the one with the fewest starts, then the first.
-fn choose_subject(service: &ServiceStatus) -> Option<Subject> {
-    let oldest = service
-        .instances
-        .iter()
-        .filter(|instance| instance.pid.is_some())
-        .min_by_key(|instance| (instance.since, instance.generation))?;
-    Some(Subject {
+/// What is harmed, and why just that.
+fn choose_subject(target: Target, ground: &Ground<'_>, service: &ServiceStatus) -> Option<(Subject, Option<String>)> {
+    let Ground { status, .. } = ground;
+    let of = |name: &str, pid: Option<u32>| Subject {
+        target,
         service: service.name.clone(),
-        instance: oldest.name.clone(),
-        generation: oldest.generation,
-        pid: oldest.pid?,
-        address: oldest.address.clone(),
-    })
+        name: name.to_owned(),
+        generation: 0,
+        pid,
+    };
+    let subject = match target {
+        Target::Instance => {
+            let oldest = oldest(service)?;
+            let subject = Subject { generation: oldest.generation, ..of(&oldest.name, oldest.pid) };
+            let why = format!("{} was chosen because it has run longest", oldest.name);
+            return Some((subject, Some(why)));
+        }
+        Target::Service => of(&service.name, None),
+        Target::Guard => of("guard", Some(status.guard.pid)),
+        Target::Node => of("node", Some(status.node.pid)),
+        Target::Edge => of("edge", Some(status.edge.as_ref()?.pid)),
+        Target::Stack => of(&status.stack, None),
+    };
+    Some((subject, None))
+}
+
+/// The instance that has run longest; between equals the one with the fewest starts, then the first.
+fn oldest(service: &ServiceStatus) -> Option<&InstanceStatus> {
+    let run = service.instances.iter().filter(|instance| instance.pid.is_some());
+    run.min_by_key(|instance| (instance.since, instance.generation))
+}
+
+/// Whether what a plan is about is still as it was; else what changed.
+pub fn still_holds(plan: &Plan, status: &Status) -> Result<(), String> {
+    let subject = &plan.subject;
+    let pid = match subject.target {
+        Target::Instance => {
+            let seen = signs::instance_of(subject, status);
+            seen.filter(|seen| seen.generation == subject.generation).and_then(|seen| seen.pid)
+        }
+        Target::Guard => Some(status.guard.pid),
+        Target::Node => Some(status.node.pid),
+        Target::Edge => status.edge.as_ref().map(|edge| edge.pid),
+        Target::Service | Target::Stack => None,
+    };
+    if pid != subject.pid {
+        return Err(format!("{} is not the process that it was", subject.name));
+    }
+    let service = signs::service_of(plan, status).ok_or_else(|| format!("there is no service {}", subject.service))?;
+    must_be_well(service).map_err(|refusal| refusal.to_string())
 }
 
 /// A way on which `[drills] read` leads to the service, or else the first way with its own path.

@@ -32,11 +32,10 @@ pub struct NewEntry {
 
 /// The entry before the harm.
 pub fn started(plan: &Plan) -> NewEntry {
-    let super::Subject { instance, pid, .. } = &plan.subject;
     NewEntry {
         subject: SUBJECT.to_owned(),
         kind: "started".to_owned(),
-        message: format!("{}: {} to {instance}, process {pid}, on purpose", plan.drill, plan.fault),
+        message: format!("{}: {} to {}, on purpose", plan.drill, plan.fault, plan.subject.in_words()),
         level: Level::Info,
         reasons: plan.notes.iter().map(Reason::rule).collect(),
     }
@@ -57,7 +56,7 @@ pub fn ended(report: &Report) -> NewEntry {
     let message = format!(
         "{}: {kind}; {} detected after {}, recovered after {}, {} of {} requests failed, {writes}",
         report.drill,
-        report.subject.instance,
+        report.subject.name,
         time(report.detection_ms),
         time(report.recovery_ms),
         report.errors,

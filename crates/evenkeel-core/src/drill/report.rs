@@ -1,14 +1,14 @@
 //! The verdict about a drill, with its reasons.
 //!
-//! [`judge`] is a function of what was observed: it passes a drill if and only if no client saw an error, no
-//! acknowledged write is missing, no write is there twice, every write could be looked for, everything was well
-//! again within the bound, and what the drill itself asks for held. It owns no state and never rounds in favour of a
+//! [`judge`] is a function of what was observed: it passes a drill if and only if it was not given up, clients saw no
+//! more errors and waits than its objectives allow, no acknowledged write is missing, no write is there twice, every
+//! write could be looked for, everything was well again within the bound, and what the drill itself asks for held. It owns no state and never rounds in favour of a
 //! pass. The JSON form of [`Report`] is an interface: fields are added, never renamed.
 
 use serde::{Deserialize, Serialize};
 
-use super::{Drill, Plan, Subject, in_words};
-use crate::{journal::Reason, time::WallTime};
+use super::{Drill, Fault, Plan, Subject, Tick, in_words};
+use crate::{journal::Reason, stack::DrillObjectives, time::WallTime};
 
 /// Pass or fail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -33,7 +33,8 @@ impl Verdict {
 /// Something that happened during a drill.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Stage {
-    /// `load`, `fault`, `detected`, `replaced`, `released`, `recovered`, `stopped` or `verified`.
+    /// `load`, `fault`, `detected`, `replaced`, `released`, `recovered`, `aborted`, `stopped` or `verified`; drills may
+    /// have others.
     pub name: String,
     /// When, in milliseconds since the drill's start.
     pub at_ms: u64,
@@ -74,8 +75,12 @@ pub struct Traffic {
     pub worst_ms: u64,
     /// The slowest request before the harm, in milliseconds, rounded up.
     pub worst_before_ms: u64,
+    /// The slowest but one of a hundred since the harm, in milliseconds, rounded up.
+    pub p99_ms: u64,
     /// Up to ten distinct errors.
     pub samples: Vec<ErrorSample>,
+    /// From one moment to the next.
+    pub series: Vec<Tick>,
 }
 
 /// What became of the writes.
@@ -106,6 +111,8 @@ pub struct Observed {
     pub released_at_ms: Option<u64>,
     /// When everything was well again.
     pub recovered_at_ms: Option<u64>,
+    /// Why it was given up.
+    pub aborted: Option<String>,
     /// What clients saw.
     pub traffic: Traffic,
     /// What became of the writes; `None` where none were made.
@@ -147,8 +154,22 @@ pub struct Report {
     pub stages: Vec<Stage>,
     /// Why the verdict is what it is; what failed stands first.
     pub reasons: Vec<Reason>,
-    /// Who was harmed.
+    /// What was harmed.
     pub subject: Subject,
+    /// How.
+    pub fault: Fault,
+    /// What had to hold.
+    pub objectives: DrillObjectives,
+    /// Why it was given up; `null` if it was not.
+    pub aborted: Option<String>,
+    /// When the harm was done, in milliseconds since the drill's start.
+    pub fault_at_ms: u64,
+    /// When a lasting fault was taken back, in milliseconds since the drill's start.
+    pub released_at_ms: Option<u64>,
+    /// 99 of 100 requests since the harm took at most so long, in milliseconds, rounded up.
+    pub p99_ms: u64,
+    /// What clients saw in each tenth of a second.
+    pub series: Vec<Tick>,
     /// When the run began, in milliseconds since the Unix epoch.
     pub started: WallTime,
     /// Up to ten distinct errors.
@@ -159,8 +180,10 @@ pub struct Report {
 pub fn judge(drill: &dyn Drill, plan: &Plan, observed: &Observed) -> Report {
     let mut held = Vec::new();
     let mut failed = Vec::new();
-    let mut conditions = vec![no_errors(&observed.traffic), recovered(plan, observed)];
-    conditions.extend(drill.judge_more(observed));
+    let mut conditions = vec![few_errors(plan, &observed.traffic), recovered(plan, observed)];
+    conditions.extend(observed.aborted.iter().map(|why| Err(format!("it was given up: {why}"))));
+    conditions.extend(in_time(plan, observed));
+    conditions.extend(drill.judge_more(plan, observed));
     conditions.extend(observed.ledger.as_ref().map(nothing_lost).unwrap_or_default());
     for condition in conditions {
         match condition {
@@ -191,20 +214,30 @@ pub fn judge(drill: &dyn Drill, plan: &Plan, observed: &Observed) -> Report {
         stages: observed.stages.clone(),
         reasons,
         subject: plan.subject.clone(),
+        fault: plan.fault.clone(),
+        objectives: plan.objectives.clone(),
+        aborted: observed.aborted.clone(),
+        fault_at_ms: observed.fault_at_ms,
+        released_at_ms: observed.released_at_ms,
+        p99_ms: observed.traffic.p99_ms,
+        series: observed.traffic.series.clone(),
         started: observed.started,
         error_samples: observed.traffic.samples.clone(),
     }
 }
 
-type Condition = Result<String, String>;
+/// One condition of a pass: what held, or else what did not.
+pub type Condition = Result<String, String>;
 
-fn no_errors(traffic: &Traffic) -> Condition {
+fn few_errors(plan: &Plan, traffic: &Traffic) -> Condition {
     let Traffic { requests, errors, worst_ms, samples, .. } = traffic;
+    let allowed = plan.objectives.errors;
     if *requests == 0 {
         return Err("no client sent a request, so nothing was shown".to_owned());
     }
-    if *errors == 0 {
-        return Ok(format!("0 of {requests} requests failed, the slowest took {}", in_words(*worst_ms)));
+    if *errors <= allowed {
+        let of = if allowed > 0 { format!(", {allowed} may") } else { String::new() };
+        return Ok(format!("{errors} of {requests} requests failed{of}, the slowest took {}", in_words(*worst_ms)));
     }
     let first = samples.first().map_or_else(String::new, |sample| {
         format!("; first after {}: {}: {}", in_words(sample.at_ms), sample.request, sample.seen)
@@ -221,6 +254,28 @@ fn recovered(plan: &Plan, observed: &Observed) -> Condition {
         Some(ms) => Err(format!("every instance was healthy again only after {}, not within {bound}", in_words(ms))),
         None => Err(format!("not every instance was healthy again within {bound}")),
     }
+}
+
+/// What the objectives say of times, where they say anything.
+fn in_time(plan: &Plan, observed: &Observed) -> Vec<Condition> {
+    let wanted = &plan.objectives;
+    let Traffic { worst_ms, p99_ms, .. } = observed.traffic;
+    let within = |what: &str, ms: Option<u64>, bound: Option<crate::stack::Duration>| {
+        let bound_ms = bound?.as_ms();
+        let bound = in_words(bound_ms);
+        Some(match ms {
+            Some(ms) if ms <= bound_ms => Ok(format!("{what} {}, at most {bound} was asked for", in_words(ms))),
+            Some(ms) => Err(format!("{what} {}, not within {bound}", in_words(ms))),
+            None => Err(format!("{what} for ever, not within {bound}")),
+        })
+    };
+    let detected = observed.detected_at_ms.map(|at| at.saturating_sub(observed.fault_at_ms));
+    let conditions = [
+        within("the slowest request took", Some(worst_ms), wanted.worst),
+        within("99 of 100 requests after the harm took at most", Some(p99_ms), wanted.p99),
+        within("detection took", detected, wanted.detection),
+    ];
+    conditions.into_iter().flatten().collect()
 }
 
 fn nothing_lost(ledger: &Ledger) -> Vec<Condition> {

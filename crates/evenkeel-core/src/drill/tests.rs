@@ -101,7 +101,7 @@ fn the_plan(name: &str) -> Plan {
 #[test]
 fn a_plan_names_everything() {
     let plan = the_plan("hang-instance");
-    assert_eq!(plan.subject.instance, "shop/2", "the one that has run longest");
+    assert_eq!(plan.subject.name, "shop/2", "the one that has run longest");
     assert_eq!(plan.address.to_string(), "127.0.0.1:8080");
     assert_eq!((plan.read.as_str(), plan.host.as_deref()), ("/products", None));
     assert_eq!(plan.writes.as_ref().unwrap().post, "/orders");
@@ -109,6 +109,7 @@ fn a_plan_names_everything() {
     clients read GET /products and write POST /orders at 127.0.0.1:8080 through the edge
     after 1.0 s: SIGSTOP for at most 3.0 s to shop/2, process 1002
     wait until every instance is healthy again, at most 33.0 s
+    give up and take everything back if 50 % of requests fail for 5.0 s
     look for every write that was acknowledged: none may be missing, none there twice
     ");
 }
@@ -154,9 +155,12 @@ fn a_drill_is_refused_unless_all_is_well() {
     assert!(refused(&the_status(), "shopp").contains("there is no service `shopp`"));
 }
 
-fn sample(at_ms: u64, healthy: u32, generation: u64, pid: Option<u32>, health: Health) -> Sample {
-    let seen = Seen { generation, pid, health, reason: String::new() };
-    Sample { at_ms, replicas: 3, healthy, subject: Some(seen) }
+/// A status in which the harmed instance is so, and all others are well.
+fn with(generation: u64, pid: Option<u32>, health: Health) -> Status {
+    let mut status = the_status();
+    let subject = &mut status.services[2].instances[1];
+    (subject.generation, subject.pid, subject.health) = (generation, pid, health);
+    status
 }
 
 fn names(stages: &[Stage]) -> Vec<&str> {
@@ -166,33 +170,43 @@ fn names(stages: &[Stage]) -> Vec<&str> {
 #[test]
 fn a_killed_instance_is_well_only_as_a_new_process() {
     let plan = the_plan("kill-instance");
-    let mut watch = Watch::new(find("kill-instance").unwrap(), &plan.subject);
-    assert!(watch.on(&sample(1000, 3, 1, Some(1002), Health::Healthy)).is_empty(), "not noticed yet");
-    let detected = watch.on(&sample(1010, 2, 1, None, Health::Unknown));
+    let mut watch = Watch::new(find("kill-instance").unwrap(), &plan);
+    assert!(watch.on(&with(1, Some(1002), Health::Healthy), 1000).is_empty(), "not noticed yet");
+    let detected = watch.on(&with(1, None, Health::Unknown), 1010);
     assert_eq!(names(&detected), ["detected"]);
     assert_eq!(detected[0].detail, "the process of shop/2 is gone");
-    assert_eq!(names(&watch.on(&sample(1020, 2, 2, Some(2000), Health::Unknown))), ["replaced"]);
-    assert_eq!(names(&watch.on(&sample(1500, 3, 2, Some(2000), Health::Healthy))), ["recovered"]);
-    assert!(watch.on(&sample(1600, 3, 2, Some(2000), Health::Healthy)).is_empty(), "each stage once");
+    assert_eq!(names(&watch.on(&with(2, Some(2000), Health::Unknown), 1020)), ["replaced"]);
+    assert_eq!(names(&watch.on(&with(2, Some(2000), Health::Healthy), 1500)), ["recovered"]);
+    assert!(watch.on(&with(2, Some(2000), Health::Healthy), 1600).is_empty(), "each stage once");
     assert_eq!((watch.detected_at_ms(), watch.recovered_at_ms()), (Some(1010), Some(1500)));
 }
 
 #[test]
 fn a_restart_between_two_samples_is_seen() {
     let plan = the_plan("kill-instance");
-    let mut watch = Watch::new(find("kill-instance").unwrap(), &plan.subject);
-    let stages = watch.on(&sample(1010, 3, 2, Some(2000), Health::Healthy));
+    let mut watch = Watch::new(find("kill-instance").unwrap(), &plan);
+    let stages = watch.on(&with(2, Some(2000), Health::Healthy), 1010);
     assert_eq!(names(&stages), ["detected", "replaced", "recovered"]);
 }
 
 #[test]
 fn a_frozen_instance_that_nobody_noticed_is_not_well() {
     let plan = the_plan("hang-instance");
-    let mut watch = Watch::new(find("hang-instance").unwrap(), &plan.subject);
-    assert!(watch.on(&sample(1010, 3, 1, Some(1002), Health::Healthy)).is_empty());
+    let mut watch = Watch::new(find("hang-instance").unwrap(), &plan);
+    assert!(watch.on(&with(1, Some(1002), Health::Healthy), 1010).is_empty());
     watch.release();
-    assert_eq!(names(&watch.on(&sample(4000, 3, 1, Some(1002), Health::Healthy))), ["recovered"]);
+    assert_eq!(names(&watch.on(&with(1, Some(1002), Health::Healthy), 4000)), ["recovered"]);
     assert_eq!(watch.detected_at_ms(), None);
+}
+
+#[test]
+fn only_what_is_still_there_is_harmed() {
+    let plan = the_plan("kill-instance");
+    assert_eq!(still_holds(&plan, &the_status()), Ok(()));
+    let changed = still_holds(&plan, &with(2, Some(2000), Health::Healthy)).unwrap_err();
+    assert_eq!(changed, "shop/2 is not the process that it was");
+    let ill = still_holds(&plan, &with(1, Some(1002), Health::Silent)).unwrap_err();
+    assert!(ill.contains("shop/2 is silent"), "{ill}");
 }
 
 fn good() -> Observed {
@@ -202,6 +216,7 @@ fn good() -> Observed {
         detected_at_ms: Some(1200),
         released_at_ms: Some(3000),
         recovered_at_ms: Some(3500),
+        aborted: None,
         traffic: Traffic { requests: 100, worst_ms: 300, worst_before_ms: 4, ..Traffic::default() },
         ledger: Some(Ledger { acknowledged: 20, ..Ledger::default() }),
         stages: Vec::new(),
@@ -233,7 +248,8 @@ fn a_good_run_passes_with_its_reasons() {
 #[test]
 fn each_condition_alone_fails_a_drill() {
     type Spoil = fn(&mut Observed);
-    let spoils: [(Spoil, &str); 8] = [
+    let spoils: [(Spoil, &str); 9] = [
+        (|o| o.aborted = Some("half of them failed".to_owned()), "it was given up: half of them failed"),
         (|o| o.traffic.errors = 1, "1 of 100 requests failed"),
         (|o| o.traffic.requests = 0, "no client sent a request"),
         (|o| o.recovered_at_ms = None, "not every instance was healthy again within"),
@@ -252,6 +268,28 @@ fn each_condition_alone_fails_a_drill() {
             assert!(report.reasons[0].text.contains(expected), "{:?}", report.reasons);
         }
     }
+}
+
+#[test]
+fn objectives_decide() {
+    let judged = |objectives: &str, spoil: fn(&mut Observed)| {
+        let file = FILE.replace("[drills]", &format!("[drills]\nobjectives = {{ {objectives} }}"));
+        let stack = stack::parse(&file, "keel.toml").unwrap();
+        let drill = find("kill-instance").unwrap();
+        let plan = plan(drill, &stack, &the_status(), &Wish::default()).unwrap();
+        let mut observed = good();
+        spoil(&mut observed);
+        let report = judge(drill, &plan, &observed);
+        (report.verdict, report.reasons[0].text.clone())
+    };
+    let failed = |objectives, text: &str| assert_eq!(judged(objectives, |_| ()), (Verdict::Fail, text.to_owned()));
+    failed("worst = \"299ms\"", "the slowest request took 300 ms, not within 299 ms");
+    failed("detection = \"100ms\"", "detection took 200 ms, not within 100 ms");
+    failed("recovery = \"2s\"", "every instance was healthy again only after 2.5 s, not within 2.0 s");
+    assert_eq!(judged("p99 = \"10ms\"", |o| o.traffic.p99_ms = 11).0, Verdict::Fail);
+    assert_eq!(judged("detection = \"1s\"", |o| o.detected_at_ms = None).0, Verdict::Fail);
+    assert_eq!(judged("errors = 2, worst = \"300ms\"", |o| o.traffic.errors = 2).0, Verdict::Pass);
+    assert_eq!(judged("errors = 2", |o| o.traffic.errors = 3).0, Verdict::Fail);
 }
 
 #[test]

@@ -45,7 +45,7 @@ pub use self::{
     compile::{compile_listeners, compile_routes, compile_service},
     deploy::Deploy,
     diagnostics::{Diagnostic, Diagnostics, Severity},
-    drills::{Drills, Write},
+    drills::{Abort, DrillObjectives, Drills, Write},
     fastcgi::FastCgi,
     files::Files,
     instances::{Dns, Instances, UNIX},

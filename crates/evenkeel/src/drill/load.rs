@@ -11,14 +11,17 @@ use std::{
     time::{Duration, Instant},
 };
 
-use evenkeel_core::drill::{ErrorSample, Plan, Traffic};
+use evenkeel_core::drill::{ErrorSample, Plan, Tick, Traffic};
 use tokio::{
     sync::watch,
     task::JoinSet,
     time::{MissedTickBehavior, interval_at, sleep},
 };
 
-use super::client::{Ask, Client};
+use super::{
+    client::{Ask, Client},
+    series::Series,
+};
 
 const READERS: u32 = 8;
 const WRITERS: u32 = 2;
@@ -44,26 +47,50 @@ pub(super) struct Written {
 #[derive(Clone)]
 pub(super) struct Tally {
     began: Instant,
-    traffic: Arc<Mutex<Traffic>>,
+    seen: Arc<Mutex<Seen>>,
+}
+
+/// What was seen, in sums and from one moment to the next.
+#[derive(Default)]
+struct Seen {
+    traffic: Traffic,
+    series: Series,
 }
 
 impl Tally {
     /// An empty tally of a drill that began then.
     pub(super) fn new(began: Instant) -> Self {
-        Self { began, traffic: Arc::default() }
+        Self { began, seen: Arc::default() }
     }
 
-    /// A copy as of now; errors in order of time.
+    /// A copy of the sums as of now; errors in order of time.
     pub(super) fn traffic(&self) -> Traffic {
-        let mut traffic = self.lock().clone();
+        let mut traffic = self.lock().traffic.clone();
         traffic.samples.sort_by_key(|sample| sample.at_ms);
         traffic
     }
 
+    /// The sums with everything that is made of single requests.
+    pub(super) fn whole(&self) -> Traffic {
+        let now_ms = self.now_ms();
+        let mut traffic = self.traffic();
+        let mut seen = self.lock();
+        traffic.p99_ms = seen.series.p99_ms();
+        traffic.series = seen.series.closed(now_ms, 0).to_vec();
+        traffic
+    }
+
+    /// The ticks that are over, but for the first so many.
+    pub(super) fn ticks(&self, from: usize) -> Vec<Tick> {
+        let now_ms = self.now_ms();
+        self.lock().series.closed(now_ms, from).to_vec()
+    }
+
     /// The harm is about to be done: what was worst until now is what later times are compared with.
     pub(super) fn mark_fault(&self) {
-        let mut traffic = self.lock();
-        traffic.worst_before_ms = traffic.worst_ms;
+        let mut seen = self.lock();
+        seen.traffic.worst_before_ms = seen.traffic.worst_ms;
+        seen.series.mark_fault();
     }
 
     /// Sends one request and counts it. Returns whether an answer of 2xx came.
@@ -81,7 +108,11 @@ impl Tally {
 
     fn count(&self, sent: Instant, took: Duration, ask: &Ask<'_>, seen: Option<String>) -> bool {
         let took_ms = u64::try_from(took.as_micros().div_ceil(1000)).unwrap_or(u64::MAX);
-        let mut traffic = self.lock();
+        let took_us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+        let ended_ms = self.now_ms();
+        let mut all = self.lock();
+        all.series.count(ended_ms, took_us, seen.is_some());
+        let traffic = &mut all.traffic;
         traffic.requests += 1;
         traffic.worst_ms = traffic.worst_ms.max(took_ms);
         let Some(seen) = seen else { return true };
@@ -99,9 +130,13 @@ impl Tally {
         false
     }
 
-    fn lock(&self) -> MutexGuard<'_, Traffic> {
+    fn now_ms(&self) -> u64 {
+        u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Seen> {
         // Numbers that only grow are sound whatever happened to another holder of the lock.
-        self.traffic.lock().unwrap_or_else(PoisonError::into_inner)
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -7,8 +7,8 @@
 //! | file | concern |
 //! | --- | --- |
 //! | `run` | the order of a run, and its interruption |
-//! | `client`, `load` | what clients send and see |
-//! | `fault`, `freezer`, `processes` | the harm |
+//! | `client`, `load`, `series` | what clients send and see |
+//! | `fault/`, `freezer`, `processes` | the harm, one file for each |
 //! | `ledger` | what became of the writes |
 //! | `control` | what is asked of the stack |
 //! | `list`, `show` | output |
@@ -22,6 +22,7 @@ mod list;
 mod load;
 mod processes;
 mod run;
+mod series;
 mod show;
 
 #[cfg(test)]

@@ -11,13 +11,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use evenkeel_core::drill::{self, Drill, Fault, Observed, Plan, Refusal, Report, Sample, Stage, Verdict, Watch, Wish};
+use evenkeel_core::drill::{self, Brake, Drill, Fault, Observed, Plan, Refusal, Report, Stage, Verdict, Watch, Wish};
 use rustix::fs::{FlockOperation, flock};
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::{
     control::Control,
-    fault::{Aim, FaultError, Harm},
+    fault::{self, FaultError, Harm, Means},
     ledger,
     load::{Load, Tally},
     show::Show,
@@ -66,9 +66,7 @@ pub(super) fn run(drill: &dyn Drill, wish: &Wish, context: &Context) -> Result<E
         };
         control.record(&drill::ended(&report)).await;
         let (args, why) = match report.verdict {
-            Verdict::Pass => {
-                (format!("why {}", plan.subject.instance), "gives the reasons for each step of the recovery")
-            }
+            Verdict::Pass => (format!("why {}", plan.subject.name), "gives the reasons for each step of the recovery"),
             Verdict::Fail => ("events --subject drill".to_owned(), "what happened around it"),
         };
         show.report(&report, &context.command(&running.state_dir, &args), why)?;
@@ -101,13 +99,15 @@ async fn carry_out(drill: &dyn Drill, plan: &Plan, control: &Control, show: &mut
     let run = format!("drill-{:x}-{:x}", started.as_millis(), std::process::id());
     let load = Load::start(plan, &run, &tally);
     show.begin();
-    let mut run =
-        Run { drill, plan, control, show, began, tally, observed: Observed { started, ..Observed::default() } };
+    let observed = Observed { started, ..Observed::default() };
+    let brake = Brake::new(plan.abort);
+    let mut run = Run { drill, plan, control, show, began, tally, brake, ticks: 0, observed };
     run.stage(Stage::new("load", 0, "clients have started"))?;
     run.baseline().await?;
     let mut harm = run.harm(&load).await?;
     run.watch(&mut harm).await?;
     run.settle().await;
+    drop(harm);
     let written = load.finish().await;
     run.stage(Stage::new("stopped", run.now_ms(), "every request on its way has come to its end"))?;
     if let Some(writes) = &plan.writes {
@@ -116,7 +116,7 @@ async fn carry_out(drill: &dyn Drill, plan: &Plan, control: &Control, show: &mut
         run.stage(Stage::new("verified", run.now_ms(), format!("looked for {looked} writes")))?;
         run.observed.ledger = Some(ledger);
     }
-    run.observed.traffic = run.tally.traffic();
+    run.observed.traffic = run.tally.whole();
     Ok(drill::judge(drill, plan, &run.observed))
 }
 
@@ -128,6 +128,9 @@ struct Run<'a, 'c> {
     show: &'a mut Show<'c>,
     began: Instant,
     tally: Tally,
+    brake: Brake,
+    /// How many ticks the brake has seen.
+    ticks: usize,
     observed: Observed,
 }
 
@@ -155,23 +158,22 @@ impl Run<'_, '_> {
         Ok(())
     }
 
-    /// Takes hold of the process, makes sure that it is the one that was meant, and harms it.
-    async fn harm(&mut self, load: &Load) -> Result<Harm, Failure> {
-        let subject = &self.plan.subject;
-        let aim = Aim::at(subject.pid, self.plan.fault).await.map_err(|error| not_harmed(&error))?;
-        let now = Sample::of(&self.control.status().await?, subject, self.now_ms());
-        let still = now
-            .subject
-            .as_ref()
-            .is_some_and(|seen| seen.generation == subject.generation && seen.pid == Some(subject.pid));
-        if !still || now.healthy < now.replicas {
+    /// Takes hold of what is to be harmed, makes sure that it is what was meant, and harms it.
+    async fn harm<'h>(&mut self, load: &'h Load) -> Result<Box<dyn Harm + 'h>, Failure>
+    where
+        Self: 'h,
+    {
+        let plan = self.plan;
+        let means = Means { plan, control: self.control, load };
+        let aim = fault::aim(means).await.map_err(|error| not_harmed(&error))?;
+        if let Err(changed) = drill::still_holds(plan, &self.control.status().await?) {
             return Err(Failure::new("something changed before the harm was done, so nothing was harmed")
                 .exit(Exit::NotWell)
-                .at(&subject.instance)
-                .because(format!("{} of {} instances are healthy", now.healthy, now.replicas))
+                .at(&plan.subject.name)
+                .because(changed)
                 .fix("try again when `keel status` shows all instances healthy"));
         }
-        self.control.record(&drill::started(self.plan)).await;
+        self.control.record(&drill::started(plan)).await;
         load.surge(SURGE_BEFORE + SURGE_AFTER);
         tokio::time::sleep(SURGE_BEFORE).await;
         self.tally.mark_fault();
@@ -181,21 +183,28 @@ impl Run<'_, '_> {
         Ok(harm)
     }
 
-    /// Asks the stack again and again until everything is well or the bound is over.
-    async fn watch(&mut self, harm: &mut Harm) -> Result<(), Failure> {
+    /// Asks the stack again and again until everything is well, the bound is over, or clients suffer too much.
+    async fn watch(&mut self, harm: &mut Box<dyn Harm + '_>) -> Result<(), Failure> {
         let (drill, plan) = (self.drill, self.plan);
-        let mut watch = Watch::new(drill, &plan.subject);
+        let mut watch = Watch::new(drill, plan);
         let last_ms = self.observed.fault_at_ms + plan.recover_within_ms;
         let mut beat = tokio::time::interval(WATCH_EVERY);
         beat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        while watch.recovered_at_ms().is_none() && self.now_ms() <= last_ms {
+        while watch.recovered_at_ms().is_none() && self.now_ms() <= last_ms && self.observed.aborted.is_none() {
             beat.tick().await;
             self.release_if_due(harm, &mut watch).await?;
             self.show.progress(&self.tally, self.began, "waiting for recovery");
-            let Some(status) = self.control.status_now().await else {
-                continue;
+            self.brake()?;
+            let status = self.control.status_now().await;
+            for (name, words) in harm.goes_on(status.as_ref()).await.map_err(|error| not_harmed(&error))? {
+                self.stage(Stage::new(name, self.now_ms(), words))?;
+            }
+            let at_ms = self.now_ms();
+            let stages = match &status {
+                Some(status) => watch.on(status, at_ms),
+                None => watch.on_silence(at_ms, "nobody answers at the control socket"),
             };
-            for stage in watch.on(&Sample::of(&status, &plan.subject, self.now_ms())) {
+            for stage in stages {
                 self.stage(stage)?;
             }
         }
@@ -205,20 +214,32 @@ impl Run<'_, '_> {
         Ok(())
     }
 
-    /// A freeze ends when its time is over, or early when a new process stands in its place.
-    async fn release_if_due(&mut self, harm: &mut Harm, watch: &mut Watch<'_>) -> Result<(), Failure> {
-        let Fault::Freeze { for_ms } = self.plan.fault else {
-            return Ok(());
-        };
-        let over = self.now_ms() >= self.observed.fault_at_ms + for_ms;
-        if !harm.lasts() || !(over || watch.replaced_at_ms().is_some()) {
+    /// Looks at what clients saw since the last look.
+    fn brake(&mut self) -> Result<(), Failure> {
+        for tick in self.tally.ticks(self.ticks) {
+            self.ticks += 1;
+            if let Some(why) = self.brake.on(&tick).filter(|_| self.observed.aborted.is_none()) {
+                self.stage(Stage::new("aborted", self.now_ms(), &why))?;
+                self.observed.aborted = Some(why);
+            }
+        }
+        Ok(())
+    }
+
+    /// What lasts ends when its time is over; what was done to one instance, early when a new process stands in its place.
+    async fn release_if_due(&mut self, harm: &mut Box<dyn Harm + '_>, watch: &mut Watch<'_>) -> Result<(), Failure> {
+        let fault = &self.plan.fault;
+        let over = self.now_ms() >= self.observed.fault_at_ms + fault.lasts_ms();
+        let replaced =
+            matches!(fault, Fault::Freeze { .. } | Fault::Stutter { .. }) && watch.replaced_at_ms().is_some();
+        if !harm.lasts() || fault.lasts_ms() == 0 || !(over || replaced) {
             return Ok(());
         }
         harm.release().await;
         watch.release();
         let at_ms = self.now_ms();
         self.observed.released_at_ms = Some(at_ms);
-        let why = if over { "the freeze is over: SIGCONT" } else { "the instance was replaced" };
+        let why = if over { "its time is over, and everything is as before" } else { "the instance was replaced" };
         self.stage(Stage::new("released", at_ms, why))
     }
 
@@ -249,7 +270,9 @@ fn refused(refusal: &Refusal) -> Failure {
     let failure = Failure::new("the drill was refused, and nothing was harmed").because(refusal);
     match refusal {
         Refusal::NoSuchService { .. } => failure.exit(Exit::Unknown),
-        Refusal::WhichService(_) | Refusal::NothingToHarm(_) | Refusal::NoRoute(_) => failure.exit(Exit::Usage),
+        Refusal::WhichService(_) | Refusal::NothingToHarm(_) | Refusal::NoRoute(_) | Refusal::NotHere(_) => {
+            failure.exit(Exit::Usage)
+        }
         Refusal::NotWell { .. } => {
             failure.exit(Exit::NotWell).fix("wait until `keel status` shows all instances healthy")
         }
@@ -261,7 +284,7 @@ fn not_harmed(error: &FaultError) -> Failure {
     match error {
         FaultError::Refused { .. } => failure.fix("run the drill as root, or as the user of the instance"),
         FaultError::Gone(_) | FaultError::NotFrozen(_) => failure.exit(Exit::NotWell).fix("try again in a moment"),
-        FaultError::Freezer(_) => failure,
+        FaultError::Freezer(_) | FaultError::NoProcess(_) => failure,
     }
 }
 

@@ -9,7 +9,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use evenkeel_core::drill::{self, Fault, Observed, Plan, Report, Subject, Verdict, Writes};
+use evenkeel_core::{
+    drill::{self, Fault, Observed, Plan, Report, Subject, Target, Verdict, Writes},
+    stack::{Abort, DrillObjectives},
+};
 use http_body_util::Full;
 use hyper::{Request, Response, body::Bytes, server::conn::http1, service::service_fn};
 use hyper_util::rt::TokioIo;
@@ -118,10 +121,10 @@ fn plan_for(address: SocketAddr) -> Plan {
         drill: "kill-instance".to_owned(),
         subject: Subject {
             service: "shop".to_owned(),
-            instance: "shop/1".to_owned(),
+            target: Target::Instance,
+            name: "shop/1".to_owned(),
             generation: 1,
-            pid: 1,
-            address: address.to_string(),
+            pid: Some(1),
         },
         fault: Fault::Kill,
         address,
@@ -132,6 +135,8 @@ fn plan_for(address: SocketAddr) -> Plan {
             body: "{}".to_owned(),
             verify: "/orders?key={key}".to_owned(),
         }),
+        objectives: DrillObjectives::default(),
+        abort: Abort::default(),
         baseline_ms: 0,
         recover_within_ms: 30_000,
         settle_ms: 0,

@@ -1,0 +1,81 @@
+//! What a status shows of the subject of a drill: whether the harm was noticed, what took its place, what is well.
+//!
+//! Shared by the drills, each of which says what counts for it. Nothing here remembers anything.
+
+use super::{Plan, Subject};
+use crate::status::{Health, InstanceStatus, ServiceStatus, Status};
+
+/// What one status shows; each in words.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Signs {
+    /// The stack shows the harm.
+    pub detected: Option<String>,
+    /// Something new stands in the place of what was harmed.
+    pub replaced: Option<String>,
+    /// Everything is well, and the harm is over.
+    pub recovered: Option<String>,
+}
+
+/// The service that clients of a drill ask.
+pub(super) fn service_of<'s>(plan: &Plan, status: &'s Status) -> Option<&'s ServiceStatus> {
+    status.services.iter().find(|service| service.name == plan.subject.service)
+}
+
+/// An instance of that name.
+pub(super) fn instance_of<'s>(subject: &Subject, status: &'s Status) -> Option<&'s InstanceStatus> {
+    let service = status.services.iter().find(|service| service.name == subject.service)?;
+    service.instances.iter().find(|instance| instance.name == subject.name)
+}
+
+/// That every instance of the service is healthy, in words.
+pub(super) fn all_healthy(service: &ServiceStatus) -> Option<String> {
+    let healthy = service.instances.iter().filter(|instance| instance.health == Health::Healthy).count();
+    let healthy = u32::try_from(healthy).unwrap_or(u32::MAX);
+    let all = service.replicas > 0 && healthy >= service.replicas;
+    all.then(|| format!("{healthy} of {} instances are healthy", service.replicas))
+}
+
+/// What shows of an instance that was harmed. `is_over`: whether health is all that is missing, now that it is so.
+pub(super) fn of_instance(plan: &Plan, status: &Status, is_over: impl Fn(&InstanceStatus) -> bool) -> Signs {
+    let subject = &plan.subject;
+    let Some(seen) = instance_of(subject, status) else {
+        return Signs { detected: Some(format!("{} is not listed any more", subject.name)), ..Signs::default() };
+    };
+    let replaced = seen.pid.filter(|_| seen.generation > subject.generation);
+    let well = seen.health == Health::Healthy && is_over(seen);
+    Signs {
+        detected: difference(subject, seen),
+        replaced: replaced.map(|pid| format!("start {}, process {pid}", seen.generation)),
+        recovered: service_of(plan, status).filter(|_| well).and_then(all_healthy),
+    }
+}
+
+/// How an instance differs from what it was when the plan was made.
+fn difference(subject: &Subject, seen: &InstanceStatus) -> Option<String> {
+    let name = &subject.name;
+    if seen.pid.is_none() {
+        return Some(format!("the process of {name} is gone"));
+    }
+    if seen.health != Health::Healthy {
+        let because = if seen.reason.is_empty() { String::new() } else { format!(": {}", seen.reason) };
+        return Some(format!("{name} is {}{because}", seen.health));
+    }
+    let other = seen.generation != subject.generation || seen.pid != subject.pid;
+    other.then(|| format!("{name} has another process"))
+}
+
+/// What shows of a process of keel's own that was killed, `pid` being the one that is there now.
+pub(super) fn of_process(plan: &Plan, status: &Status, pid: Option<u32>) -> Signs {
+    let subject = &plan.subject;
+    let gone = pid.is_none().then(|| format!("{} is gone", subject.name));
+    let other = pid.filter(|_| pid != subject.pid);
+    let words = other.map(|pid| format!("{} has process {pid}", subject.name));
+    // An edge that has not heard the snapshot in force serves what held before.
+    let in_force = status.edge.as_ref().is_some_and(|edge| edge.applied == edge.snapshot);
+    let well = other.is_some() && in_force;
+    Signs {
+        detected: gone.or_else(|| words.clone()),
+        replaced: words,
+        recovered: service_of(plan, status).filter(|_| well).and_then(all_healthy),
+    }
+}
