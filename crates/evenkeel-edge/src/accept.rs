@@ -18,7 +18,7 @@ use std::{
 use tokio::{
     net::{TcpListener, TcpStream},
     task::spawn_local,
-    time::sleep,
+    time::{sleep, timeout},
 };
 
 use crate::{
@@ -31,6 +31,10 @@ use crate::{
 
 /// How long a listener pauses when it cannot accept: no descriptor is left, or it does not listen any more.
 const PAUSE: Duration = Duration::from_millis(50);
+
+/// How long a connection waits for the view that the thread which accepted it had already: views come to all threads
+/// one right after the other.
+const LATE: Duration = Duration::from_secs(1);
 
 /// How many connections each listener of a thread has open, by its name.
 #[derive(Debug, Default)]
@@ -94,10 +98,33 @@ fn admit(thread: &Rc<Thread>, stream: TcpStream, peer: SocketAddr, listener: &st
 /// Another thread accepted a connection for this one.
 pub(crate) fn take_over(thread: &Rc<Thread>, accepted: Accepted) {
     let Accepted { stream, peer, listener } = accepted;
-    if let Ok(stream) = TcpStream::from_std(stream) {
+    let Ok(stream) = TcpStream::from_std(stream) else {
+        thread.cell().coming.fetch_sub(1, Relaxed);
+        return;
+    };
+    if share(thread, &listener, false).is_some() {
         admit(thread, stream, peer, &listener);
+        thread.cell().coming.fetch_sub(1, Relaxed);
+        return;
     }
-    thread.cell().coming.fetch_sub(1, Relaxed);
+    let thread = Rc::clone(thread);
+    spawn_local(async move {
+        // Gone with a newer view, or still to come with it: then a client that connected would be reset for nothing.
+        let _ = timeout(LATE, until_known(&thread, &listener)).await;
+        admit(&thread, stream, peer, &listener);
+        thread.cell().coming.fetch_sub(1, Relaxed);
+    });
+}
+
+/// Returns once this thread's view has a listener.
+async fn until_known(thread: &Thread, listener: &str) {
+    loop {
+        let changed = thread.view_changed.notified();
+        if share(thread, listener, false).is_some() {
+            return;
+        }
+        changed.await;
+    }
 }
 
 fn hand_over(thread: &Rc<Thread>, other: usize, stream: TcpStream, peer: SocketAddr, listener: &str) {
