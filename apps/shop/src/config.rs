@@ -1,7 +1,7 @@
 //! Settings: environment variables first (<https://12factor.net/config>), a few flags that win over them.
 
 use std::ffi::OsString;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
 use crate::domain::NewAccount;
@@ -22,6 +22,9 @@ Options, and the environment variables they win over:
 
 Environment only:
   SHOP_ADMIN_TOKEN                          bearer token that may publish through the API (16 or more characters)
+  SHOP_TILL                                 IP:PORT of a till that is asked for payments, as the host `till`
+                                            (default: the shop is its own till)
+  SHOP_ROLE                                 `shop`, or `till` to be the till of other instances (default shop)
   SHOP_STAFF_EMAIL, SHOP_STAFF_PASSWORD     account that may publish, made at start if missing
   RUST_LOG                                  what is logged, for example `info,evenkeel_shop::request=debug`
 ";
@@ -39,6 +42,31 @@ pub struct Config {
     pub admin_token: Option<String>,
     /// An account that may publish, made at start if missing.
     pub staff: Option<NewAccount>,
+    /// Who is asked for payments; `None`: the provider inside the process.
+    pub till: Option<SocketAddr>,
+    /// What this process is.
+    pub role: Role,
+}
+
+/// What a process is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Role {
+    /// The shop.
+    #[default]
+    Shop,
+    /// The till that instances of the shop ask for payments.
+    Till,
+}
+
+impl Role {
+    /// The role called `name`.
+    pub fn parse(name: &str) -> Option<Self> {
+        match name {
+            "shop" => Some(Self::Shop),
+            "till" => Some(Self::Till),
+            _ => None,
+        }
+    }
 }
 
 impl Default for Config {
@@ -49,6 +77,8 @@ impl Default for Config {
             database: PathBuf::from("shop.db"),
             admin_token: None,
             staff: None,
+            till: None,
+            role: Role::Shop,
         }
     }
 }
@@ -92,6 +122,15 @@ impl Command {
         config.admin_token = set("SHOP_ADMIN_TOKEN");
         if config.admin_token.as_ref().is_some_and(|token| token.len() < 16) {
             return Err(ShopError::Config("SHOP_ADMIN_TOKEN needs at least 16 characters".to_owned()));
+        }
+        if let Some(till) = set("SHOP_TILL") {
+            let parsed =
+                till.parse().map_err(|_| format!("SHOP_TILL must be IP:PORT, as 127.0.0.1:8080, not {till:?}"));
+            config.till = Some(parsed.map_err(ShopError::Config)?);
+        }
+        if let Some(role) = set("SHOP_ROLE") {
+            let parsed = Role::parse(&role).ok_or_else(|| format!("SHOP_ROLE must be shop or till, not {role:?}"));
+            config.role = parsed.map_err(ShopError::Config)?;
         }
         config.staff = staff(set("SHOP_STAFF_EMAIL"), set("SHOP_STAFF_PASSWORD"))?;
         let mut arguments = arguments.into_iter();

@@ -22,7 +22,7 @@ use std::ffi::OsString;
 use std::process::ExitCode;
 
 pub use checkout::Checkout;
-pub use config::{Command, Config};
+pub use config::{Command, Config, Role};
 pub use domain::{
     Account, AccountId, CATEGORIES, Cart, CartId, CartLine, CategoryInfo, Cents, Email, IdempotencyKey, NewAccount,
     NewOrder, NewProduct, Order, OrderContent, OrderId, OrderLine, OrderStatus, PAGE_SIZE, Placed, Product, ProductId,
@@ -30,7 +30,8 @@ pub use domain::{
 };
 pub use error::ShopError;
 pub use payment::{
-    Charge, ChargeFuture, ChargeOutcome, ChargeRecord, Method, PaymentError, PaymentProvider, TestProvider,
+    Charge, ChargeFuture, ChargeOutcome, ChargeRecord, Method, PaymentError, PaymentProvider, RemoteTill, TILL_HOST,
+    TestProvider,
 };
 pub use serve::{Shop, run};
 pub use store::{LOCK_WAIT, PendingPayment, Store};

@@ -19,11 +19,11 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Semaphore;
 
 use crate::checkout::Checkout;
-use crate::config::Config;
+use crate::config::{Config, Role};
 use crate::domain::NewAccount;
 use crate::error::ShopError;
 use crate::password::Passwords;
-use crate::payment::TestProvider;
+use crate::payment::{PaymentProvider, RemoteTill, TestProvider, till_router};
 use crate::store::Store;
 use crate::web::{self, App};
 
@@ -57,7 +57,10 @@ pub fn run(config: Config) -> Result<(), ShopError> {
 pub struct Shop {
     listener: TcpListener,
     address: SocketAddr,
-    app: Arc<App>,
+    router: axum::Router,
+    store: Store,
+    /// What is done beside answering; the till does nothing.
+    app: Option<Arc<App>>,
 }
 
 impl Shop {
@@ -72,9 +75,19 @@ impl Shop {
         let address = SocketAddr::new(config.bind, config.port);
         let listener = TcpListener::bind(address).await.map_err(|source| ShopError::Bind { address, source })?;
         let address = listener.local_addr().map_err(|source| ShopError::Bind { address, source })?;
-        let checkout = Checkout::new(store.clone(), Arc::new(TestProvider::new(store.clone())));
-        let app = App { store, checkout, passwords, admin_token: config.admin_token, port: address.port() };
-        Ok(Self { listener, address, app: Arc::new(app) })
+        let own = TestProvider::new(store.clone());
+        if config.role == Role::Till {
+            return Ok(Self { listener, address, router: till_router(own), store, app: None });
+        }
+        let provider: Arc<dyn PaymentProvider> = match config.till {
+            Some(till) => Arc::new(RemoteTill::new(till)),
+            None => Arc::new(own),
+        };
+        let checkout = Checkout::new(store.clone(), provider);
+        let port = address.port();
+        let app = App { store: store.clone(), checkout, passwords, admin_token: config.admin_token, port };
+        let app = Arc::new(app);
+        Ok(Self { listener, address, router: web::router(Arc::clone(&app)), store, app: Some(app) })
     }
 
     /// The address it listens on.
@@ -85,10 +98,9 @@ impl Shop {
     /// Serves until `stop` ends, then finishes what is in progress.
     pub async fn serve(self, stop: impl Future<Output = ()>) -> Result<(), ShopError> {
         tracing::info!(address = %self.address, pid = std::process::id(), "listening");
-        let upkeep = tokio::spawn(keep_up(Arc::clone(&self.app)));
+        let upkeep = self.app.clone().map(|app| tokio::spawn(keep_up(app)));
         let open = GracefulShutdown::new();
         let room = Arc::new(Semaphore::new(CONNECTIONS));
-        let router = web::router(Arc::clone(&self.app));
         let mut stop = std::pin::pin!(stop);
         loop {
             let accept = async {
@@ -100,7 +112,7 @@ impl Shop {
                 () = &mut stop => break,
             };
             match accepted {
-                Ok((stream, _)) => serve_connection(stream, router.clone(), &open, room),
+                Ok((stream, _)) => serve_connection(stream, self.router.clone(), &open, room),
                 Err(error) => {
                     // Out of descriptors or a connection that was gone already: the listener itself is sound.
                     tracing::warn!(%error, "cannot accept a connection");
@@ -109,12 +121,14 @@ impl Shop {
             }
         }
         drop(self.listener);
-        upkeep.abort();
+        if let Some(upkeep) = upkeep {
+            upkeep.abort();
+        }
         tracing::info!(connections = open.count(), "stopping");
         if tokio::time::timeout(STOP_WAIT, open.shutdown()).await.is_err() {
             tracing::warn!("requests that did not finish in time are cut off");
         }
-        match tokio::time::timeout(Duration::from_secs(2), self.app.store.checkpoint()).await {
+        match tokio::time::timeout(Duration::from_secs(2), self.store.checkpoint()).await {
             Ok(Err(error)) => tracing::warn!(%error, "the write-ahead log was not written back"),
             Err(_) => tracing::warn!("the write-ahead log was not written back in time"),
             Ok(Ok(())) => {}

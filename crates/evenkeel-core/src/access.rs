@@ -1,6 +1,7 @@
 //! Who may do what over the API: roles, and the role that each route asks for.
 //!
-//! The control socket belongs to root and the stack's own user, who may do everything. Over TCP a token has a role.
+//! The control socket belongs to root and the stack's own user, who may do everything. Over TCP a token has a role, and
+//! so has a session of the console.
 //! A route that the table does not name asks for the highest role, so that one which was forgotten is closed rather
 //! than open. Nothing here knows a token or a connection.
 
@@ -9,7 +10,7 @@ use std::{fmt, str::FromStr};
 use serde::{Deserialize, Serialize};
 
 /// What a token may do; each role may do what those before it may.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Role {
     /// Reads: status, events, logs, reasons.
@@ -54,10 +55,25 @@ impl FromStr for Role {
 }
 
 /// Routes that only read (`GET`) and hide nothing from a viewer.
-const READ_BY_VIEWERS: [&str; 6] = ["/v1/status", "/v1/events", "/v1/why", "/v1/logs", "/v1/deploys", "/v1/scale"];
+const READ_BY_VIEWERS: &[&str] = &[
+    "/v1/status",
+    "/v1/events",
+    "/v1/why",
+    "/v1/logs",
+    "/v1/deploys",
+    "/v1/scale",
+    "/v1/history",
+    "/v1/drills",
+    "/v1/openapi.json",
+    "/console/live",
+    "/console/plan",
+];
+
+/// Routes about whoever asks: ending one's own session.
+const ABOUT_ONESELF: &[&str] = &["/console/sign-out"];
 
 /// Routes that change what runs, without changing what the stack is.
-const OPERATED: [&str; 12] = [
+const OPERATED: &[&str] = &[
     "/v1/scale",
     "/v1/restart",
     "/v1/drain",
@@ -74,7 +90,7 @@ const OPERATED: [&str; 12] = [
 
 /// Routes that only an admin may use, whatever the method. The stack file may hold values that an author took for
 /// harmless, so reading it is among them.
-const ADMINISTERED: [&str; 5] = ["/v1/stack", "/v1/apply", "/v1/diff", "/v1/secrets", "/v1/tokens"];
+const ADMINISTERED: &[&str] = &["/v1/stack", "/v1/apply", "/v1/diff", "/v1/secrets", "/v1/tokens", "/v1/console"];
 
 /// The role that a request needs. `path` is without its query.
 pub fn required(method: &str, path: &str) -> Role {
@@ -82,9 +98,9 @@ pub fn required(method: &str, path: &str) -> Role {
         routes.iter().any(|route| path.strip_prefix(route).is_some_and(|rest| rest.is_empty() || rest.starts_with('/')))
     };
     let reads = matches!(method, "GET" | "HEAD");
-    if reads && on(&READ_BY_VIEWERS) {
+    if (reads && on(READ_BY_VIEWERS)) || on(ABOUT_ONESELF) {
         Role::Viewer
-    } else if on(&OPERATED) {
+    } else if on(OPERATED) {
         Role::Operator
     } else {
         Role::Admin
@@ -93,7 +109,7 @@ pub fn required(method: &str, path: &str) -> Role {
 
 /// Whether the tables name a route, so that its role was a decision.
 pub fn is_known(path: &str) -> bool {
-    let tables: [&[&str]; 3] = [&READ_BY_VIEWERS, &OPERATED, &ADMINISTERED];
+    let tables = [READ_BY_VIEWERS, ABOUT_ONESELF, OPERATED, ADMINISTERED];
     let names = |route: &&str| path.strip_prefix(*route).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
     tables.into_iter().any(|table| table.iter().any(names))
 }
@@ -126,6 +142,12 @@ mod tests {
             ("GET", "/v1/secrets", Role::Admin),
             ("DELETE", "/v1/secrets/stripe", Role::Admin),
             ("POST", "/v1/tokens", Role::Admin),
+            ("GET", "/v1/drills/runs/1-kill-instance", Role::Viewer),
+            ("POST", "/v1/drills", Role::Operator),
+            ("GET", "/v1/openapi.json", Role::Viewer),
+            ("POST", "/v1/console/links", Role::Admin),
+            ("GET", "/console/live", Role::Viewer),
+            ("POST", "/console/sign-out", Role::Viewer),
             ("POST", "/v1/status", Role::Admin),
             ("GET", "/v1/statuses", Role::Admin),
             ("GET", "/v1/nothing", Role::Admin),

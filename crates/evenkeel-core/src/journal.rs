@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::time::WallTime;
 
 /// One line of the journal.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Entry {
     /// Position in the journal; grows, with gaps where entries expired.
     pub id: u64,
@@ -29,7 +29,7 @@ pub struct Entry {
 }
 
 /// One reason of a decision.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Reason {
     /// Whether it speaks for what was done or says what was ruled out.
     pub role: Role,
@@ -55,7 +55,7 @@ impl Reason {
 }
 
 /// What a reason does in a decision.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Role {
     /// An observation.
@@ -67,7 +67,7 @@ pub enum Role {
 }
 
 /// How much an entry matters.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Level {
     /// Something changed as planned.

@@ -26,6 +26,7 @@
 //! | [`status`] | what the API and the command line show |
 //! | [`doctor`] | what is wrong with a machine or a stack, and the way out |
 //! | [`journal`], [`why`] | events and decisions with their reasons |
+//! | [`objectives`] | how much may still go wrong |
 //! | [`drill`] | rehearsals and their verdicts |
 //! | [`secret`], [`access`] | values that cannot be printed; who may do what |
 
@@ -43,6 +44,7 @@ pub mod guard;
 pub mod health;
 pub mod journal;
 pub mod link;
+pub mod objectives;
 pub mod overrides;
 pub mod path;
 pub mod pause;

@@ -7,11 +7,11 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{deploy::DeployStatus, snapshot::Protocol, time::WallTime};
+use crate::{deploy::DeployStatus, drill::Proof, objectives::ObjectiveStatus, snapshot::Protocol, time::WallTime};
 
 /// One start of one instance. A restart keeps the name and raises the generation, so that what was known of the
 /// former process is never believed of the new one.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct InstanceId {
     /// `service/number`, as `shop/1`; `service/address` for fixed instances.
     pub name: String,
@@ -26,7 +26,7 @@ impl fmt::Display for InstanceId {
 }
 
 /// The edge's verdict about an instance.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Health {
     /// Nothing known yet; it gets no requests.
@@ -65,7 +65,7 @@ impl fmt::Display for Health {
 }
 
 /// What the edge's verdict about an instance rests on.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Basis {
     /// The check in force.
@@ -86,7 +86,7 @@ impl Basis {
 }
 
 /// How a process ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum ExitStatus {
     /// By `exit` with this code.
@@ -110,7 +110,7 @@ impl fmt::Display for ExitStatus {
 }
 
 /// Where a supervised process stands.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Phase {
     /// Waits for its turn or for its back-off.
@@ -142,7 +142,7 @@ impl fmt::Display for Phase {
 }
 
 /// The answer of `GET /v1/status`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Status {
     /// The stack's name.
     pub stack: String,
@@ -170,10 +170,13 @@ pub struct Status {
     /// What commands changed of the stack file, in words.
     #[serde(default)]
     pub overrides: Vec<String>,
+    /// What drills proved: the newest verdict for each drill and service, and the age of the last pass.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub proofs: Vec<Proof>,
 }
 
 /// One of `keel`'s own processes.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct ProcessStatus {
     /// Its process id.
     pub pid: u32,
@@ -182,7 +185,7 @@ pub struct ProcessStatus {
 }
 
 /// The edge.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct EdgeStatus {
     /// Its process id.
     pub pid: u32,
@@ -200,7 +203,7 @@ pub struct EdgeStatus {
 }
 
 /// A bound address.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct ListenerStatus {
     /// Its name.
     pub name: String,
@@ -212,7 +215,7 @@ pub struct ListenerStatus {
 }
 
 /// One service.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct ServiceStatus {
     /// Its name.
     pub name: String,
@@ -274,12 +277,15 @@ pub struct ServiceStatus {
     /// Why nothing of it is decided without an order: a pause, or `mode = "observe"`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hands_off: Option<String>,
+    /// How its objective is held; `None` where the stack file has none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub objective: Option<ObjectiveStatus>,
     /// Its instances by number.
     pub instances: Vec<InstanceStatus>,
 }
 
 /// What UDP listeners passed on for a service, since the edge first served it, over restarts.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct UdpStatus {
     /// Clients, each an address and a port, that were led to an instance. One that was quiet for too long and comes
     /// again counts again.
@@ -293,7 +299,7 @@ pub struct UdpStatus {
 }
 
 /// What the resolver said about the name that has a service's instances.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct DnsStatus {
     /// Name and port.
     pub name: String,
@@ -307,7 +313,7 @@ pub struct DnsStatus {
 }
 
 /// Elastic scaling of one service.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct ScalingStatus {
     /// Fewest instances.
     pub min: u32,
@@ -320,7 +326,7 @@ pub struct ScalingStatus {
 }
 
 /// Who answers in place of what a service prefers.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct AwayStatus {
     /// A service or a zone.
     pub to: String,
@@ -333,7 +339,7 @@ pub struct AwayStatus {
 }
 
 /// One instance.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct InstanceStatus {
     /// `service/number`.
     pub name: String,
@@ -371,7 +377,7 @@ pub struct InstanceStatus {
 }
 
 /// The drain of an instance by an operator.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct DrainStatus {
     /// What the operator said; may be empty.
     pub reason: String,

@@ -45,7 +45,9 @@ impl Add<Duration> for Moment {
 }
 
 /// A point on the wall clock, in milliseconds since the Unix epoch. It may jump, so it decides nothing.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, schemars::JsonSchema,
+)]
 #[serde(transparent)]
 pub struct WallTime(u64);
 

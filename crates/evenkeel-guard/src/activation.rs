@@ -50,9 +50,17 @@ impl Activation {
     /// Takes what this process was given, from its environment. To be called once, before anything opens a descriptor
     /// that stays; whatever was handed over is closed with what is returned, and by exec.
     pub fn take() -> Self {
+        Self::take_if(|name| env::var(name).ok().and_then(|value| value.parse().ok()) == Some(process::id()))
+    }
+
+    /// The same from a parent that is known to have meant this process, and could not name it before it was there.
+    pub fn take_from_parent() -> Self {
+        Self::take_if(|_| true)
+    }
+
+    fn take_if(ours: impl Fn(&str) -> bool) -> Self {
         let text = |name: &str| env::var(name).ok();
         let number = |name: &str| text(name)?.parse::<u64>().ok();
-        let ours = |name: &str| number(name) == Some(u64::from(process::id()));
         let count = number("LISTEN_FDS").filter(|_| ours("LISTEN_PID")).unwrap_or(0);
         let names = text("LISTEN_FDNAMES").unwrap_or_default();
         // Without a process named it is meant for whoever has the variable.

@@ -34,4 +34,5 @@ mod stub;
 
 pub use activation::{ACTIVATION_VARIABLES, Activation};
 pub use guard::{End, GuardConfig, Stop, run};
+pub use os::signals::outlive_file_limits;
 pub use stub::stub;

@@ -19,14 +19,19 @@
 //! | `logs` | output of instances: files, last lines, searching, following |
 //! | `journal` | events and decisions, on a thread of its own |
 //! | `traffic` | counters of the edge: totals over its restarts, rates and percentiles |
+//! | [`drills`] | runs of drills: folders, reading, starting |
+//! | `history` | what was counted of each service over the last day, and of its objective |
 //! | `api`, `metrics`, `words` | what is told to people and programs |
 
 mod api;
 mod channel;
 mod clock;
 mod config;
+mod console;
+pub mod drills;
 mod edge_link;
 mod error;
+mod history;
 mod journal;
 mod launch;
 mod listeners;

@@ -8,7 +8,9 @@ use std::fmt::{self, Write};
 
 use evenkeel_core::{
     ambiguity::Ambiguity,
+    drill::{Proof, Verdict},
     link::{LATENCY_BOUNDS_US, ProxyFault},
+    objectives::{Budget, ObjectiveStatus},
     status::Health,
 };
 use prometheus_client::{
@@ -31,6 +33,10 @@ pub(crate) struct Scrape {
     /// Requests held now, by service.
     pub(crate) holding: Vec<(String, u64)>,
     pub(crate) instances: Vec<InstanceSample>,
+    /// How objectives are held, by service.
+    pub(crate) objectives: Vec<(String, ObjectiveStatus)>,
+    /// What drills proved.
+    pub(crate) proofs: Vec<Proof>,
     pub(crate) edge_restarts: u64,
     pub(crate) node_restarts: u64,
     pub(crate) journal_dropped: u64,
@@ -75,6 +81,8 @@ impl Collector for Scrape {
         self.requests(to)?;
         self.streams(to)?;
         self.instances(to)?;
+        self.budgets(to)?;
+        self.drills(to)?;
         gauge(to, "keel_connections", "Open client connections", self.connections)?;
         counter(to, "keel_connections_accepted", "Client connections accepted", self.totals.accepted)?;
         let help = "Client connections closed at once: their client had as many as it may have";
@@ -169,6 +177,44 @@ impl Scrape {
         family(to, name, help, MetricType::Counter, samples)
     }
 
+    /// Objectives, as shares from 0 to 1.
+    fn budgets(&self, to: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let each = |value: fn(&Budget) -> f64| {
+            self.objectives.iter().flat_map(move |(service, status)| {
+                status.budgets().map(move |(key, budget)| {
+                    let labels = vec![("service", service.clone()), ("objective", key.to_owned())];
+                    (labels, Sample::Share(value(budget)))
+                })
+            })
+        };
+        let help = "The share of requests that must be good";
+        family(to, "keel_objective_ratio", help, MetricType::Gauge, each(|budget| budget.target_percent / 100.0))?;
+        let help = "What is left of the budget of bad requests, as a share of it; negative where it is used up";
+        let left = each(|budget| 1.0 - budget.spent_percent / 100.0);
+        family(to, "keel_objective_budget_left_ratio", help, MetricType::Gauge, left)?;
+        let help = "Bad requests of the last hour as a multiple of what that hour's requests allow";
+        family(to, "keel_objective_burn_rate", help, MetricType::Gauge, each(|budget| budget.burn_rate))
+    }
+
+    /// The age of proofs is what somebody alerts on: a time, so that it grows without anybody counting.
+    fn drills(&self, to: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let each = |value: fn(&Proof) -> Option<f64>| {
+            self.proofs.iter().filter_map(move |proof| {
+                let labels = vec![("drill", proof.drill.clone()), ("service", proof.service.clone())];
+                Some((labels, Sample::Share(value(proof)?)))
+            })
+        };
+        let help = "When the newest run began that passed, in seconds since the Unix epoch";
+        let passed = each(|proof| proof.passed_at.map(|at| as_f64(at.as_millis()) / 1000.0));
+        family(to, "keel_drill_last_pass_timestamp_seconds", help, MetricType::Gauge, passed)?;
+        let help = "Whether the newest run with a verdict passed: 1, else 0";
+        let verdict = each(|proof| Some(if proof.verdict == Verdict::Pass { 1.0 } else { 0.0 }));
+        family(to, "keel_drill_passed", help, MetricType::Gauge, verdict)?;
+        let help = "From the harm until everything was well again, in the newest run with a verdict";
+        let recovery = each(|proof| proof.recovery_ms.map(|ms| as_f64(ms) / 1000.0));
+        family(to, "keel_drill_recovery_seconds", help, MetricType::Gauge, recovery)
+    }
+
     fn instances(&self, to: &mut DescriptorEncoder<'_>) -> fmt::Result {
         let labels = |i: &InstanceSample| vec![("service", i.service.clone()), ("instance", i.name.clone())];
         let health = self.instances.iter().flat_map(|instance| {
@@ -204,6 +250,7 @@ fn of_service(name: &str) -> Labels {
 enum Sample {
     Counter(u64),
     Gauge(u64),
+    Share(f64),
     Histogram { sum_us: u64, counts: [u64; LATENCY_BOUNDS_US.len() + 1] },
 }
 
@@ -212,6 +259,7 @@ impl EncodeMetric for Sample {
         match self {
             Self::Counter(value) => encoder.encode_counter::<NoLabelSet, _, u64>(value, None),
             Self::Gauge(value) => encoder.encode_gauge(value),
+            Self::Share(value) => encoder.encode_gauge(value),
             Self::Histogram { sum_us, counts } => {
                 let bounds = LATENCY_BOUNDS_US.iter().map(|us| as_f64(*us) / 1e6).chain([f64::INFINITY]);
                 let buckets: Vec<(f64, u64)> = bounds.zip(counts.iter().copied()).collect();
@@ -224,7 +272,7 @@ impl EncodeMetric for Sample {
     fn metric_type(&self) -> MetricType {
         match self {
             Self::Counter(_) => MetricType::Counter,
-            Self::Gauge(_) => MetricType::Gauge,
+            Self::Gauge(_) | Self::Share(_) => MetricType::Gauge,
             Self::Histogram { .. } => MetricType::Histogram,
         }
     }
@@ -276,8 +324,14 @@ mod tests {
             tries: 9,
             failures: 0,
         });
+        let budget = Budget { target_percent: 99.5, spent_percent: 25.0, burn_rate: 0.5, ..Budget::default() };
+        let objective = ObjectiveStatus { availability: Some(budget), ..ObjectiveStatus::default() };
+        scrape.objectives.push(("shop".to_owned(), objective));
         let text = render(scrape);
         for line in [
+            "keel_objective_ratio{service=\"shop\",objective=\"availability\"} 0.995",
+            "keel_objective_budget_left_ratio{service=\"shop\",objective=\"availability\"} 0.75",
+            "keel_objective_burn_rate{service=\"shop\",objective=\"availability\"} 0.5",
             "# TYPE keel_requests counter",
             "keel_requests_total{service=\"shop\",class=\"2xx\"} 7",
             "keel_request_duration_seconds_sum{service=\"shop\"} 2.5",

@@ -20,7 +20,7 @@ use crate::{secrets::hex, state_dir::replace_private};
 const PREFIX: &str = "keel_";
 
 /// One token, without what it is made of.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub(crate) struct Token {
     pub(crate) name: String,
     pub(crate) role: Role,
@@ -161,12 +161,13 @@ impl Tokens {
     }
 }
 
-fn hash(text: &str) -> String {
+/// SHA-256 of a text, in hexadecimal.
+pub(crate) fn hash(text: &str) -> String {
     hex(&Sha256::digest(text.as_bytes()))
 }
 
 /// Compares in a time that tells nothing of where the difference is.
-fn equal(a: &[u8], b: &[u8]) -> bool {
+pub(crate) fn equal(a: &[u8], b: &[u8]) -> bool {
     a.len() == b.len() && std::hint::black_box(a.iter().zip(b).fold(0, |difference, (a, b)| difference | (a ^ b))) == 0
 }
 

@@ -144,8 +144,8 @@ impl Sums {
         self.mirrored.iter_mut().zip(mirrored).for_each(|(sum, more)| *sum += more);
     }
 
-    /// What was counted after `earlier`.
-    fn since(&self, earlier: &Self) -> Self {
+    /// What was counted after `earlier`, of all that rates and the history are about.
+    pub(crate) fn since(&self, earlier: &Self) -> Self {
         let mut delta = self.clone();
         let responses = delta.responses.iter_mut().zip(earlier.responses);
         let latency = delta.latency.iter_mut().zip(earlier.latency);
@@ -153,11 +153,13 @@ impl Sums {
         delta.aborted = delta.aborted.saturating_sub(earlier.aborted);
         delta.cancelled = delta.cancelled.saturating_sub(earlier.cancelled);
         delta.connections = delta.connections.saturating_sub(earlier.connections);
+        delta.retries = delta.retries.saturating_sub(earlier.retries);
+        delta.held = delta.held.saturating_sub(earlier.held);
         delta
     }
 
     /// The latency below which this share of requests lies, in milliseconds, interpolated within its bucket.
-    fn percentile_ms(&self, share: f64) -> Option<f64> {
+    pub(crate) fn percentile_ms(&self, share: f64) -> Option<f64> {
         let count = self.latencies();
         if count == 0 {
             return None;

@@ -7,7 +7,7 @@
 use std::{
     fmt::Write,
     io::{self, IsTerminal},
-    path::PathBuf,
+    path::{Path, PathBuf},
     time::{Duration, Instant},
 };
 
@@ -60,6 +60,16 @@ impl Api {
     /// Of this stack. Nothing is connected yet.
     pub(crate) fn of(running: &Running) -> Self {
         Self { running: running.clone(), socket: running.socket() }
+    }
+
+    /// Where the stack keeps its state.
+    pub(crate) fn state_dir(&self) -> &Path {
+        &self.running.state_dir
+    }
+
+    /// Where that stack runs.
+    pub(crate) fn running(&self) -> &Running {
+        &self.running
     }
 
     /// How the stack is.

@@ -9,8 +9,8 @@ use clap::{Parser, Subcommand};
 
 use crate::{
     command::{
-        apply, completions, deploy, doctor, drain, events, internal, logs, pause, restart, resume, rollback, scale,
-        secret, status, token, top, up, validate, why,
+        apply, completions, console, deploy, doctor, drain, events, internal, logs, pause, restart, resume, rollback,
+        scale, secret, status, token, top, up, validate, why,
     },
     context::{Context, Global, shell_word},
     drill,
@@ -96,6 +96,8 @@ enum Command {
     Top(top::Args),
     /// Look for what is wrong with the machine and the stack, with evidence and the way out
     Doctor(doctor::Args),
+    /// Print a link that opens the console in a browser
+    Console(console::Args),
     /// Keep values that stand in no stack file
     Secret(secret::Args),
     /// Let programs and people elsewhere use the API
@@ -131,6 +133,7 @@ pub(crate) fn dispatch(cli: Cli) -> Result<ExitCode, Failure> {
         Command::Why(args) => why::run(&args, &context)?,
         Command::Top(args) => top::run(&args, &context)?,
         Command::Doctor(args) => doctor::run(&args, &context)?,
+        Command::Console(args) => console::run(&args, &context)?,
         Command::Secret(args) => secret::run(&args, &context)?,
         Command::Token(args) => token::run(&args, &context)?,
         Command::Drill(args) => return drill::run(args, &context),

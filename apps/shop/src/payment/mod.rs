@@ -5,12 +5,16 @@
 //! finds the intent pending asks the provider again and gets the answer of the first time. A provider must
 //! therefore never charge one key twice, and must answer a repeated key as it did before.
 
+mod remote;
 mod test_provider;
+mod till;
 
 use std::future::Future;
 use std::pin::Pin;
 
+pub use remote::{RemoteTill, TILL_HOST};
 pub use test_provider::{ChargeRecord, TestProvider};
+pub(crate) use till::router as till_router;
 
 use crate::domain::{Cents, OrderId};
 

@@ -76,7 +76,7 @@ pub struct Deploy {
 }
 
 /// What was asked for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Kind {
     /// A new release.
@@ -124,7 +124,7 @@ pub struct Settings {
 }
 
 /// Requests of a service that did not go as they should while a release was deployed.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Affected {
     /// Clients that got an answer of 5xx, or none.
     pub clients: u64,

@@ -6,7 +6,7 @@ use super::{Affected, Deploy, Kind, Phase, words};
 use crate::{journal::Reason, time::WallTime};
 
 /// One deploy, under way or over.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct DeployStatus {
     /// Counts the deploys and rollbacks of the service.
     pub number: u64,

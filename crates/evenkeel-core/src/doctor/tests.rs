@@ -56,6 +56,7 @@ fn status() -> Status {
         }],
         problems: Vec::new(),
         overrides: Vec::new(),
+        proofs: Vec::new(),
         console: None,
     }
 }

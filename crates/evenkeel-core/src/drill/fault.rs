@@ -6,7 +6,15 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::in_words;
+use super::{climb::MOST_STEPS, in_words};
+
+/// Requests a second of a drill's own clients at their steady pace.
+pub const PACE_PER_S: u64 = 210;
+
+/// How long a ramp waits between two steps at most, until requests on their way have come to their end.
+const BETWEEN_STEPS_MS: u64 = 1000;
+/// How long measuring what users ask and draining one instance may take at most within a ramp.
+const DRAIN_MS: u64 = 20_000;
 
 /// What a drill harms.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -51,7 +59,7 @@ pub enum Fault {
         /// How often in all.
         times: u32,
     },
-    /// A deploy whose instances do not answer.
+    /// A deploy of a release that passes its checks and fails every request.
     BadRelease,
     /// Clients send so many times as many requests as before.
     Spike {
@@ -64,6 +72,8 @@ pub enum Fault {
     Ramp {
         /// How long each step lasts.
         step_ms: u64,
+        /// 99 of 100 requests must be answered within this time.
+        p99_ms: u64,
     },
     /// The processes of keel can write to no file any more.
     DiskFull {
@@ -81,7 +91,7 @@ pub enum Fault {
         /// How long they run in between.
         running_ms: u64,
     },
-    /// The clock of the day is another one from one moment to the next.
+    /// A process is started again with clocks that show another time (`time_namespaces(7)`), and later as before.
     ClockStep {
         /// By how much it is ahead; negative: behind.
         by_ms: i64,
@@ -102,7 +112,8 @@ impl Fault {
             | Self::DiskFull { for_ms }
             | Self::SlowDependency { for_ms, .. }
             | Self::ClockStep { for_ms, .. } => for_ms,
-            Self::Kill | Self::KillAgain { .. } | Self::BadRelease | Self::Ramp { .. } | Self::Reboot => 0,
+            Self::Ramp { step_ms, .. } => 2 * MOST_STEPS as u64 * (step_ms + BETWEEN_STEPS_MS) + DRAIN_MS,
+            Self::Kill | Self::KillAgain { .. } | Self::BadRelease | Self::Reboot => 0,
         }
     }
 }
@@ -120,11 +131,17 @@ impl fmt::Display for Fault {
                 in_words(*for_ms)
             ),
             Self::KillAgain { times } => write!(f, "SIGKILL, and again at each start, {times} times in all"),
-            Self::BadRelease => f.write_str("a deploy whose instances do not answer"),
+            Self::BadRelease => f.write_str("a deploy of a release that passes its checks and fails every request"),
             Self::Spike { for_ms, factor } => {
                 write!(f, "{factor} times as many requests for {}", in_words(*for_ms))
             }
-            Self::Ramp { step_ms } => write!(f, "more requests every {}", in_words(*step_ms)),
+            Self::Ramp { step_ms, p99_ms } => write!(
+                f,
+                "more requests every {} until one fails, they pile up or 99 of 100 take longer than {}, first with all instances and \
+                 then with one drained",
+                in_words(*step_ms),
+                in_words(*p99_ms)
+            ),
             Self::DiskFull { for_ms } => write!(f, "no more bytes in files for {}", in_words(*for_ms)),
             Self::SlowDependency { service, for_ms, stopped_ms, running_ms } => write!(
                 f,
@@ -135,7 +152,8 @@ impl fmt::Display for Fault {
             ),
             Self::ClockStep { by_ms, for_ms } => {
                 let side = if *by_ms < 0 { "behind" } else { "ahead" };
-                write!(f, "a clock that is {} {side} for {}", in_words(by_ms.unsigned_abs()), in_words(*for_ms))
+                let by_s = by_ms.unsigned_abs() / 1000;
+                write!(f, "a restart with clocks that are {by_s} s {side}, for {}", in_words(*for_ms))
             }
             Self::Reboot => f.write_str("SIGKILL to everything at once, and a start"),
         }

@@ -12,20 +12,37 @@
 //! | `fault` | what is done, in words |
 //! | `signs`, `watch` | detection and recovery, from one status to the next |
 //! | `series`, `abort` | what clients see from one moment to the next, and when that is too much |
+//! | `climb` | how much a service bears |
 //! | `report` | the verdict and its reasons |
-//! | `record` | how drills stand in the journal |
+//! | `record`, `runs` | how drills stand in the journal; how runs are kept, compared and counted as proofs |
+//! | `schedule` | when drills run by themselves, and when none may |
 //! | one file for each drill | its fault, and what is particular about judging it |
 
 mod abort;
+mod bad_deploy;
+mod capacity;
+mod climb;
+mod clock_step;
+mod crash_loop;
 mod fault;
+mod full_disk;
 mod hang_instance;
+mod kill_edge;
+mod kill_guard;
 mod kill_instance;
+mod kill_node_process;
 mod plan;
 mod reach;
+mod reboot;
 mod record;
 mod report;
+mod runs;
+mod schedule;
 mod series;
 mod signs;
+mod slow_dependency;
+mod slow_instance;
+mod traffic_spike;
 mod watch;
 
 #[cfg(test)]
@@ -33,14 +50,25 @@ mod tests;
 
 use crate::{stack::Stack, status::Status};
 
+/// Stages that particular drills have beside those of all: who does the harm notes them, and the verdict rests on them.
+pub mod stages {
+    pub use super::{
+        crash_loop::{GAVE_UP, KILLED, START},
+        slow_dependency::RESTARTED,
+    };
+}
+
 pub use self::{
     abort::Brake,
-    fault::{Fault, Target},
+    climb::{Capacity, Climb, Limit, MOST_PER_S, Step},
+    fault::{Fault, PACE_PER_S, Target},
     plan::{Plan, Refusal, Subject, Wish, Writes, plan, still_holds},
     record::{LastVerdict, NewEntry, aborted, ended, last_verdict, started},
-    report::{Condition, ErrorSample, Ledger, Observed, Report, Stage, Traffic, Verdict, judge},
+    report::{Condition, ErrorSample, Ledger, Observed, Report, Stage, Traffic, Verdict, budget, judge},
+    runs::{Comparison, GIVEN_UP, Progress, Proof, RunState, RunSummary, compare, parse_run_id, proofs, run_id},
+    schedule::{Known, TRY_AGAIN_MS, Turn, in_blackout, turn},
     series::{TICK_MS, Tick},
-    signs::Signs,
+    signs::{SHIFTED, STARTED, Signs},
     watch::Watch,
 };
 
@@ -74,10 +102,27 @@ pub trait Drill: Sync {
         false
     }
 
+    /// Which errors of clients nothing could have avoided.
+    fn unavoidable(&self) -> Unavoidable {
+        Unavoidable::Nothing
+    }
+
     /// Conditions of this drill beyond those of all drills: what held, or else what did not.
     fn judge_more(&self, _plan: &Plan, _observed: &Observed) -> Vec<Condition> {
         Vec::new()
     }
+}
+
+/// Errors that the harm itself is bound to cause: they are counted, but apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unavoidable {
+    /// None: whatever fails, fails the drill.
+    Nothing,
+    /// What was under way on connections that were open when the harm was done, at most one request on each: nobody can
+    /// go on with a connection whose process is gone.
+    OpenConnections,
+    /// Whatever fails from the harm until recovery: there is nobody to serve.
+    UntilRecovery,
 }
 
 /// The stack on which a drill is planned.
@@ -92,11 +137,26 @@ pub struct Ground<'a> {
 }
 
 /// All drills, in the order in which they are listed.
-pub const ALL: [&dyn Drill; 2] = [&kill_instance::KillInstance, &hang_instance::HangInstance];
+pub const ALL: &[&dyn Drill] = &[
+    &kill_instance::KillInstance,
+    &hang_instance::HangInstance,
+    &slow_instance::SlowInstance,
+    &crash_loop::CrashLoop,
+    &bad_deploy::BadDeploy,
+    &slow_dependency::SlowDependency,
+    &kill_node_process::KillNodeProcess,
+    &kill_edge::KillEdge,
+    &kill_guard::KillGuard,
+    &reboot::Reboot,
+    &full_disk::FullDisk,
+    &clock_step::ClockStep,
+    &traffic_spike::TrafficSpike,
+    &capacity::CapacityDrill,
+];
 
 /// The drill of that name.
 pub fn find(name: &str) -> Option<&'static dyn Drill> {
-    ALL.into_iter().find(|drill| drill.name() == name)
+    ALL.iter().copied().find(|drill| drill.name() == name)
 }
 
 /// A time as people read it: milliseconds below a second, else seconds with one decimal.

@@ -82,7 +82,7 @@ pub struct Subject {
     pub service: String,
     /// Its name, as `shop/2`, `shop`, `edge`, or the stack's.
     pub name: String,
-    /// Counts the starts of an instance; 0 for anything else.
+    /// Counts the starts of an instance; the number of the release in force of a service; 0 for anything else.
     pub generation: u64,
     /// Its process, where it is one.
     pub pid: Option<u32>,
@@ -203,10 +203,12 @@ impl Plan {
             format!("wait until every instance is healthy again, at most {}", in_words(self.recover_within_ms)),
         ];
         let Abort { errors, after } = self.abort;
-        lines.push(format!(
-            "give up and take everything back if {errors} % of requests fail for {}",
-            in_words(after.as_ms())
-        ));
+        if self.fault != Fault::Reboot {
+            lines.push(format!(
+                "give up and take everything back if {errors} % of requests fail for {}",
+                in_words(after.as_ms())
+            ));
+        }
         if self.writes.is_some() {
             lines.push("look for every write that was acknowledged: none may be missing, none there twice".to_owned());
         }
@@ -272,11 +274,11 @@ fn choose_subject(target: Target, ground: &Ground<'_>, service: &ServiceStatus) 
             let why = format!("{} was chosen because it has run longest", oldest.name);
             return Some((subject, Some(why)));
         }
-        Target::Service => of(&service.name, None),
+        Target::Service => Subject { generation: service.release.unwrap_or(0), ..of(&service.name, None) },
         Target::Guard => of("guard", Some(status.guard.pid)),
         Target::Node => of("node", Some(status.node.pid)),
         Target::Edge => of("edge", Some(status.edge.as_ref()?.pid)),
-        Target::Stack => of(&status.stack, None),
+        Target::Stack => of(&status.stack, Some(status.guard.pid)),
     };
     Some((subject, None))
 }
@@ -295,10 +297,10 @@ pub fn still_holds(plan: &Plan, status: &Status) -> Result<(), String> {
             let seen = signs::instance_of(subject, status);
             seen.filter(|seen| seen.generation == subject.generation).and_then(|seen| seen.pid)
         }
-        Target::Guard => Some(status.guard.pid),
+        Target::Guard | Target::Stack => Some(status.guard.pid),
         Target::Node => Some(status.node.pid),
         Target::Edge => status.edge.as_ref().map(|edge| edge.pid),
-        Target::Service | Target::Stack => None,
+        Target::Service => None,
     };
     if pid != subject.pid {
         return Err(format!("{} is not the process that it was", subject.name));

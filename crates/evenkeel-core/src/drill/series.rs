@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 pub const TICK_MS: u64 = 100;
 
 /// What clients saw of the requests that ended in one tick. Times are microseconds.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(default)]
 pub struct Tick {
     /// The tick's begin, in milliseconds since the drill's start.

@@ -2,7 +2,7 @@
 //!
 //! Shared by the drills, each of which says what counts for it. Nothing here remembers anything.
 
-use super::{Plan, Subject};
+use super::{Condition, Observed, Plan, Subject};
 use crate::status::{Health, InstanceStatus, ServiceStatus, Status};
 
 /// What one status shows; each in words.
@@ -78,4 +78,28 @@ pub(super) fn of_process(plan: &Plan, status: &Status, pid: Option<u32>) -> Sign
         replaced: words,
         recovered: service_of(plan, status).filter(|_| well).and_then(all_healthy),
     }
+}
+
+/// The stage in which the node process runs with other clocks.
+pub const SHIFTED: &str = "shifted";
+/// The stage in which a drill had to start `keel up` itself.
+pub const STARTED: &str = "started";
+
+/// That the harm to something else cost no instance its process. Without recovery nobody knows.
+pub(super) fn same_instances(observed: &Observed) -> Option<Condition> {
+    observed.recovered_at_ms?;
+    let (before, after) = (&observed.instances_before, &observed.instances_after);
+    let gone = before.iter().filter(|pid| !after.contains(pid)).count();
+    Some(match gone {
+        0 => Ok("every instance kept its process".to_owned()),
+        _ => Err(format!("{gone} of {} instances were started anew, though nothing was done to them", before.len())),
+    })
+}
+
+/// That `keel up` was started again by whoever watches over it.
+pub(super) fn came_back_by_itself(observed: &Observed) -> Condition {
+    if observed.stages.iter().any(|stage| stage.name == STARTED) {
+        return Err("nobody started `keel up` again, so this drill did: run it under a service manager".to_owned());
+    }
+    Ok("whatever watches over `keel up` started it again".to_owned())
 }

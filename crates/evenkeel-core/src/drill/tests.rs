@@ -1,5 +1,7 @@
 //! Plans, watching and verdicts, on a stack of two services.
 
+mod each;
+
 use super::*;
 use crate::{
     journal::{Entry, Level},
@@ -31,6 +33,7 @@ path = "/old"
 service = "legacy"
 [drills]
 read = "/products"
+dependency = "api"
 write = { post = "/orders", body = "{}", verify = "/orders?key={key}" }
 "#;
 
@@ -80,6 +83,7 @@ fn the_status() -> Status {
         ],
         problems: Vec::new(),
         overrides: Vec::new(),
+        proofs: Vec::new(),
         console: None,
     }
 }
@@ -217,10 +221,49 @@ fn good() -> Observed {
         released_at_ms: Some(3000),
         recovered_at_ms: Some(3500),
         aborted: None,
-        traffic: Traffic { requests: 100, worst_ms: 300, worst_before_ms: 4, ..Traffic::default() },
+        traffic: Traffic {
+            requests: 100,
+            worst_ms: 300,
+            worst_before_ms: 4,
+            series: five_times_as_many(),
+            ..Traffic::default()
+        },
         ledger: Some(Ledger { acknowledged: 20, ..Ledger::default() }),
-        stages: Vec::new(),
+        capacity: Some(bears(400)),
+        budget: None,
+        stages: [vec![Stage::new(SHIFTED, 1100, "the node process runs with other clocks")], loops(300)].concat(),
+        ..Observed::default()
     }
+}
+
+/// Three deaths, after the last of which the next start takes so long.
+fn loops(last_ms: u64) -> Vec<Stage> {
+    let stages = [
+        (stages::KILLED, 1000),
+        (stages::START, 1010),
+        (stages::KILLED, 1020),
+        (stages::START, 1220),
+        (stages::KILLED, 1230),
+        (stages::START, 1230 + last_ms),
+    ];
+    stages.into_iter().map(|(name, at_ms)| Stage::new(name, at_ms, "")).collect()
+}
+
+/// 210 requests a second for one second, and then 1050.
+fn five_times_as_many() -> Vec<Tick> {
+    let tick = |at_ms| Tick { at_ms, requests: if at_ms < 1000 { 21 } else { 105 }, ..Tick::default() };
+    (0..30).map(|tenth| tick(tenth * TICK_MS)).collect()
+}
+
+/// So many requests a second with one instance gone, of which users ask 200.
+fn bears(rate_with_one_gone: u64) -> Capacity {
+    let steps = [600, rate_with_one_gone];
+    let [all, fewer] = steps.map(|rate| {
+        let mut climb = Climb::new(250, false, 0, rate);
+        climb.on(Step { rate, requests: 1, ..Step::default() });
+        climb
+    });
+    Capacity::of(&all, Some(&fewer), Some("shop/2".to_owned()), 200.0)
 }
 
 fn verdict(name: &str, observed: &Observed) -> Report {
@@ -253,7 +296,7 @@ fn each_condition_alone_fails_a_drill() {
         (|o| o.traffic.errors = 1, "1 of 100 requests failed"),
         (|o| o.traffic.requests = 0, "no client sent a request"),
         (|o| o.recovered_at_ms = None, "not every instance was healthy again within"),
-        (|o| o.recovered_at_ms = Some(40_000), "only after 39.0 s"),
+        (|o| o.recovered_at_ms = Some(400_000), "only after 399.0 s"),
         (|o| o.ledger.as_mut().unwrap().lost.push("k1".to_owned()), "1 acknowledged writes are lost, the first is k1"),
         (|o| o.ledger.as_mut().unwrap().doubled.push("k2".to_owned()), "1 writes are there more than once"),
         (|o| o.ledger.as_mut().unwrap().unverified.push("k3".to_owned()), "1 writes could not be looked for"),

@@ -29,6 +29,13 @@ impl<'a> Watch<'a> {
         self.released = true;
     }
 
+    /// What does the harm has seen that the stack shows it; whether that is new.
+    pub fn detected(&mut self, at_ms: u64) -> bool {
+        let is_new = self.detected_at_ms.is_none();
+        self.detected_at_ms.get_or_insert(at_ms);
+        is_new
+    }
+
     /// Nobody answered at this moment. What is down shows nothing, and that shows it.
     pub fn on_silence(&mut self, at_ms: u64, why: &str) -> Vec<Stage> {
         if self.detected_at_ms.is_some() || !self.drill.silences_the_stack() {

@@ -7,6 +7,7 @@
 mod check;
 mod choice;
 mod compile;
+mod console;
 mod deploy;
 mod diagnostics;
 mod drills;
@@ -17,6 +18,7 @@ mod journal;
 mod listener;
 mod mode;
 mod names;
+mod objectives;
 mod order;
 mod parse;
 mod rails;
@@ -33,6 +35,7 @@ mod tree;
 mod units;
 mod useless;
 mod validate;
+mod week;
 
 use std::collections::BTreeMap;
 
@@ -43,9 +46,10 @@ pub use self::{
     check::{Check, Liveness, digest_of_command},
     choice::{HashBy, NotAHashBy, PlainSticky, Sticky, StickyCookie},
     compile::{compile_listeners, compile_routes, compile_service},
+    console::Console,
     deploy::Deploy,
     diagnostics::{Diagnostic, Diagnostics, Severity},
-    drills::{Abort, DrillObjectives, Drills, Write},
+    drills::{Abort, DrillObjectives, Drills, ScheduledDrill, When, Write},
     fastcgi::FastCgi,
     files::Files,
     instances::{Dns, Instances, UNIX},
@@ -53,6 +57,7 @@ pub use self::{
     listener::{Cidr, ClientLimits, Listener},
     mode::Mode,
     names::nearest,
+    objectives::{Objective, Percent},
     parse::{parse, parse_leniently, parse_with_warnings},
     rails::{By, Mirror, Rate, Rates, Redirect, Split},
     reach::{led_to, speaks, unreached},
@@ -63,6 +68,7 @@ pub use self::{
     service::{Eject, Hold, InstanceAddress, Limits, Restart, Retries, Service, Stop},
     transform::{Compress, ErrorPage, HeaderChanges, Rewrite},
     units::{Duration, Size},
+    week::{Blackout, WeekTime},
 };
 
 /// Everything one file says.
@@ -99,6 +105,9 @@ pub struct Stack {
     /// What drills send and check.
     #[serde(default)]
     pub drills: Drills,
+    /// How well services must answer, by service.
+    #[serde(default)]
+    pub objectives: BTreeMap<String, Objective>,
 }
 
 /// `[stack]`
@@ -124,28 +133,6 @@ pub struct Edge {
     /// The user the edge runs as when `keel` runs as root. Default: `nobody`. Takes effect when `keel` starts.
     #[serde(default)]
     pub user: Option<String>,
-}
-
-/// `[console]`
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Console {
-    /// Address of `/metrics`, and of the API for those who have a token. Where another process has it, it is tried
-    /// again every few seconds, and `keel status` says so.
-    #[serde(default = "Console::default_bind")]
-    pub bind: std::net::SocketAddr,
-}
-
-impl Console {
-    fn default_bind() -> std::net::SocketAddr {
-        std::net::SocketAddr::from(([127, 0, 0, 1], 9400))
-    }
-}
-
-impl Default for Console {
-    fn default() -> Self {
-        Self { bind: Self::default_bind() }
-    }
 }
 
 /// `[logs]`

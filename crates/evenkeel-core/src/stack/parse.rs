@@ -15,7 +15,7 @@ use super::{
 };
 
 /// Keys that are described but not built yet. `*` stands for a name or an index.
-const PLANNED: [(&str, &str); 13] = [
+const PLANNED: [(&str, &str); 12] = [
     ("nodes", "clusters of several machines"),
     ("databases", "replicated databases"),
     ("caches", "caches"),
@@ -23,7 +23,6 @@ const PLANNED: [(&str, &str); 13] = [
     ("backups", "backups"),
     ("addresses", "floating addresses"),
     ("jobs", "jobs that run on exactly one node"),
-    ("objectives", "service objectives"),
     ("alerts", "alert rules"),
     ("mode", "observing without acting"),
     ("listeners.*.tls", "TLS"),

@@ -114,7 +114,7 @@ fn kind(root: &Value, field: &Value) -> String {
         return words.join(", ");
     }
     if let Some(pattern) = field.get("pattern").and_then(Value::as_str) {
-        let kinds = [("KiB", "size"), ("(ms|", "duration")];
+        let kinds = [("KiB", "size"), ("(ms|", "duration"), (" *%$", "percentage")];
         let known = kinds.into_iter().find(|(sign, _)| pattern.contains(sign));
         return known.map_or("string", |(_, kind)| kind).to_owned();
     }

@@ -8,11 +8,12 @@ use crate::snapshot::Protocol;
 use super::{
     Check, Listener, Route, Service, Stack,
     check::fault_of_probe,
-    choice,
+    choice, console,
     diagnostics::{Diagnostic, Severity},
+    drills,
     listener::ClientLimits,
     names::nearest,
-    order, rails, secrets, stream, transform,
+    objectives, order, rails, secrets, stream, transform,
     tree::Tree,
     useless,
 };
@@ -36,8 +37,11 @@ pub(super) fn validate(stack: &mut Stack, tree: &Tree, useless: Severity) -> Vec
     transform::check(stack, &mut |path, message, help| faults.add(path, message, help));
     choice::check(stack, &mut |path, message, help| faults.add(path, message, help));
     stream::check(stack, &mut |path, message, help| faults.add(path, message, help));
+    console::check(stack, &mut |path, message, help| faults.add(path, message, help));
     order::check(stack, &mut |path, message, help| faults.useless(path, message, help));
+    objectives::check(stack, &mut |path, message, help| faults.add(path, message, help));
     check_drills(stack, &mut faults);
+    drills::check_schedule(stack, &mut |path, message, help| faults.add(path, message, help));
     if stack.journal.size < super::Journal::LEAST {
         let message = format!("`{}` is too small for a journal", stack.journal.size);
         faults.add(&["journal", "size"], message, Some(format!("at least {}", super::Journal::LEAST)));
@@ -500,6 +504,9 @@ fn check_drills(stack: &Stack, faults: &mut Faults) {
             let help = Some("as `/api/orders?key={key}`".to_owned());
             faults.add(&["drills", "write", "verify"], "must be a path with `{key}` in it", help);
         }
+    }
+    if let Some(name) = &stack.drills.dependency {
+        faults.must_exist(&["drills", "dependency"], "service", name, stack.services.keys());
     }
 }
 

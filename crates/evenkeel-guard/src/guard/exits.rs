@@ -2,7 +2,7 @@
 //!
 //! Children are reaped here and nowhere else. A stub says itself how its process ended; where it was killed before
 //! it could, its process and all descendants have become children of the guard, which kills them and says so once
-//! none is left. The same sweep takes what a dead node process had started on its own.
+//! none is left. The same sweep takes what a dead node process had started on its own, but for drills.
 
 use std::{collections::HashSet, time::Duration};
 
@@ -25,6 +25,7 @@ use crate::{
     os::{
         clock, log,
         proctree::{self, Entry},
+        rehearsal,
     },
     stub::exit_status,
 };
@@ -103,8 +104,11 @@ impl Guard {
         let own = std::process::id().cast_signed();
         let ours = self.own_children();
         let entries = proctree::scan();
-        let is_root =
-            |entry: &Entry| entry.parent == own && Pid::from_raw(entry.pid).is_some_and(|pid| !ours.contains(&pid));
+        let is_root = |entry: &Entry| {
+            entry.parent == own
+                && Pid::from_raw(entry.pid).is_some_and(|pid| !ours.contains(&pid))
+                && !rehearsal::is_drill(entry.pid)
+        };
         // Main processes first: what one of them does when its children die must not become its exit status.
         let mut orphans: Vec<Entry> = entries.iter().filter(|entry| is_root(entry)).copied().collect();
         orphans.extend(proctree::descendants(&entries, is_root));

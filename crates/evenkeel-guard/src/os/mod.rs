@@ -4,6 +4,7 @@ pub(crate) mod cgroup;
 pub(crate) mod clock;
 pub(crate) mod log;
 pub(crate) mod proctree;
+pub(crate) mod rehearsal;
 pub(crate) mod setup;
 pub(crate) mod signals;
 pub(crate) mod timer;

@@ -19,6 +19,7 @@ struct SignalSet([u64; 16]);
 const SIG_BLOCK: i32 = 0;
 const SIG_SETMASK: i32 = 2;
 const SIG_DFL: usize = 0;
+const SIG_IGN: usize = 1;
 const SFD_FLAGS: i32 = 0o2_000_000 | 0o4_000;
 
 unsafe extern "C" {
@@ -41,6 +42,15 @@ pub(crate) fn reset() {
         }
         sigemptyset(&raw mut set);
         pthread_sigmask(SIG_SETMASK, &raw const set, ptr::null_mut());
+    }
+}
+
+/// Has a write beyond a limit of the size of files fail with EFBIG instead of ending this process with SIGXFSZ
+/// (`setrlimit(2)`): a process that must serve on a full disk must serve on within a limit as well.
+pub fn outlive_file_limits() {
+    // SAFETY: ignoring is valid for this signal, and no handler of ours is replaced: nobody sets one.
+    unsafe {
+        signal(Signal::XFSZ.as_raw(), SIG_IGN);
     }
 }
 

@@ -11,7 +11,7 @@ use serde::Deserialize;
 use super::{Api, error::ApiError, who::Who};
 use crate::node::{Applied, Command, Difference, File};
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, schemars::JsonSchema)]
 pub(super) struct Wanted {
     text: String,
     /// Its name in messages; its folder, where it is an absolute path, is where instances run.

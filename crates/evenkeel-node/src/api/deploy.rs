@@ -37,7 +37,7 @@ const MOST_SHARE: u8 = 50;
 /// The longest trial, in milliseconds.
 const LONGEST_WATCH_MS: u64 = 24 * 3600 * 1000;
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Artefact {
     service: String,
@@ -46,7 +46,7 @@ pub(super) struct Artefact {
 }
 
 /// An artefact that was stored.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, schemars::JsonSchema)]
 pub(super) struct Stored {
     service: String,
     release: u64,
@@ -130,7 +130,7 @@ impl Read for Pieces {
     }
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Deploy {
     service: String,
@@ -177,7 +177,7 @@ pub(super) async fn deploy(
     ask(&api, |reply| DeployAsk::Begin { wanted, who, reply }).await.map(Json)
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Rollback {
     service: String,
@@ -194,7 +194,7 @@ pub(super) async fn rollback(
     ask(&api, |reply| DeployAsk::Rollback { service, to, who, reply }).await.map(Json)
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, schemars::JsonSchema)]
 pub(super) struct Of {
     service: String,
 }

@@ -1,8 +1,8 @@
 //! Answers that end with the right to read them.
 //!
 //! Who may ask is found out once a request, but an answer that follows what happens goes on for days. So each piece of
-//! an answer is handed on only while the token that was shown is valid. Whoever follows something is sent a piece a
-//! second at least, be it an empty one, so nobody reads for much longer after a token was revoked or has ended.
+//! an answer is handed on only while the token or the session that was shown is valid. Whoever follows something is sent a piece a
+//! second at least, be it an empty one, so nobody reads for much longer after it was revoked or has ended.
 
 use std::{
     io,
@@ -16,19 +16,13 @@ use axum::{
 };
 use hyper::body::{Body as Pieces, Frame, SizeHint};
 
-use crate::{
-    clock::wall_now,
-    tokens::{Token, Tokens},
-};
-
-/// An answer to whoever showed `token`.
-pub(super) struct Entitled {
+/// An answer to somebody who may read it for as long as `lasts` says so.
+pub(super) struct Entitled<F> {
     pub(super) body: Body,
-    pub(super) tokens: Tokens,
-    pub(super) token: Token,
+    pub(super) lasts: F,
 }
 
-impl Pieces for Entitled {
+impl<F: Fn() -> bool + Unpin> Pieces for Entitled<F> {
     type Data = Bytes;
     type Error = Error;
 
@@ -37,8 +31,8 @@ impl Pieces for Entitled {
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
         let polled = Pin::new(&mut self.body).poll_frame(context);
-        if matches!(polled, Poll::Ready(Some(Ok(_)))) && !self.tokens.is_valid(&self.token, wall_now()) {
-            let ended = io::Error::new(io::ErrorKind::PermissionDenied, "the token is not valid any more");
+        if matches!(polled, Poll::Ready(Some(Ok(_)))) && !(self.lasts)() {
+            let ended = io::Error::new(io::ErrorKind::PermissionDenied, "the right to read this has ended");
             return Poll::Ready(Some(Err(Error::new(ended))));
         }
         polled

@@ -17,8 +17,8 @@ pub(super) struct ApiError {
     body: Body,
 }
 
-#[derive(Debug, Serialize)]
-struct Body {
+#[derive(Debug, Serialize, schemars::JsonSchema)]
+pub(super) struct Body {
     /// What is wrong.
     error: String,
     /// What to do about it.

@@ -31,7 +31,7 @@ const MAX_WAIT_MS: u64 = 60_000;
 /// The most entries of one answer.
 const MAX_ENTRIES: u32 = 10_000;
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, schemars::JsonSchema)]
 pub(super) struct Wanted {
     after: Option<u64>,
     limit: Option<u32>,
@@ -44,7 +44,7 @@ pub(super) struct Wanted {
     wait_ms: u64,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, schemars::JsonSchema)]
 pub(super) struct Page {
     entries: Vec<Entry>,
     /// What to ask for next, as `after`.
@@ -109,7 +109,7 @@ const MAX_NAME_BYTES: usize = 256;
 const MAX_TEXT_BYTES: usize = 4096;
 const MAX_REASONS: usize = 32;
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, schemars::JsonSchema)]
 pub(super) struct Told {
     subject: String,
     kind: String,

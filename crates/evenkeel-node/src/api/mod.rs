@@ -1,4 +1,5 @@
-//! The API: JSON over a Unix socket for this user and root, and over TCP, at the console's address, for tokens.
+//! The API: JSON over a Unix socket for this user and root, and over TCP, at the console's address, for tokens
+//! and for who is signed in to the console.
 //!
 //! Handlers ask the owner of the world, the journal or the logs, and write down what they hear; none of them
 //! decides anything. Errors are `{"error": …, "hint": …}` with the status that fits.
@@ -6,19 +7,32 @@
 mod apply;
 mod auth;
 mod bounded;
+mod console;
 mod deploy;
+mod drills;
 mod entitled;
 mod error;
 mod events;
+mod history;
 mod logs;
+mod openapi;
 mod operate;
 mod peer;
+mod routes;
 mod secrets;
 mod tokens;
 mod who;
 mod why;
 
-use std::{convert::Infallible, io, net::SocketAddr, os::unix::fs::PermissionsExt, path::Path, time::Duration};
+use std::{
+    convert::Infallible,
+    io,
+    net::SocketAddr,
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+    sync::OnceLock,
+    time::Duration,
+};
 
 use axum::{
     Json, Router,
@@ -26,7 +40,6 @@ use axum::{
     http::header::CONTENT_TYPE,
     middleware,
     response::{IntoResponse, Response},
-    routing::{delete, get, post},
 };
 use evenkeel_core::status::Status;
 use serde::Serialize;
@@ -41,6 +54,8 @@ use self::{
     error::ApiError,
 };
 use crate::{
+    console::{self as page, Door, Live},
+    history::History,
     journal::Journal,
     logs::Logs,
     metrics,
@@ -51,8 +66,9 @@ use crate::{
 /// The largest body of a request: a stack file with room to spare.
 const BODY_BYTES: usize = 4 << 20;
 
-/// What connections to the metrics may cost. Whoever scrapes asks at least every minute or opens another connection.
-const METRICS: Bounds = Bounds { connections: 64, silence: Duration::from_secs(75) };
+/// What connections to the console may cost. A browser opens several; whoever scrapes asks at least every minute or opens
+/// another connection.
+const CONSOLE: Bounds = Bounds { connections: 256, silence: Duration::from_secs(75) };
 
 /// What handlers use.
 #[derive(Clone, Debug)]
@@ -60,17 +76,59 @@ pub(crate) struct Api {
     commands: Commands,
     journal: Journal,
     logs: Logs,
-    tokens: Tokens,
+    history: History,
+    door: Door,
+    state_dir: PathBuf,
+    live: Live,
 }
 
 impl Api {
-    pub(crate) fn new(commands: Commands, journal: Journal, logs: Logs, tokens: Tokens) -> Self {
-        Self { commands, journal, logs, tokens }
+    pub(crate) fn new(
+        commands: Commands,
+        journal: Journal,
+        logs: Logs,
+        history: History,
+        door: Door,
+        state_dir: PathBuf,
+    ) -> Self {
+        Self { commands, journal, logs, history, door, state_dir, live: Live::default() }
+    }
+
+    /// What was counted of services.
+    pub(crate) fn history(&self) -> &History {
+        &self.history
+    }
+
+    /// The stack's state directory.
+    pub(crate) fn state_dir(&self) -> &Path {
+        &self.state_dir
+    }
+
+    /// Who looks at the console.
+    pub(crate) fn live(&self) -> &Live {
+        &self.live
+    }
+
+    /// The way to the owner of the world.
+    pub(crate) fn commands(&self) -> &Commands {
+        &self.commands
+    }
+
+    pub(crate) fn journal(&self) -> &Journal {
+        &self.journal
+    }
+
+    pub(crate) fn tokens(&self) -> &Tokens {
+        &self.door.tokens
+    }
+
+    pub(crate) fn door(&self) -> &Door {
+        &self.door
     }
 
     /// Whether anybody has a token.
     pub(crate) fn has_tokens(&self) -> bool {
-        self.tokens.list().is_ok_and(|tokens| !tokens.is_empty())
+        self.tokens().list().is_ok_and(|tokens| !tokens.is_empty())
     }
 }
 
@@ -109,14 +167,15 @@ impl Served {
     }
 }
 
-/// Serves the same API on a TCP address, for those who show a token; metrics, and a page that says so, for everybody.
+/// Serves the same API on a TCP address, for those who show a token or are signed in, with the console's page; metrics
+/// for everybody.
 pub(crate) fn serve_console(bound: std::net::TcpListener, api: Api) -> io::Result<Served> {
     bound.set_nonblocking(true)?;
     let address = bound.local_addr()?;
-    let listener = Bounded::new(TcpListener::from_std(bound)?, METRICS);
+    let listener = Bounded::new(TcpListener::from_std(bound)?, CONSOLE);
     let (until, ended) = oneshot::channel::<Infallible>();
-    let by_token = middleware::from_fn_with_state(api.tokens.clone(), auth::by_token);
-    let routes = routes().route("/", get(page)).layer(by_token).with_state(api);
+    let admitted = middleware::from_fn_with_state(api.door.clone(), auth::admit);
+    let routes = routes().merge(page::routes()).layer(admitted).with_state(api);
     let service = routes.into_make_service_with_connect_info::<auth::Caller>();
     tokio::spawn(async move {
         let served = axum::serve(listener, service).with_graceful_shutdown(async { drop(ended.await) });
@@ -128,30 +187,8 @@ pub(crate) fn serve_console(bound: std::net::TcpListener, api: Api) -> io::Resul
 }
 
 fn routes() -> Router<Api> {
-    Router::new()
-        .route("/v1/status", get(status))
-        .route("/v1/stack", get(stack))
-        .route("/v1/events", get(events::list).post(events::record))
-        .route("/v1/why", get(why::explain))
-        .route("/v1/logs", get(logs::lines))
-        .route("/v1/apply", post(apply::apply))
-        .route("/v1/diff", post(apply::diff))
-        .route("/v1/scale", post(operate::scale))
-        .route("/v1/restart", post(operate::restart))
-        .route("/v1/releases", post(deploy::store))
-        .route("/v1/deploy", post(deploy::deploy))
-        .route("/v1/rollback", post(deploy::rollback))
-        .route("/v1/deploys", get(deploy::history))
-        .route("/v1/drain", post(operate::drain))
-        .route("/v1/resume", post(operate::resume))
-        .route("/v1/pause", post(operate::pause))
-        .route("/v1/secrets", get(secrets::list).post(secrets::change))
-        .route("/v1/tokens", get(tokens::list).post(tokens::create))
-        .route("/v1/tokens/{name}", delete(tokens::revoke))
-        .route("/metrics", get(scrape))
-        .fallback(not_found)
-        .method_not_allowed_fallback(not_allowed)
-        .layer(DefaultBodyLimit::max(BODY_BYTES))
+    let router = routes::table().router().fallback(not_found).method_not_allowed_fallback(not_allowed);
+    router.layer(DefaultBodyLimit::max(BODY_BYTES))
 }
 
 async fn status(State(api): State<Api>) -> Result<Json<Status>, ApiError> {
@@ -159,7 +196,7 @@ async fn status(State(api): State<Api>) -> Result<Json<Status>, ApiError> {
 }
 
 /// The stack file in force.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, schemars::JsonSchema)]
 struct StackFile {
     /// Its name, for messages about it.
     file: String,
@@ -173,15 +210,16 @@ async fn stack(State(api): State<Api>) -> Result<Json<StackFile>, ApiError> {
     Ok(Json(StackFile { file, text, overrides }))
 }
 
+/// Serves the description of the API.
+async fn describe() -> Response {
+    static DESCRIPTION: OnceLock<String> = OnceLock::new();
+    let text: &str = DESCRIPTION.get_or_init(|| routes::table().describe().to_string());
+    ([(CONTENT_TYPE, "application/json")], text).into_response()
+}
+
 async fn scrape(State(api): State<Api>) -> Result<Response, ApiError> {
     let scrape = api.commands.ask(Command::Scrape).await.ok_or_else(ApiError::ending)?;
     Ok(([(CONTENT_TYPE, metrics::CONTENT_TYPE)], metrics::render(scrape)).into_response())
-}
-
-async fn page() -> &'static str {
-    "Evenkeel's node process.\n\n/metrics    what is counted, in the OpenMetrics format\n\
-     /v1/        the API, for those who show a token (keel token create)\n\n\
-     Everything else is told by the command line: keel status, keel events, keel why, keel logs.\n"
 }
 
 async fn not_found() -> ApiError {

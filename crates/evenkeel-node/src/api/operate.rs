@@ -20,7 +20,7 @@ const MOST_WORDS: usize = 500;
 type Answer = Result<Json<Ordered>, ApiError>;
 type Wanted<T> = Result<Json<T>, JsonRejection>;
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Scale {
     service: String,
@@ -34,7 +34,7 @@ pub(super) async fn scale(State(api): State<Api>, who: Who, wanted: Wanted<Scale
     order(&api, who, Operation::Scale { service, replicas }).await
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Subject {
     subject: String,
@@ -52,7 +52,7 @@ pub(super) async fn resume(State(api): State<Api>, who: Who, wanted: Wanted<Subj
     order(&api, who, Operation::Resume { subject }).await
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Drain {
     instance: String,
@@ -70,7 +70,7 @@ pub(super) async fn drain(State(api): State<Api>, who: Who, wanted: Wanted<Drain
     order(&api, who, Operation::Drain { instance, reason, force }).await
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Pause {
     subject: String,

@@ -16,9 +16,9 @@ use crate::{
 };
 
 /// What is asked.
-#[derive(Deserialize)]
+#[derive(Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
-enum Wanted {
+pub(super) enum Wanted {
     Set { name: String, value: Secret },
     Rotate { name: String, value: Option<Secret> },
     Remove { name: String },
@@ -26,7 +26,7 @@ enum Wanted {
 }
 
 /// All secrets.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, schemars::JsonSchema)]
 pub(super) struct All {
     secrets: Vec<Listed>,
 }

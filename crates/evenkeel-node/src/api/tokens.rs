@@ -20,7 +20,7 @@ use crate::{
 };
 
 /// The token that is asked for.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Wanted {
     name: String,
@@ -30,7 +30,7 @@ pub(super) struct Wanted {
 }
 
 /// A token that was made.
-#[derive(Serialize)]
+#[derive(Serialize, schemars::JsonSchema)]
 pub(super) struct Made {
     #[serde(flatten)]
     token: Token,
@@ -43,7 +43,7 @@ pub(super) struct Made {
 }
 
 /// All tokens.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, schemars::JsonSchema)]
 pub(super) struct All {
     tokens: Vec<Token>,
 }
@@ -57,7 +57,7 @@ pub(super) async fn create(
     let Json(Wanted { name, role, expires_s }) = wanted?;
     let now = wall_now();
     let end = |seconds: u64| WallTime::from_millis(now.as_millis().saturating_add(seconds.saturating_mul(1000)));
-    let (token, text) = api.tokens.create(&name, role, now, expires_s.map(end))?;
+    let (token, text) = api.tokens().create(&name, role, now, expires_s.map(end))?;
     let until = token.expires.map_or_else(|| "without an end".to_owned(), |end| format!("until {end}"));
     let mut reasons = vec![who.reason(), Reason::seen(until)];
     let status = api.commands.ask(crate::node::Command::Status).await.ok_or_else(ApiError::ending)?;
@@ -71,7 +71,7 @@ pub(super) async fn create(
 
 /// All tokens, without their texts.
 pub(super) async fn list(State(api): State<Api>) -> Result<Json<All>, ApiError> {
-    Ok(Json(All { tokens: api.tokens.list()? }))
+    Ok(Json(All { tokens: api.tokens().list()? }))
 }
 
 /// Revokes a token.
@@ -80,7 +80,7 @@ pub(super) async fn revoke(
     who: Who,
     Path(name): Path<String>,
 ) -> Result<Json<serde_json::Value>, ApiError> {
-    api.tokens.revoke(&name)?;
+    api.tokens().revoke(&name)?;
     api.journal.note(Level::Info, "tokens", "token", format!("token `{name}` was revoked"), vec![who.reason()]);
     Ok(Json(serde_json::json!({ "revoked": name })))
 }

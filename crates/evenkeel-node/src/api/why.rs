@@ -20,7 +20,7 @@ const SHOWN: u32 = 20;
 /// Entries that are looked through for a subject that is a kind of work rather than a thing.
 pub(super) const LOOKED_THROUGH: u32 = 2000;
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, schemars::JsonSchema)]
 pub(super) struct Wanted {
     #[serde(default)]
     subject: String,
@@ -28,7 +28,7 @@ pub(super) struct Wanted {
     at_ms: Option<u64>,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, schemars::JsonSchema)]
 pub(super) struct Why {
     subject: String,
     /// The moment, where it is not the present.

@@ -35,7 +35,7 @@ const RECENT: usize = 100;
 const FOLLOWERS: usize = 4096;
 
 /// One line of output.
-#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, schemars::JsonSchema)]
 pub(crate) struct Line {
     /// When it was read.
     pub(crate) at: WallTime,

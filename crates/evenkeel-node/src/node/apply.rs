@@ -22,7 +22,7 @@ use crate::{
 };
 
 /// What an apply did.
-#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, schemars::JsonSchema)]
 pub(crate) struct Applied {
     /// The revision in force now.
     pub(crate) revision: u64,

@@ -41,13 +41,17 @@ pub(super) fn between(former: &Revision, next: &Revision) -> Vec<String> {
         (a.logs != b.logs, "logs: bounds of log files"),
         (a.journal != b.journal, "journal: how much of it is kept"),
         (a.drills != b.drills, "drills: what they send and check"),
+        (a.objectives != b.objectives, "objectives: how well services must answer"),
         (a.secrets != b.secrets, "secrets: where their values come from"),
     ] {
         if differs {
             changes.push(what.to_owned());
         }
     }
-    if a.console != b.console {
+    if a.console.hosts != b.console.hosts {
+        changes.push("console: the names under which it may be opened".to_owned());
+    }
+    if a.console.bind != b.console.bind {
         changes.push(format!("console: {} → {}", a.console.bind, b.console.bind));
     }
     laid_over(former, next, &mut changes);

@@ -79,6 +79,9 @@ impl Node {
     /// The revision in force may want another address: serves what was bound for it.
     pub(super) fn move_console(&mut self, bound: Option<TcpListener>) {
         let wanted = self.console_wanted(&self.revision.stack);
+        if let Some(api) = &self.console.api {
+            api.door().hosts.set(&self.revision.stack.console.hosts);
+        }
         if let Some(bound) = bound {
             self.serve_console(wanted, bound);
         } else if self.console.served.is_some() && self.console.last.is_some_and(|last| last != wanted) {

@@ -16,7 +16,7 @@ use super::{Node, Refused, changes};
 use crate::state_dir::Revision;
 
 /// What a file would change.
-#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, schemars::JsonSchema)]
 pub(crate) struct Difference {
     /// The revision in force, with which the file was compared.
     pub(crate) revision: u64,

@@ -36,6 +36,8 @@ impl Node {
             .chain(self.names_deadline())
             .chain(self.unserved_deadline())
             .chain(self.checks_deadline())
+            .chain(self.drills_deadline())
+            .chain([self.measure_deadline()])
             .fold(self.vital_deadline(), Moment::min)
     }
 

@@ -21,6 +21,7 @@ mod guard;
 mod instances;
 mod inventory;
 mod listening;
+mod measuring;
 mod memory;
 mod operate;
 mod overrides;
@@ -30,6 +31,7 @@ mod publish;
 mod reconcile;
 mod restore;
 mod scale;
+pub(crate) mod scheduled;
 mod secrets;
 mod shutdown;
 mod slot;
@@ -143,6 +145,10 @@ struct Node {
     draining: BTreeMap<String, Draining>,
     edge: Edge,
     traffic: Traffic,
+    /// What was counted over the last day.
+    history: crate::history::History,
+    /// When that is looked at next.
+    measuring: measuring::Measuring,
     /// How many instances of elastic services are wanted.
     scaling: Scaling,
     /// Services that fell back.
@@ -155,6 +161,8 @@ struct Node {
     checks: checks::Checks,
     /// What the edge answers by itself, by service.
     pages: Pages,
+    /// Drills that run by themselves.
+    scheduled: scheduled::Scheduled,
     /// Deploys under way and those that are over.
     deploying: deploy::Deploying,
     /// The newest snapshot.
@@ -222,6 +230,7 @@ impl Node {
     /// Brings the world to rest: what is due is done, what is missing is started, what changed is published.
     fn settle(&mut self) -> Option<u8> {
         self.vital_signs();
+        self.measure();
         self.look_after_console();
         self.look_for_ports();
         self.expire_pauses();
@@ -239,6 +248,7 @@ impl Node {
         self.look_for_unserved();
         self.publish();
         self.run_checks();
+        self.look_for_drills();
         self.shutdown_progress()
     }
 

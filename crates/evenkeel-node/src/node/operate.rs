@@ -35,7 +35,7 @@ pub(crate) enum Operation {
 }
 
 /// What came of an order.
-#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, schemars::JsonSchema)]
 pub(crate) struct Ordered {
     /// The revision in force now.
     pub(crate) revision: u64,

@@ -16,7 +16,7 @@ use crate::{
 };
 
 /// What a change of the secrets did.
-#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, schemars::JsonSchema)]
 pub(crate) struct Changed {
     /// Services whose instances are replaced because of it.
     pub(crate) services: Vec<String>,

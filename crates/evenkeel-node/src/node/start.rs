@@ -32,6 +32,7 @@ use super::{
     discovery::Names,
     edge::Edge,
     inventory::{Inventory, Process},
+    measuring::{self, Measuring},
     pages,
     restore::check_users,
     scale::Scaling,
@@ -40,6 +41,8 @@ use crate::{
     NodeConfig, NodeError, StackSource, api,
     channel::{self, Orders, Received},
     clock::{Clock, wall_now},
+    console::Door,
+    history::History,
     journal::Journal,
     listeners::Activated,
     logs::{self, Logs},
@@ -167,6 +170,22 @@ fn guard_channel() -> std::io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(CHANNEL_FD) })
 }
 
+/// What is written down as time goes on, each by a thread of its own.
+fn open_records(
+    dir: &StateDir,
+    revision: &Revision,
+    origin: crate::history::Origin,
+) -> Result<(Journal, Logs, History), NodeError> {
+    let system = |what| move |source| NodeError::System { what, source };
+    let journal = Journal::open(&dir.path("journal.db"), revision.stack.journal.size.as_bytes());
+    let journal = journal.map_err(system("the journal's thread cannot be started"))?;
+    let logs = Logs::open(dir.path("logs"), log_limits(&revision.stack));
+    let logs = logs.map_err(system("the logs' thread cannot be started"))?;
+    let history = History::open(&dir.path("history.db"), origin);
+    let history = history.map_err(system("the history's thread cannot be started"))?;
+    Ok((journal, logs, history))
+}
+
 fn ignore_terminal() -> Vec<Signal> {
     [SignalKind::interrupt(), SignalKind::hangup()].into_iter().filter_map(|kind| signal(kind).ok()).collect()
 }
@@ -184,10 +203,8 @@ impl Node {
         let dir = StateDir::open(&config.state_dir)?;
         let first_start = inventory.hello.node_starts == 0;
         let Chosen { revision, news } = choose_revision(&config.stack, &dir, first_start)?;
-        let journal = Journal::open(&dir.path("journal.db"), revision.stack.journal.size.as_bytes());
-        let journal = journal.map_err(system("the journal's thread cannot be started"))?;
-        let limits = log_limits(&revision.stack);
-        let logs = Logs::open(dir.path("logs"), limits).map_err(system("the logs' thread cannot be started"))?;
+        let base = dir.totals().unwrap_or_default();
+        let (journal, logs, history) = open_records(&dir, &revision, measuring::origin(&inventory.hello, &base))?;
         let snapshot_file = Writer::start(dir.path("snapshot"));
         let snapshot_file = snapshot_file.map_err(system("the snapshot's thread cannot be started"))?;
         let held = inventory.held.remove("snapshot").and_then(super::publish::read_held);
@@ -225,10 +242,13 @@ impl Node {
             deploying: super::deploy::Deploying::open(&dir),
             edge: Edge::new(edge_in),
             scaling: Scaling::restore(&dir),
+            scheduled: super::scheduled::Scheduled::new(&config.state_dir),
             unserved: super::unserved::Unserved::default(),
             aways: Aways::restore(&dir),
             pages,
-            traffic: Traffic::new(dir.totals().unwrap_or_default()),
+            traffic: Traffic::new(base),
+            history,
+            measuring: Measuring::new(),
             snapshot: Arc::new(placeholder(&revision, threads, former.map_or(0, |snapshot| snapshot.version))),
             problems: BTreeMap::new(),
             shutdown: None,
@@ -303,7 +323,10 @@ impl Node {
     /// Opens the API's socket and, if its address is free, the console.
     fn open_api(&mut self, commands: super::Commands) -> Result<(), NodeError> {
         let tokens = Tokens::open(&self.dir.path("tokens.json"));
-        let state = api::Api::new(commands, self.journal.clone(), self.logs.clone(), tokens.clone());
+        let door = Door::open(&self.dir.path("sessions.json"), tokens.clone());
+        door.hosts.set(&self.revision.stack.console.hosts);
+        let (journal, logs, history) = (self.journal.clone(), self.logs.clone(), self.history.clone());
+        let state = api::Api::new(commands, journal, logs, history, door, self.config.state_dir.clone());
         let path = self.config.runtime_dir.join(crate::CONTROL_SOCKET);
         api::serve_control(&path, state.clone()).map_err(|source| NodeError::Control { path, source })?;
         self.say_damaged(&tokens);

@@ -11,7 +11,7 @@ use evenkeel_core::{
     why,
 };
 
-use super::{Node, publish::fixed_id, slot::Slot};
+use super::{Node, measuring, publish::fixed_id, slot::Slot};
 use crate::{
     metrics::{InstanceSample, Scrape},
     traffic::Sums,
@@ -61,6 +61,7 @@ impl Node {
             console: self.console.address().map(|address| address.to_string()),
             problems: self.problems_of(stack, &services),
             overrides: self.revision.overrides.in_words(&self.revision.declared),
+            proofs: self.scheduled.proofs.get(),
             services,
         }
     }
@@ -97,6 +98,7 @@ impl Node {
             dns: self.dns_status(name),
             stuck: None,
             udp: None,
+            objective: self.objective_status(name),
             instances,
         };
         ServiceStatus { stuck: self.stuck(&status), ..status }
@@ -205,6 +207,7 @@ impl Node {
             }
         }
         problems.extend(self.journal.problems());
+        problems.extend(self.history.problem());
         problems.extend(self.dir.damage());
         let lines = self.logs.dropped();
         if lines > 0 {
@@ -219,6 +222,7 @@ impl Node {
 
     fn problems_of_service(&self, service: &ServiceStatus) -> Vec<String> {
         let mut problems: Vec<String> = self.away_problem(&service.name).into_iter().collect();
+        problems.extend(service.objective.as_ref().and_then(|status| measuring::problem(&service.name, status)));
         for instance in service.instances.iter().filter(|instance| instance.phase == Some(Phase::GaveUp)) {
             let how = instance.last_exit.as_deref().unwrap_or("it never started");
             problems.push(format!("{} gave up ({how}): `keel why {}`", instance.name, instance.name));
@@ -287,6 +291,10 @@ impl Node {
                 .iter()
                 .flat_map(|service| service.instances.iter().map(move |instance| sample(service, instance)))
                 .collect(),
+            objectives: (status.services.iter())
+                .filter_map(|service| Some((service.name.clone(), service.objective.clone()?)))
+                .collect(),
+            proofs: status.proofs,
             edge_restarts: self.edge.starts,
             node_restarts: self.hello.node_starts,
             journal_dropped: self.journal.dropped(),

@@ -65,7 +65,7 @@ pub(crate) struct Refreshed {
 }
 
 /// One secret, without its value.
-#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, schemars::JsonSchema)]
 pub(crate) struct Listed {
     pub(crate) name: String,
     /// Where it comes from, in words.

@@ -9,8 +9,9 @@
 //! pauses.json, scale.json, away.json  pauses in force, wanted instances, services that fell back
 //! releases/S/N       an artefact of S unpacked; N.json what is known of it
 //! deploys/S.json     the deploys of S, the last one perhaps under way
-//! secrets/, tokens.json  see the modules of those names
-//! logs/, journal.db  see the modules of those names
+//! drills/ runs of drills, written by those who carry them out; see the module of that name
+//! secrets/, tokens.json, sessions.json  see the modules of those names
+//! logs/, journal.db, history.db  see the modules of those names
 //! ```
 //!
 //! It belongs to one `keel up`, which holds its lock. Files are replaced whole (write, rename), so that a reader

@@ -203,6 +203,7 @@ mod tests {
             services: vec![service("shop", 2), page],
             problems: Vec::new(),
             overrides: Vec::new(),
+            proofs: Vec::new(),
         };
         assert_eq!(reached(&status), "every instance is healthy");
         status.services.push(service("app", 0));

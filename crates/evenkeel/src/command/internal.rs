@@ -9,6 +9,7 @@ use evenkeel_node::{NodeConfig, StackSource};
 
 use crate::{
     context::{Context, block_on},
+    drill,
     failure::{Exit, Failure},
     files, logging,
     running::Running,
@@ -33,6 +34,9 @@ pub(crate) enum Command {
     /// An instance that serves a folder of files
     #[command(name = "__files", hide = true)]
     Files(files::Args),
+    /// An instance that fails every request
+    #[command(name = "__failing", hide = true)]
+    Failing(drill::FailingArgs),
     /// The reference shop
     #[cfg(feature = "demo")]
     #[command(name = "__shop", hide = true)]
@@ -63,12 +67,14 @@ pub(crate) fn run(command: Command, context: &Context) -> Result<ExitCode, Failu
     match command {
         Command::Node(args) => node(args, context),
         Command::Edge => {
+            evenkeel_guard::outlive_file_limits();
             logging::start();
             Ok(evenkeel_edge::run())
         }
         Command::Stub => Ok(ExitCode::from(evenkeel_guard::stub())),
         Command::Announce(args) => announce(&args, context),
         Command::Files(args) => files::run(&args),
+        Command::Failing(args) => drill::run_failing(args),
         #[cfg(feature = "demo")]
         Command::Shop => Ok(crate::demo::shop()),
     }
@@ -79,7 +85,9 @@ fn state_dir(context: &Context) -> Result<&Path, Failure> {
 }
 
 fn node(args: Node, context: &Context) -> Result<ExitCode, Failure> {
+    evenkeel_guard::outlive_file_limits();
     logging::start();
+    crate::drill::clock::enter(&args.runtime_dir);
     let state_dir = state_dir(context)?.to_owned();
     let stack = match (args.file, args.command_dir) {
         (Some(file), _) => StackSource::File(file),

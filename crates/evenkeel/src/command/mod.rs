@@ -5,6 +5,7 @@
 
 pub(crate) mod apply;
 pub(crate) mod completions;
+pub(crate) mod console;
 #[cfg(feature = "demo")]
 pub(crate) mod demo;
 pub(crate) mod deploy;

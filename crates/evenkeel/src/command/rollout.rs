@@ -252,6 +252,7 @@ mod tests {
             }],
             problems: Vec::new(),
             overrides: Vec::new(),
+            proofs: Vec::new(),
             console: None,
         }
     }

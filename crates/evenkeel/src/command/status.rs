@@ -1,5 +1,7 @@
 //! `keel status`: services, instances and what needs attention.
 
+mod objective;
+
 use std::{fmt::Write, time::Duration};
 
 use evenkeel_core::{
@@ -10,6 +12,7 @@ use evenkeel_core::{
 use crate::{
     api::Api,
     context::{Context, block_on},
+    drill::proofs,
     failure::{Exit, Failure},
     start::announce::address,
     style::{Paint, harmless},
@@ -96,6 +99,7 @@ fn render(status: &Status, now: WallTime, paint: Paint) -> String {
         }
     }
     let _ = write!(text, "\n{}{}", services(&status.services, paint), elastic(&status.services, paint));
+    text.push_str(&objective::objectives(&status.services, paint));
     for table in [datagrams(&status.services, paint), instances(status, now, paint)] {
         if !table.is_empty() {
             let _ = write!(text, "\n{table}");
@@ -103,6 +107,10 @@ fn render(status: &Status, now: WallTime, paint: Paint) -> String {
     }
     for instance in status.services.iter().flat_map(|service| &service.instances) {
         text.push_str(&last_words(instance, paint));
+    }
+    let proofs = proofs::lines(&status.proofs, now, paint);
+    if !proofs.is_empty() {
+        let _ = write!(text, "\n{proofs}");
     }
     let _ = write!(text, "\n{}\n", paint.dim(&processes(status)));
     text
@@ -289,6 +297,7 @@ mod tests {
             }],
             problems,
             overrides: Vec::new(),
+            proofs: Vec::new(),
             console: None,
         }
     }

@@ -35,6 +35,9 @@ pub(crate) struct Args {
     /// End when this process ends
     #[arg(long, hide = true, value_name = "PID")]
     ends_with: Option<u32>,
+    /// Instances go on when this process is killed, although it ends with another one
+    #[arg(long, hide = true, requires = "ends_with")]
+    outlived: bool,
     /// Say nothing when the stack is up
     #[arg(long, hide = true)]
     quiet: bool,
@@ -57,10 +60,10 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<ExitCode, Failure> {
     }
     // Before anything opens a descriptor that stays, and not before this program became itself again: what is taken is
     // lost to whoever comes by exec.
-    let activation = Activation::take();
+    let activation = if args.ends_with.is_some() { Activation::take_from_parent() } else { Activation::take() };
     let start = Start::prepare(source, stack, context)?;
-    // Whoever ends with another process leaves nothing behind when it is killed.
-    let life = Life { activation, outlived: args.ends_with.is_none() };
+    // Whoever ends with another process leaves nothing behind when it is killed, unless that one starts it again.
+    let life = Life { activation, outlived: args.outlived || args.ends_with.is_none() };
     start.run(context, !args.quiet, life).map(ExitCode::from)
 }
 

@@ -6,6 +6,7 @@
 //! well. What keeps the shop up is the same code that keeps any stack up.
 
 mod child;
+mod keeper;
 mod shop;
 mod show;
 mod stack;
@@ -75,7 +76,8 @@ pub(crate) async fn run(wanted: Wanted, context: &Context) -> Result<Exit, Failu
     };
     let mut stop = Stop::new(wanted.duration)?;
     let dir = context.places.make_state_dir(&dir)?;
-    let mut child = Child::start(&dir, &stack::text(&dir, ports)?)?;
+    let runtime_dir = context.places.make_runtime_dir(&dir)?;
+    let mut child = Child::start(&dir, &runtime_dir, &stack::text(&dir, ports)?)?;
     let begun = Instant::now();
     let running = match await_up(&mut child, &dir, &mut stop, context).await {
         Ok(Some(running)) => running,
@@ -113,19 +115,36 @@ async fn show_until_stopped(
     let (end, ended) = watch::channel(false);
     let visitors = wanted.traffic.then(|| traffic::start(ports.shop, &tally, &ended));
     let show = Show::new(Api::of(running), wanted.traffic, context);
-    let result = tokio::select! {
-        shown = show.run(&tally) => shown,
-        () = stop.asked() => Ok(()),
-        exit = child.exited() => {
-            if exit.success() { Ok(()) } else { Err(child.failed(exit)) }
-        }
-    };
+    let result = show_while_it_lives(&show, &tally, child, stop, context).await;
     // Requests on their way come to their end before the stack does, so that stopping costs none of them.
     let _ = end.send(true);
     if let Some(visitors) = visitors {
         visitors.finish().await;
     }
     result.map(|()| tally)
+}
+
+/// Shows the line until somebody stops the demo or the stack ends by itself. A stack that is killed is started again.
+async fn show_while_it_lives(
+    show: &Show<'_>,
+    tally: &Tally,
+    child: &mut Child,
+    stop: &mut Stop,
+    context: &Context,
+) -> Result<(), Failure> {
+    let mut showing = std::pin::pin!(show.run(tally));
+    loop {
+        let exit = tokio::select! {
+            shown = &mut showing => return shown,
+            () = stop.asked() => return Ok(()),
+            exit = child.exited() => exit,
+        };
+        if exit.success() {
+            return Ok(());
+        }
+        // Where nobody reads any more, the stack is to go on all the same.
+        let _ = say_again(&child.start_again(exit)?, context);
+    }
 }
 
 /// Waits until the shop is up. `None`: somebody stopped the demo meanwhile.
@@ -222,6 +241,14 @@ fn say_up(running: &Running, ports: Ports, took: Duration, context: &Context) ->
         "in another terminal: kills an instance under load and counts what clients see",
     )?;
     context.line(paint.dim("Ctrl-C stops everything"))
+}
+
+/// The stack was started again.
+fn say_again(said: &str, context: &Context) -> Result<(), Failure> {
+    if context.json {
+        return context.json(&json!({ "event": "started-again", "why": said }));
+    }
+    context.line(said)
 }
 
 /// A second start finds the first.

@@ -2,9 +2,10 @@
 
 use std::{path::PathBuf, process::ExitCode};
 
-use evenkeel_shop::Config;
+use evenkeel_shop::{Config, Role};
 
-/// Is one instance of the shop, on the port in `PORT` and with the database in `SHOP_DATABASE`.
+/// Is one instance of the shop or, by `SHOP_ROLE`, of its till, on the port in `PORT`, with the database in
+/// `SHOP_DATABASE` and the till at `SHOP_TILL`.
 pub(crate) fn shop() -> ExitCode {
     // Its log is what an instance prints, so it says what a person would look for there.
     let filter = tracing_subscriber::EnvFilter::try_from_default_env();
@@ -17,6 +18,8 @@ pub(crate) fn shop() -> ExitCode {
     if let Some(database) = std::env::var_os("SHOP_DATABASE") {
         config.database = PathBuf::from(database);
     }
+    config.till = std::env::var("SHOP_TILL").ok().and_then(|till| till.parse().ok());
+    config.role = std::env::var("SHOP_ROLE").ok().and_then(|role| Role::parse(&role)).unwrap_or_default();
     match evenkeel_shop::run(config) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

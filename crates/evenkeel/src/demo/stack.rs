@@ -29,8 +29,9 @@ pub(super) fn text(dir: &Path, ports: Ports) -> Result<String, Failure> {
         })?;
         Ok::<_, Failure>(serde_json::to_string(text).expect("a string serialises"))
     };
-    let (binary, database) = (quoted(&binary)?, quoted(&dir.join("shop.db"))?);
+    let (binary, database, till) = (quoted(&binary)?, quoted(&dir.join("shop.db"))?, quoted(&dir.join("till.db"))?);
     let Ports { shop, console } = ports;
+    let till_host = evenkeel_shop::TILL_HOST;
     Ok(format!(
         r#"# Written by `keel demo` at each start. Copy it to begin a stack of your own.
 
@@ -48,10 +49,16 @@ service = "shop"
 # The shop answers the same key with the same order, so a request that carries one may be sent again.
 idempotency_key = true
 
+# The shop asks for payments under this name, by the same listener as its visitors.
+[[routes]]
+host = "{till_host}"
+service = "till"
+idempotency_key = true
+
 [services.shop]
 run = [{binary}, "__shop"]
 replicas = 3
-env = {{ SHOP_DATABASE = {database} }}
+env = {{ SHOP_DATABASE = {database}, SHOP_TILL = "127.0.0.1:{shop}" }}
 check = {{ http = "/readyz", interval = "500ms", timeout = "1s" }}
 # A frozen instance may hold the database's write lock, for which the others wait up to 10 s.
 liveness = {{ http = "/healthz", interval = "250ms", timeout = "500ms", after = "1500ms" }}
@@ -59,8 +66,17 @@ stop = {{ drain = "3s", grace = "5s" }}
 # Drills in a row kill each instance every few seconds: that must not look like a loop of crashes.
 restart = {{ reset = "5s" }}
 
+# What the shop depends on: it moves no money and writes down what it was asked.
+[services.till]
+run = [{binary}, "__shop"]
+env = {{ SHOP_ROLE = "till", SHOP_DATABASE = {till} }}
+check = {{ http = "/healthz", interval = "500ms", timeout = "1s" }}
+stop = {{ drain = "3s", grace = "5s" }}
+restart = {{ reset = "5s" }}
+
 [drills]
 read = "/api/products"
+dependency = "till"
 
 [drills.write]
 post = "/api/orders"

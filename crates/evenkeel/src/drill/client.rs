@@ -5,7 +5,10 @@
 //! 9112, section 9.6); anything else is trouble too, since with a busy connection it is luck that nothing was on
 //! its way. Its owner decides when to send; the connection is made anew when there is none.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{
+    net::SocketAddr,
+    time::{Duration, Instant},
+};
 
 use http_body_util::{BodyExt, Full};
 use hyper::{
@@ -80,25 +83,38 @@ pub(super) enum Trouble {
     Malformed(#[source] hyper::http::Error),
 }
 
+impl Trouble {
+    /// Whether a connection that had been made is gone.
+    pub(super) fn is_lost_connection(&self) -> bool {
+        matches!(self, Self::ClosedIdle | Self::BeforeAnswer(_) | Self::CutOff(_))
+    }
+}
+
 /// A client with at most one connection.
 pub(super) struct Client {
     address: SocketAddr,
     host: String,
     connection: Option<SendRequest<Full<Bytes>>>,
+    /// When the connection of the last request was made.
+    connected: Option<Instant>,
 }
 
 impl Client {
     /// A client of this address. `host` is the value of the `Host` header, by default the address.
     pub(super) fn new(address: SocketAddr, host: Option<&str>) -> Self {
         let host = host.map_or_else(|| address.to_string(), str::to_owned);
-        Self { address, host, connection: None }
+        Self { address, host, connection: None, connected: None }
     }
 
     /// Sends one request and reads the whole answer.
     pub(super) async fn send(&mut self, ask: &Ask<'_>) -> Result<Answer, Trouble> {
-        let mut connection = match self.connection.take() {
-            Some(connection) => connection,
-            None => timeout(PATIENCE, connect(self.address)).await.map_err(Trouble::TooSlow)??,
+        let mut connection = if let Some(connection) = self.connection.take() {
+            connection
+        } else {
+            self.connected = None;
+            let made = timeout(PATIENCE, connect(self.address)).await.map_err(Trouble::TooSlow)??;
+            self.connected = Some(Instant::now());
+            made
         };
         let answer = timeout(PATIENCE, exchange(&mut connection, self.request(ask)?)).await;
         let (answer, close) = answer.map_err(Trouble::TooSlow)??;
@@ -106,6 +122,11 @@ impl Client {
             self.connection = Some(connection);
         }
         Ok(answer)
+    }
+
+    /// When the connection of the last request was made; `None` if it was not.
+    pub(super) fn connected(&self) -> Option<Instant> {
+        self.connected
     }
 
     fn request(&self, ask: &Ask<'_>) -> Result<Request<Full<Bytes>>, Trouble> {

@@ -3,19 +3,22 @@
 //! It owns nothing but the way to the socket. Recording is attempted once, and its failure never changes a run; a
 //! missing answer to the watching question only makes a gap.
 
-use std::time::Duration;
+use std::{path::Path, time::Duration};
 
 use evenkeel_core::{
+    deploy::DeployStatus,
     drill::NewEntry,
     journal::Entry,
     stack::{self, Stack},
     status::Status,
+    time::WallTime,
 };
 use serde::Deserialize;
+use serde_json::json;
 use tokio::time::timeout;
 
 use crate::{
-    api::{Api, Events},
+    api::{Api, Events, read},
     failure::Failure,
     http::Ask,
 };
@@ -32,6 +35,12 @@ struct StackFile {
     text: String,
 }
 
+/// The deploys of a service, as `POST /v1/deploy` answers.
+#[derive(Debug, Deserialize)]
+struct History {
+    deploys: Vec<DeployStatus>,
+}
+
 /// The running stack.
 pub(super) struct Control {
     api: Api,
@@ -43,6 +52,11 @@ impl Control {
     /// Through this API.
     pub(super) fn new(api: Api, json: bool) -> Self {
         Self { api, json }
+    }
+
+    /// The folder of its sockets.
+    pub(super) fn runtime_dir(&self) -> &Path {
+        &self.api.running().holder.runtime_dir
     }
 
     /// The stack file in force.
@@ -71,6 +85,34 @@ impl Control {
     async fn try_record(&self, entry: &NewEntry) -> Result<(), Failure> {
         let body = serde_json::to_vec(entry).map_err(|error| Failure::new("cannot write JSON").because(error))?;
         self.api.succeed(Ask::post("/v1/events", body)).await.map(|_| ())
+    }
+
+    /// Deploys a release of a service that runs this command; returns its number.
+    pub(super) async fn deploy(&self, service: &str, run: &[String]) -> Result<u64, Failure> {
+        let wanted = json!({ "service": service, "run": run });
+        let answer = self.api.succeed(Ask::post("/v1/deploy", wanted.to_string().into_bytes())).await?;
+        let History { deploys } = read(&answer)?;
+        Ok(deploys.last().map_or(0, |deploy| deploy.release))
+    }
+
+    /// Starts an instance again that was given up. What stays given up shows in the status.
+    pub(super) async fn restart(&self, instance: &str) {
+        let body = json!({ "subject": instance }).to_string().into_bytes();
+        if let Err(failure) = self.api.succeed(Ask::post("/v1/restart", body)).await {
+            failure.print(self.json);
+        }
+    }
+
+    /// Where the stack keeps its state.
+    pub(super) fn state_dir(&self) -> &Path {
+        self.api.state_dir()
+    }
+
+    /// Entries of the journal between two moments, oldest first.
+    pub(super) async fn entries_between(&self, since: WallTime, until: WallTime) -> Result<Vec<Entry>, Failure> {
+        let (since, until) = (since.as_millis(), until.as_millis());
+        let target = format!("/v1/events?after=0&limit={HISTORY}&since_ms={since}&until_ms={until}");
+        Ok(self.api.get::<Events>(&target).await?.entries)
     }
 
     /// The newest entries about drills.

@@ -1,7 +1,8 @@
-//! The freezer: a process of its own that freezes an instance and thaws it whatever happens to the drill.
+//! The freezer: a process of its own that freezes instances, once or by turns, and thaws them whatever happens to the
+//! drill.
 //!
 //! A frozen instance must not stay frozen because the drill was interrupted, panicked or was killed. So the drill
-//! starts `keel drill freezer PID` in a process group of its own and talks to it through pipes: `ready`, then
+//! starts `keel drill freezer BOUND PID…` in a process group of its own and talks to it through pipes: `ready`, then
 //! `freeze`, then `frozen N`. When its standard input ends, for whatever reason, or its bound is over, it thaws
 //! everything that it froze and ends. It holds the processes by pidfd, so a number that was given to somebody
 //! else meanwhile is not signalled. It knows nothing about stacks, and it never kills.
@@ -26,10 +27,17 @@ const PASSES: u32 = 16;
 /// What the freezer is to do: its command line.
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct Args {
-    /// The process to freeze, with its descendants
-    pub(super) pid: u32,
     /// Thaw after so many milliseconds whatever happens
     pub(super) bound_ms: u64,
+    /// The processes to freeze, with their descendants
+    #[arg(required = true)]
+    pub(super) pids: Vec<u32>,
+    /// Freeze by turns, each time for so many milliseconds
+    #[arg(long, requires = "running_ms")]
+    pub(super) stopped_ms: Option<u64>,
+    /// Let them run for so many milliseconds in between
+    #[arg(long, requires = "stopped_ms")]
+    pub(super) running_ms: Option<u64>,
 }
 
 /// Everything that one freezer stopped. Dropping it thaws.
@@ -37,26 +45,61 @@ pub(crate) struct Args {
 pub(super) struct Frozen(Vec<Held>);
 
 impl Frozen {
-    /// Stops a process and all its descendants. The process itself is stopped first, so that it forks no more.
-    pub(super) fn freeze(root: Held) -> Result<Self, Errno> {
-        let pid = root.pid;
+    /// Stops processes and all their descendants. The process itself is stopped first, so that it forks no more.
+    pub(super) fn freeze(roots: Vec<Held>) -> Result<Self, Errno> {
         let mut frozen = Self::default();
-        frozen.stop(root)?;
+        for root in roots {
+            frozen.stop_tree(root)?;
+        }
+        Ok(frozen)
+    }
+
+    fn stop_tree(&mut self, root: Held) -> Result<(), Errno> {
+        let pid = root.pid;
+        self.stop(root)?;
+        self.stop_descendants(pid)
+    }
+
+    fn stop_descendants(&mut self, pid: u32) -> Result<(), Errno> {
         for _ in 0..PASSES {
-            let known: BTreeSet<u32> = frozen.0.iter().map(|held| held.pid).collect();
+            let known: BTreeSet<u32> = self.0.iter().map(|held| held.pid).collect();
             let fresh: Vec<u32> = descendants(pid).difference(&known).copied().collect();
             if fresh.is_empty() {
                 break;
             }
             for pid in fresh {
                 match Held::open(pid) {
-                    Ok(held) => frozen.stop(held)?,
+                    Ok(held) => self.stop(held)?,
                     Err(Errno::SRCH) => {}
                     Err(error) => return Err(error),
                 }
             }
         }
-        Ok(frozen)
+        Ok(())
+    }
+
+    /// Stops again what was thawed, and what it has forked meanwhile.
+    pub(super) fn again(&mut self, roots: &[u32]) -> Result<(), Errno> {
+        for held in &self.0 {
+            held.signal(Signal::STOP)?;
+        }
+        for root in roots {
+            // The number of one that has ended may be somebody else's by now.
+            let held = self.0.iter().find(|held| held.pid == *root);
+            if held.is_some_and(|held| held.signal(Signal::STOP) == Ok(true)) {
+                self.stop_descendants(*root)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Lets everything run.
+    pub(super) fn thaw(&self) {
+        // Children first: the root's parent sees it run only when all of it does.
+        for held in self.0.iter().rev() {
+            // A process that is gone, or that we may not signal any more, cannot be thawed by anybody here.
+            let _ = held.signal(Signal::CONT);
+        }
     }
 
     /// How many processes are held.
@@ -78,17 +121,13 @@ impl Frozen {
 
 impl Drop for Frozen {
     fn drop(&mut self) {
-        // Children first: the root's parent sees it run only when all of it does.
-        for held in self.0.iter().rev() {
-            // A process that is gone, or that we may not signal any more, cannot be thawed by anybody here.
-            let _ = held.signal(Signal::CONT);
-        }
+        self.thaw();
     }
 }
 
 /// Runs the freezer to its end.
 pub(super) fn run(args: &Args) -> io::Result<()> {
-    let root = Held::open(args.pid)?;
+    let roots = args.pids.iter().map(|pid| Held::open(*pid)).collect::<Result<Vec<_>, _>>()?;
     let mut out = io::stdout().lock();
     say(&mut out, "ready")?;
     let mut order = [0; 7];
@@ -96,12 +135,25 @@ pub(super) fn run(args: &Args) -> io::Result<()> {
         return Ok(());
     }
     let bound = Instant::now() + Duration::from_millis(args.bound_ms);
-    let frozen = Frozen::freeze(root)?;
+    let mut frozen = Frozen::freeze(roots)?;
     while !frozen.stands_still() && Instant::now() < bound {
         std::thread::yield_now();
     }
     say(&mut out, &format!("frozen {}", frozen.len()))?;
-    wait_for_end(bound)
+    let (Some(stopped_ms), Some(running_ms)) = (args.stopped_ms, args.running_ms) else {
+        return ends_before(bound).map(drop);
+    };
+    let (stopped, running) = (Duration::from_millis(stopped_ms), Duration::from_millis(running_ms));
+    loop {
+        if ends_before(bound.min(Instant::now() + stopped))? || Instant::now() >= bound {
+            return Ok(());
+        }
+        frozen.thaw();
+        if ends_before(bound.min(Instant::now() + running))? || Instant::now() >= bound {
+            return Ok(());
+        }
+        frozen.again(&args.pids)?;
+    }
 }
 
 fn say(out: &mut impl Write, word: &str) -> io::Result<()> {
@@ -109,13 +161,13 @@ fn say(out: &mut impl Write, word: &str) -> io::Result<()> {
     out.flush()
 }
 
-/// Returns when standard input ends or the bound is over.
-fn wait_for_end(bound: Instant) -> io::Result<()> {
+/// Waits for the end of standard input; false if that has not come by then.
+fn ends_before(end: Instant) -> io::Result<bool> {
     let stdin = io::stdin();
     loop {
-        let left = bound.saturating_duration_since(Instant::now());
+        let left = end.saturating_duration_since(Instant::now());
         if left.is_zero() {
-            return Ok(());
+            return Ok(false);
         }
         let left =
             Timespec { tv_sec: left.as_secs().try_into().unwrap_or(i64::MAX), tv_nsec: left.subsec_nanos().into() };
@@ -124,7 +176,7 @@ fn wait_for_end(bound: Instant) -> io::Result<()> {
             Ok(0) | Err(Errno::INTR) => {}
             Ok(_) => {
                 if io::stdin().lock().read(&mut [0; 64])? == 0 {
-                    return Ok(());
+                    return Ok(true);
                 }
             }
             Err(error) => return Err(error.into()),

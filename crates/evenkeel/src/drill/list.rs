@@ -44,7 +44,7 @@ pub(super) fn run(context: &Context) -> Result<Exit, Failure> {
         return Ok(Exit::Done);
     }
     for line in &lines {
-        context.line(format!("{}  {}", context.paint.bold(&format!("{:<14}", line.name)), line.summary))?;
+        context.line(format!("{}  {}", context.paint.bold(&format!("{:<17}", line.name)), line.summary))?;
         let (from, to) = line.usual_s;
         let last = match line.last {
             None => "never run on this stack".to_owned(),
@@ -56,7 +56,7 @@ pub(super) fn run(context: &Context) -> Result<Exit, Failure> {
                 format!("{word} {} ago", words::since(at, words::now()))
             }
         };
-        context.line(format!("{:<14}  takes {from} to {to} s; {last}", ""))?;
+        context.line(format!("{:<17}  takes {from} to {to} s; {last}", ""))?;
     }
     context.next(&next, "kills one instance and shows that no client notices")?;
     Ok(Exit::Done)
@@ -69,5 +69,5 @@ fn lines(entries: &[Entry]) -> Vec<Line<'static>> {
         usual_s: drill.usual_s(),
         last: last_verdict(entries, drill.name()),
     };
-    ALL.into_iter().map(line).collect()
+    ALL.iter().copied().map(line).collect()
 }

@@ -11,7 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use evenkeel_core::drill::{ErrorSample, Plan, Tick, Traffic};
+use evenkeel_core::drill::{ErrorSample, PACE_PER_S, Plan, Step, Tick, Traffic};
 use tokio::{
     sync::watch,
     task::JoinSet,
@@ -23,12 +23,15 @@ use super::{
     series::Series,
 };
 
-const READERS: u32 = 8;
+/// How many clients of a run read.
+pub(super) const READERS: u32 = 8;
 const WRITERS: u32 = 2;
-/// 8 connections at 25 reads a second each: 200 a second.
-const READ_EVERY: Duration = Duration::from_millis(40);
+/// Reads a second of each connection that reads: 200 of 8.
+pub(super) const READS_PER_S: u32 = 25;
+const READ_EVERY: Duration = Duration::from_millis(1000 / READS_PER_S as u64);
 /// 2 connections at 5 writes a second each: 10 a second, so that many drills in a row leave a shop its stock.
 const WRITE_EVERY: Duration = Duration::from_millis(200);
+const _: () = assert!((READERS * READS_PER_S) as u64 + WRITERS as u64 * 5 == PACE_PER_S, "what core says of the pace");
 /// Between two requests of a client that surges: it must not spin where connections are refused.
 const SURGE_GAP: Duration = Duration::from_millis(1);
 /// Distinct errors that are kept.
@@ -55,6 +58,8 @@ pub(super) struct Tally {
 struct Seen {
     traffic: Traffic,
     series: Series,
+    /// When the harm was about to be done.
+    fault: Option<Instant>,
 }
 
 impl Tally {
@@ -91,6 +96,7 @@ impl Tally {
         let mut seen = self.lock();
         seen.traffic.worst_before_ms = seen.traffic.worst_ms;
         seen.series.mark_fault();
+        seen.fault = Some(Instant::now());
     }
 
     /// Sends one request and counts it. Returns whether an answer of 2xx came.
@@ -101,17 +107,29 @@ impl Tally {
         let seen = match outcome {
             Ok(answer) if (200..300).contains(&answer.status) => None,
             Ok(answer) => Some(format!("status {}{}", answer.status, first_words(&answer.body))),
-            Err(trouble) => Some(trouble.to_string()),
+            Err(trouble) => {
+                if trouble.is_lost_connection() {
+                    self.count_cut(client.connected());
+                }
+                Some(trouble.to_string())
+            }
         };
         self.count(sent, took, ask, seen)
     }
 
+    /// A connection broke. One that was there before the harm may have died of it.
+    fn count_cut(&self, connected: Option<Instant>) {
+        let mut seen = self.lock();
+        let there_before = seen.fault.zip(connected).is_some_and(|(fault, connected)| connected < fault);
+        seen.traffic.cut += u64::from(there_before);
+    }
+
     fn count(&self, sent: Instant, took: Duration, ask: &Ask<'_>, seen: Option<String>) -> bool {
         let took_ms = u64::try_from(took.as_micros().div_ceil(1000)).unwrap_or(u64::MAX);
-        let took_us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+        let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
         let ended_ms = self.now_ms();
         let mut all = self.lock();
-        all.series.count(ended_ms, took_us, seen.is_some());
+        all.series.count(ended_ms, micros, seen.is_some());
         let traffic = &mut all.traffic;
         traffic.requests += 1;
         traffic.worst_ms = traffic.worst_ms.max(took_ms);
@@ -128,6 +146,19 @@ impl Tally {
             traffic.samples.push(ErrorSample { at_ms, request, seen, took_ms, count: 1 });
         }
         false
+    }
+
+    /// Counts a request that shows what happens, but whose time and end are not held against the service: see [`Tally::take`].
+    pub(super) fn count_apart(&self, took: Duration, failed: bool) {
+        let now_ms = self.now_ms();
+        self.lock().series.count_apart(now_ms, u64::try_from(took.as_micros()).unwrap_or(u64::MAX), failed);
+    }
+
+    /// Counts the requests of a step that met its objective; those beyond it had to suffer, and decide nothing.
+    pub(super) fn take(&self, step: &Step) {
+        let mut seen = self.lock();
+        seen.traffic.requests += step.requests;
+        seen.series.take(step.requests, step.p99_ms.saturating_mul(1000));
     }
 
     fn now_ms(&self) -> u64 {
@@ -155,12 +186,16 @@ enum Orders {
     Steady,
     /// Send as soon as the answer is there.
     Surge,
+    /// Send nothing for now.
+    Pause,
     /// Send no more.
     Stop,
 }
 
 /// Clients at work. Dropping it stops them at once.
 pub(super) struct Load {
+    plan: Plan,
+    tally: Tally,
     orders: Arc<watch::Sender<Orders>>,
     clients: JoinSet<Vec<Written>>,
 }
@@ -168,17 +203,48 @@ pub(super) struct Load {
 impl Load {
     /// Starts the clients of a plan. `run` is part of every key and must differ between runs.
     pub(super) fn start(plan: &Plan, run: &str, tally: &Tally) -> Self {
-        let (sender, orders) = watch::channel(Orders::Steady);
-        let mut clients = JoinSet::new();
-        for number in 0..READERS {
-            clients.spawn(read(plan.clone(), tally.clone(), READ_EVERY * number / READERS, orders.clone()));
-        }
+        let mut load = Self::readers_of(plan, tally, READERS);
         for number in 0..if plan.writes.is_some() { WRITERS } else { 0 } {
             let first = WRITE_EVERY * number / WRITERS;
             let keys = format!("{run}-{number}");
-            clients.spawn(write(plan.clone(), tally.clone(), keys, first, orders.clone()));
+            load.clients.spawn(write(plan.clone(), tally.clone(), keys, first, load.orders.subscribe()));
         }
-        Self { orders: Arc::new(sender), clients }
+        load
+    }
+
+    fn readers_of(plan: &Plan, tally: &Tally, readers: u32) -> Self {
+        let (sender, orders) = watch::channel(Orders::Steady);
+        let mut clients = JoinSet::new();
+        for number in 0..readers {
+            clients.spawn(read(plan.clone(), tally.clone(), READ_EVERY * number / readers, orders.clone()));
+        }
+        Self { plan: plan.clone(), tally: tally.clone(), orders: Arc::new(sender), clients }
+    }
+
+    /// More clients of the same plan that read at the same pace, to be ended apart.
+    pub(super) fn more(&self, readers: u32) -> Self {
+        Self::readers_of(&self.plan, &self.tally, readers)
+    }
+
+    /// What the clients see.
+    pub(super) fn tally(&self) -> &Tally {
+        &self.tally
+    }
+
+    /// Lets the clients wait: what is on its way comes to its end, and nothing more is sent.
+    pub(super) fn pause(&self) {
+        self.orders.send_replace(Orders::Pause);
+    }
+
+    /// Lets clients that wait go on at their steady pace.
+    pub(super) fn go_on(&self) {
+        self.orders.send_if_modified(|orders| {
+            let waiting = *orders == Orders::Pause;
+            if waiting {
+                *orders = Orders::Steady;
+            }
+            waiting
+        });
     }
 
     /// Lets the clients surge for so long.
@@ -252,6 +318,11 @@ impl Pace {
                 Orders::Surge => {
                     sleep(SURGE_GAP).await;
                     return true;
+                }
+                Orders::Pause => {
+                    if orders.changed().await.is_err() {
+                        return false;
+                    }
                 }
                 Orders::Steady => tokio::select! {
                     // Nobody gives orders any more: the run was given up.

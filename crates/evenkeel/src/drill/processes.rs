@@ -10,6 +10,7 @@ use std::{
 };
 
 use rustix::{
+    event::{PollFd, PollFlags, Timespec, poll},
     io::Errno,
     process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal},
 };
@@ -29,6 +30,12 @@ impl Held {
     pub(super) fn open(pid: u32) -> Result<Self, Errno> {
         let raw = i32::try_from(pid).ok().and_then(Pid::from_raw).ok_or(Errno::SRCH)?;
         Ok(Self { pid, fd: pidfd_open(raw, PidfdFlags::empty())? })
+    }
+
+    /// Whether it has not ended yet (poll(2) on a pidfd).
+    pub(super) fn is_there(&self) -> bool {
+        let mut ends = [PollFd::new(&self.fd, PollFlags::IN)];
+        !poll(&mut ends, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })).is_ok_and(|ended| ended > 0)
     }
 
     /// Sends a signal; false if the process is gone (`pidfd_send_signal(2)`).

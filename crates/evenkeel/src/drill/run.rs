@@ -11,13 +11,21 @@ use std::{
     time::{Duration, Instant},
 };
 
-use evenkeel_core::drill::{self, Brake, Drill, Fault, Observed, Plan, Refusal, Report, Stage, Verdict, Watch, Wish};
+use evenkeel_core::stack::Blackout;
+use evenkeel_core::{
+    drill::{
+        self, Brake, Drill, Fault, Observed, Plan, Refusal, Report, Stage, Tick, Unavoidable, Verdict, Watch, Wish,
+    },
+    status::Status,
+};
 use rustix::fs::{FlockOperation, flock};
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::{
     control::Control,
     fault::{self, FaultError, Harm, Means},
+    folder::Folder,
+    keep::{self, Copies},
     ledger,
     load::{Load, Tally},
     show::Show,
@@ -38,40 +46,79 @@ const SURGE_AFTER: Duration = Duration::from_millis(100);
 /// What a shell makes of a command that SIGINT ended (128 and the signal's number).
 const INTERRUPTED: u8 = 130;
 
+/// What the user asked for beside the drill.
+#[derive(Debug, Default)]
+pub(super) struct Orders {
+    /// Whom to harm, and how long.
+    pub(super) wish: Wish,
+    /// Without a question.
+    pub(super) yes: bool,
+    /// Also in a blackout.
+    pub(super) force: bool,
+    /// The name of the run, where somebody waits for it.
+    pub(super) run: Option<String>,
+    /// Where the report shall be copied to.
+    pub(super) copies: Copies,
+}
+
 /// Runs a drill to its verdict.
-pub(super) fn run(drill: &dyn Drill, wish: &Wish, context: &Context) -> Result<ExitCode, Failure> {
+pub(super) fn run(drill: &dyn Drill, orders: &Orders, context: &Context) -> Result<ExitCode, Failure> {
     let running = context.running()?;
     let _alone = alone(&running)?;
     let control = Control::new(Api::of(&running), context.json);
     block_on(async {
         let (stack, status) = (control.stack().await?, control.status().await?);
-        let plan = drill::plan(drill, &stack, &status, wish).map_err(|refusal| refused(&refusal))?;
+        not_in_blackout(&stack.drills.blackout, orders.force)?;
+        let plan = drill::plan(drill, &stack, &status, &orders.wish).map_err(|refusal| refused(&refusal))?;
         let mut show = Show::new(context);
         show.plan(&plan, drill.summary())?;
+        if !orders.yes && !show.confirmed()? {
+            return Err(Failure::new("the drill was not started, and nothing was harmed"));
+        }
+        let began = words::now();
+        let id = orders.run.clone().unwrap_or_else(|| drill::run_id(began, &plan.drill));
+        let mut folder = Folder::create(&running.state_dir, &id, &plan)?;
         let outcome = tokio::select! {
-            outcome = carry_out(drill, &plan, &control, &mut show) => Some(outcome),
+            outcome = carry_out(drill, &plan, &control, &mut show, &folder) => Some(outcome),
             () = interruption() => None,
         };
         show.end();
         // Only here is everything taken back: what carried the drill out has been dropped or is done.
+        let lasted_ms = words::now().as_millis().saturating_sub(began.as_millis());
         let Some(outcome) = outcome else {
+            folder.given_up(lasted_ms, "it was interrupted");
             return Ok(interrupted(&plan, &control, context.json).await);
         };
         let report = match outcome {
             Ok(report) => report,
             Err(failure) => {
+                folder.given_up(lasted_ms, failure.what());
                 control.record(&drill::aborted(&plan, "it could not be carried out")).await;
                 return Err(failure);
             }
         };
+        let kept =
+            keep::keep(&mut folder, &stack.stack.name, &plan, &report, &control, &orders.copies, context.json).await;
         control.record(&drill::ended(&report)).await;
-        let (args, why) = match report.verdict {
-            Verdict::Pass => (format!("why {}", plan.subject.name), "gives the reasons for each step of the recovery"),
-            Verdict::Fail => ("events --subject drill".to_owned(), "what happened around it"),
-        };
-        show.report(&report, &context.command(&running.state_dir, &args), why)?;
+        // Whoever is asked reads what is new for whoever asks next.
+        let _ = control.status_now().await;
+        let args = format!("drill show {id}");
+        let why = "what happened when, also compared with earlier runs";
+        show.report(&report, &folder, &context.command(&running.state_dir, &args), why)?;
+        kept?;
         Ok(if report.verdict == Verdict::Pass { Exit::Done } else { Exit::Failed }.into())
     })
+}
+
+/// No drill runs in a blackout unless somebody insists.
+fn not_in_blackout(blackouts: &[Blackout], force: bool) -> Result<(), Failure> {
+    match drill::in_blackout(blackouts, words::now()) {
+        Some((blackout, until)) if !force => Err(Failure::new("the drill was refused, and nothing was harmed")
+            .exit(Exit::NotWell)
+            .because(format!("no drill shall run now: [drills] blackout has `{blackout}` (UTC)"))
+            .fix(format!("wait until {until}, or insist with --force"))),
+        _ => Ok(()),
+    }
 }
 
 /// Two drills at once would take each other's harm for their own, so a drill locks the folder of the sockets
@@ -92,7 +139,13 @@ fn alone(running: &Running) -> Result<File, Failure> {
 }
 
 /// Everything from the first client to the verdict. Dropping it stops the clients and takes the harm back.
-async fn carry_out(drill: &dyn Drill, plan: &Plan, control: &Control, show: &mut Show<'_>) -> Result<Report, Failure> {
+async fn carry_out(
+    drill: &dyn Drill,
+    plan: &Plan,
+    control: &Control,
+    show: &mut Show<'_>,
+    folder: &Folder,
+) -> Result<Report, Failure> {
     let began = Instant::now();
     let started = words::now();
     let tally = Tally::new(began);
@@ -101,7 +154,7 @@ async fn carry_out(drill: &dyn Drill, plan: &Plan, control: &Control, show: &mut
     show.begin();
     let observed = Observed { started, ..Observed::default() };
     let brake = Brake::new(plan.abort);
-    let mut run = Run { drill, plan, control, show, began, tally, brake, ticks: 0, observed };
+    let mut run = Run { drill, plan, control, show, folder, began, tally, brake, ticks: 0, observed };
     run.stage(Stage::new("load", 0, "clients have started"))?;
     run.baseline().await?;
     let mut harm = run.harm(&load).await?;
@@ -117,6 +170,7 @@ async fn carry_out(drill: &dyn Drill, plan: &Plan, control: &Control, show: &mut
         run.observed.ledger = Some(ledger);
     }
     run.observed.traffic = run.tally.whole();
+    run.observed.budget = control.status_now().await.and_then(|status| drill::budget(plan, &status));
     Ok(drill::judge(drill, plan, &run.observed))
 }
 
@@ -126,20 +180,22 @@ struct Run<'a, 'c> {
     plan: &'a Plan,
     control: &'a Control,
     show: &'a mut Show<'c>,
+    folder: &'a Folder,
     began: Instant,
     tally: Tally,
     brake: Brake,
-    /// How many ticks the brake has seen.
+    /// How many ticks were looked at.
     ticks: usize,
     observed: Observed,
 }
 
 impl Run<'_, '_> {
     /// Clients read and write while nothing is harmed; errors now would say nothing about the harm.
-    async fn baseline(&self) -> Result<(), Failure> {
+    async fn baseline(&mut self) -> Result<(), Failure> {
         let end = self.began + Duration::from_millis(self.plan.baseline_ms);
         while Instant::now() < end {
             self.show.progress(&self.tally, self.began, "nothing is harmed yet");
+            self.look();
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
         let traffic = self.tally.traffic();
@@ -166,7 +222,9 @@ impl Run<'_, '_> {
         let plan = self.plan;
         let means = Means { plan, control: self.control, load };
         let aim = fault::aim(means).await.map_err(|error| not_harmed(&error))?;
-        if let Err(changed) = drill::still_holds(plan, &self.control.status().await?) {
+        let status = self.control.status().await?;
+        self.observed.instances_before = processes_of(&status);
+        if let Err(changed) = drill::still_holds(plan, &status) {
             return Err(Failure::new("something changed before the harm was done, so nothing was harmed")
                 .exit(Exit::NotWell)
                 .at(&plan.subject.name)
@@ -197,11 +255,17 @@ impl Run<'_, '_> {
             self.brake()?;
             let status = self.control.status_now().await;
             for (name, words) in harm.goes_on(status.as_ref()).await.map_err(|error| not_harmed(&error))? {
-                self.stage(Stage::new(name, self.now_ms(), words))?;
+                let at_ms = self.now_ms();
+                if name != "detected" || watch.detected(at_ms) {
+                    self.stage(Stage::new(name, at_ms, words))?;
+                }
             }
             let at_ms = self.now_ms();
             let stages = match &status {
-                Some(status) => watch.on(status, at_ms),
+                Some(status) => {
+                    self.observed.instances_after = processes_of(status);
+                    watch.on(status, at_ms)
+                }
                 None => watch.on_silence(at_ms, "nobody answers at the control socket"),
             };
             for stage in stages {
@@ -209,15 +273,33 @@ impl Run<'_, '_> {
             }
         }
         harm.release().await;
+        for (name, words) in harm.afterwards() {
+            self.stage(Stage::new(name, self.now_ms(), words))?;
+        }
+        self.observed.capacity = harm.found();
         self.observed.detected_at_ms = watch.detected_at_ms();
         self.observed.recovered_at_ms = watch.recovered_at_ms();
         Ok(())
     }
 
-    /// Looks at what clients saw since the last look.
+    /// Writes down what clients saw since the last look, and returns it.
+    fn look(&mut self) -> Vec<Tick> {
+        let ticks = self.tally.ticks(self.ticks);
+        self.ticks += ticks.len();
+        for tick in &ticks {
+            self.folder.tick(*tick);
+        }
+        ticks
+    }
+
+    /// Looks whether clients suffer too much.
     fn brake(&mut self) -> Result<(), Failure> {
-        for tick in self.tally.ticks(self.ticks) {
-            self.ticks += 1;
+        let ticks = self.look();
+        if self.drill.unavoidable() == Unavoidable::UntilRecovery {
+            // There is nobody to serve until everything is back, and nothing that giving up would take back.
+            return Ok(());
+        }
+        for tick in ticks {
             if let Some(why) = self.brake.on(&tick).filter(|_| self.observed.aborted.is_none()) {
                 self.stage(Stage::new("aborted", self.now_ms(), &why))?;
                 self.observed.aborted = Some(why);
@@ -229,33 +311,39 @@ impl Run<'_, '_> {
     /// What lasts ends when its time is over; what was done to one instance, early when a new process stands in its place.
     async fn release_if_due(&mut self, harm: &mut Box<dyn Harm + '_>, watch: &mut Watch<'_>) -> Result<(), Failure> {
         let fault = &self.plan.fault;
-        let over = self.now_ms() >= self.observed.fault_at_ms + fault.lasts_ms();
+        let over = harm.is_over() || self.now_ms() >= self.observed.fault_at_ms + fault.lasts_ms();
         let replaced =
             matches!(fault, Fault::Freeze { .. } | Fault::Stutter { .. }) && watch.replaced_at_ms().is_some();
         if !harm.lasts() || fault.lasts_ms() == 0 || !(over || replaced) {
             return Ok(());
         }
+        let why = match harm.is_over() {
+            true => "everything was tried, and everything is as before",
+            false if over => "its time is over, and everything is as before",
+            false => "the instance was replaced",
+        };
         harm.release().await;
         watch.release();
         let at_ms = self.now_ms();
         self.observed.released_at_ms = Some(at_ms);
-        let why = if over { "its time is over, and everything is as before" } else { "the instance was replaced" };
         self.stage(Stage::new("released", at_ms, why))
     }
 
     /// Clients go on for a while after recovery; without recovery there is nothing to settle.
-    async fn settle(&self) {
+    async fn settle(&mut self) {
         if self.observed.recovered_at_ms.is_none() {
             return;
         }
         let end = Instant::now() + Duration::from_millis(self.plan.settle_ms);
         while Instant::now() < end {
             self.show.progress(&self.tally, self.began, "watching what comes after");
+            self.look();
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     }
 
     fn stage(&mut self, stage: Stage) -> Result<(), Failure> {
+        self.folder.stage(&stage);
         self.show.stage(&stage)?;
         self.observed.stages.push(stage);
         Ok(())
@@ -264,6 +352,11 @@ impl Run<'_, '_> {
     fn now_ms(&self) -> u64 {
         u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
+}
+
+/// The processes of all instances.
+fn processes_of(status: &Status) -> Vec<u32> {
+    status.services.iter().flat_map(|service| &service.instances).filter_map(|instance| instance.pid).collect()
 }
 
 fn refused(refusal: &Refusal) -> Failure {
@@ -284,7 +377,12 @@ fn not_harmed(error: &FaultError) -> Failure {
     match error {
         FaultError::Refused { .. } => failure.fix("run the drill as root, or as the user of the instance"),
         FaultError::Gone(_) | FaultError::NotFrozen(_) => failure.exit(Exit::NotWell).fix("try again in a moment"),
-        FaultError::Freezer(_) | FaultError::NoProcess(_) => failure,
+        FaultError::NotHere(_) => failure.exit(Exit::Usage),
+        FaultError::Broken { .. }
+        | FaultError::Freezer(_)
+        | FaultError::Helper(_)
+        | FaultError::Stack(_)
+        | FaultError::NoProcess(_) => failure,
     }
 }
 

@@ -21,10 +21,20 @@ pub(super) struct Series {
 impl Series {
     /// A request ended.
     pub(super) fn count(&mut self, now_ms: u64, took_us: u64, failed: bool) {
+        self.count_apart(now_ms, took_us, failed);
+        self.since_fault_us.push(took_us);
+    }
+
+    /// A request ended that shows in its tick only: it was meant to find out what is too much.
+    pub(super) fn count_apart(&mut self, now_ms: u64, took_us: u64, failed: bool) {
         self.close(now_ms);
         self.took_us.push(took_us);
         self.errors += u64::from(failed);
-        self.since_fault_us.push(took_us);
+    }
+
+    /// So many of them were not too much after all, and none but one of a hundred took longer.
+    pub(super) fn take(&mut self, requests: u64, p99_us: u64) {
+        self.since_fault_us.extend((0..requests).map(|_| p99_us));
     }
 
     /// The harm is about to be done.

@@ -4,7 +4,8 @@
 //! nobody reads any more a run goes on all the same: its exit code is its verdict.
 
 use std::{
-    io::{self, IsTerminal},
+    io::{self, BufRead, IsTerminal, Write},
+    path::PathBuf,
     time::{Duration, Instant},
 };
 
@@ -13,12 +14,24 @@ use evenkeel_core::{
     journal::Role,
 };
 use indicatif::{ProgressBar, ProgressStyle};
+use serde::Serialize;
 
-use super::load::Tally;
+use super::{folder::Folder, load::Tally};
 use crate::{context::Context, failure::Failure, style::harmless, words};
 
 /// How often the live line changes.
 const TICK: Duration = Duration::from_millis(100);
+
+/// The report, and where it is kept, as JSON.
+#[derive(Serialize)]
+struct Kept<'a> {
+    #[serde(flatten)]
+    report: &'a Report,
+    /// The name of the run, for `keel drill show`.
+    run: &'a str,
+    /// The report as a page.
+    html: PathBuf,
+}
 
 /// The output of one run.
 pub(super) struct Show<'a> {
@@ -42,6 +55,18 @@ impl<'a> Show<'a> {
             self.line(&self.context.paint.dim(&format!("  {note}")))?;
         }
         self.line("")
+    }
+
+    /// Asks whether to go on; `y` and `yes` mean so.
+    pub(super) fn confirmed(&self) -> Result<bool, Failure> {
+        let mut out = io::stdout().lock();
+        let asked = write!(out, "Start it? [y/N] ").and_then(|()| out.flush());
+        drop(out);
+        let mut answer = String::new();
+        let read = asked.and_then(|()| io::stdin().lock().read_line(&mut answer));
+        read.map_err(|error| Failure::new("cannot ask on this terminal").because(error).fix("use --yes"))?;
+        self.line("")?;
+        Ok(matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes"))
     }
 
     /// Clients have started: from now on there is a live line.
@@ -74,10 +99,11 @@ impl<'a> Show<'a> {
     }
 
     /// How it ended.
-    pub(super) fn report(&mut self, report: &Report, next: &str, why: &str) -> Result<(), Failure> {
+    pub(super) fn report(&mut self, report: &Report, run: &Folder, next: &str, why: &str) -> Result<(), Failure> {
         self.end();
         if self.context.json {
-            return unless_closed(self.context.json(report));
+            let kept = Kept { report, run: run.id(), html: run.file("report.html") };
+            return unless_closed(self.context.json(&kept));
         }
         let paint = self.context.paint;
         let verdict = match report.verdict {
@@ -100,6 +126,7 @@ impl<'a> Show<'a> {
             let took = in_words(sample.took_ms);
             self.line(&format!("{at}  {}: {} ({took}, {}×)", sample.request, harmless(&sample.seen), sample.count))?;
         }
+        self.line(&format!("report: {}", run.file("report.html").display()))?;
         unless_closed(self.context.next(next, why))
     }
 

@@ -19,6 +19,7 @@ use hyper_util::rt::TokioIo;
 use tokio::net::TcpListener;
 
 use super::{
+    crowd::Crowd,
     freezer::Frozen,
     ledger,
     load::{Load, Tally},
@@ -114,6 +115,11 @@ async fn start_server(vice: Vice) -> SocketAddr {
         }
     });
     address
+}
+
+/// A plan for tests that carry nothing out.
+pub(super) fn some_plan() -> Plan {
+    plan_for(([127, 0, 0, 1], 1).into())
 }
 
 fn plan_for(address: SocketAddr) -> Plan {
@@ -300,8 +306,24 @@ fn wait_for(mut condition: impl FnMut() -> bool) {
 #[test]
 fn a_freeze_stops_all_descendants_and_is_taken_back() {
     let family = Family::start();
-    let frozen = Frozen::freeze(Held::open(family.shell.id()).unwrap()).unwrap();
+    let frozen = Frozen::freeze(vec![Held::open(family.shell.id()).unwrap()]).unwrap();
     assert_eq!(frozen.len(), 3);
+    wait_for(|| family.states().iter().all(|state| *state == 'T'));
+    drop(frozen);
+    wait_for(|| family.states().iter().all(|state| *state != 'T'));
+}
+
+#[test]
+fn what_is_frozen_by_turns_runs_in_between() {
+    let family = Family::start();
+    let roots = [family.shell.id()];
+    let mut frozen = Frozen::freeze(vec![Held::open(roots[0]).unwrap()]).unwrap();
+    for _ in 0..2 {
+        wait_for(|| family.states().iter().all(|state| *state == 'T'));
+        frozen.thaw();
+        wait_for(|| family.states().iter().all(|state| *state != 'T'));
+        frozen.again(&roots).unwrap();
+    }
     wait_for(|| family.states().iter().all(|state| *state == 'T'));
     drop(frozen);
     wait_for(|| family.states().iter().all(|state| *state != 'T'));
@@ -314,4 +336,31 @@ fn a_process_that_is_gone_cannot_be_hit() {
     child.wait().unwrap();
     assert_eq!(held.signal(rustix::process::Signal::KILL), Ok(false));
     assert!(Held::open(child.id()).is_err());
+}
+
+/// A step of 200 requests a second for so long at a server with this vice.
+fn step(vice: Vice, lasts: Duration) -> (drill::Step, Tally) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let plan = plan_for(start_server(vice).await);
+        let tally = Tally::new(Instant::now());
+        let step = Crowd::new(&plan, &tally).step(200, lasts, Duration::from_mins(1), 300).await;
+        (step, tally)
+    })
+}
+
+#[test]
+fn a_crowd_asks_as_often_as_it_shall() {
+    let (step, tally) = step(Vice::None, Duration::from_millis(500));
+    assert_eq!((step.rate, step.requests, step.errors), (300, 100, 0), "users ask the rest of the rate");
+    assert!(step.p99_ms >= step.late_ms, "time counts from when a request was due: {step:?}");
+    assert_eq!(tally.traffic().requests, 0, "whether it counts is decided by what comes of the step");
+    tally.take(&step);
+    assert_eq!((tally.traffic().requests, tally.traffic().errors), (100, 0));
+}
+
+#[test]
+fn a_crowd_leaves_at_the_first_error() {
+    let (step, _) = step(Vice::Breaks, Duration::from_mins(5));
+    assert!(step.errors > 0 && step.requests < 60_000, "{step:?}");
 }

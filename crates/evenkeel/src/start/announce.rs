@@ -54,6 +54,10 @@ pub(crate) async fn run(running: &Running, context: &Context) -> Result<(), Fail
     ))?;
     let metrics = status.console.as_deref().map_or_else(|| "not served, see keel status".to_owned(), metrics);
     context.line(format!("metrics: {metrics}   state: {}", running.state_dir.display()))?;
+    if status.console.is_some() {
+        let console = context.command(&running.state_dir, "console");
+        context.line(format!("console: {console}   (prints a link that opens it)"))?;
+    }
     context.line("stop it with Ctrl-C")?;
     context.next(&context.command(&running.state_dir, "status --watch"), "in another terminal")
 }

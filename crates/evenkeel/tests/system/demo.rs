@@ -90,11 +90,30 @@ fn a_killed_guard_is_named() {
     let mut line = String::new();
     BufReader::new(demo.stdout.take().unwrap()).read_line(&mut line).unwrap();
     let up: serde_json::Value = serde_json::from_str(&line).unwrap();
-    crate::rig::signal(u32::try_from(up["pid"].as_u64().unwrap()).unwrap(), rustix::process::Signal::KILL);
+    // One that is killed is started again, but not for ever where it dies as soon as it is there.
+    let mut pid = u32::try_from(up["pid"].as_u64().unwrap()).unwrap();
+    let folder = folder.path().join("state");
+    let holder = || {
+        let lock = std::fs::read(folder.join("lock")).unwrap_or_default();
+        let holder = serde_json::from_slice::<serde_json::Value>(&lock).unwrap_or_default();
+        let pid = holder["pid"].as_u64().and_then(|pid| u32::try_from(pid).ok());
+        pid.zip(holder["runtime_dir"].as_str().map(std::path::PathBuf::from))
+    };
+    let mut sockets = std::path::PathBuf::new();
+    let begun = std::time::Instant::now();
+    while demo.try_wait().unwrap().is_none() {
+        crate::rig::signal(pid, rustix::process::Signal::KILL);
+        assert!(begun.elapsed() < crate::rig::PATIENCE, "it is started again for ever");
+        if let Some(named) = holder() {
+            (pid, sockets) = named;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
     let output = demo.wait_with_output().unwrap();
     assert_eq!(output.status.code(), Some(1), "{output:?}");
     let error = String::from_utf8_lossy(&output.stderr);
     assert!(error.contains("killed by SIGKILL") && !error.contains("--port"), "{error}");
+    assert!(!sockets.exists(), "instances that nobody will adopt end: {}", sockets.display());
 }
 
 #[test]

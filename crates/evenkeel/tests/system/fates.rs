@@ -152,9 +152,34 @@ fn ctrl_c_leaves_nothing_behind() {
 }
 
 #[test]
-fn a_killed_guard_leaves_nothing_behind() {
+fn a_killed_guard_of_a_demo_is_started_again_and_nobody_is_refused() {
     let rig = Rig::demo();
-    let status = rig.status();
+    let before = rig.status();
+    ask(rig.port).unwrap();
+    rig::signal(before.guard.pid, Signal::KILL);
+    let killed = Instant::now();
+    while killed.elapsed() < Duration::from_secs(1) {
+        if let Err(error) = ask(rig.port) {
+            // What the dead edge had accepted is reset; the sockets themselves are kept by the demo.
+            assert_ne!(error.kind(), ErrorKind::ConnectionRefused, "{error}");
+        }
+    }
+    let (after, _) = rig.wait_until("it is back", |status| status.guard.pid != before.guard.pid && all_healthy(status));
+    let pids = |status| instances(status).into_iter().map(|instance| instance.pid).collect::<Vec<_>>();
+    assert_eq!(pids(&before), pids(&after), "instances went on and were adopted");
+    assert!(rig.log().contains("was killed by SIGKILL and started again"), "{}", rig.log());
+}
+
+#[test]
+fn a_killed_guard_that_was_to_end_with_another_process_leaves_nothing_behind() {
+    let database = tempfile::tempdir().unwrap();
+    let rig = Rig::up(&format!(
+        "[listeners.web]\nbind = \"{{listen}}\"\n[services.app]\nrun = [\"{}\", \"__shop\"]\nreplicas = 2\n\
+         env = {{ SHOP_DATABASE = \"{}\" }}\ncheck = {{ http = \"/readyz\" }}\n",
+        env!("CARGO_BIN_EXE_keel"),
+        database.path().join("shop.db").display()
+    ));
+    let (status, _) = rig.wait_until("all is well", |status| all_healthy(status) && !status.services.is_empty());
     let mut pids: Vec<u32> = instances(&status).iter().filter_map(|instance| instance.pid).collect();
     pids.extend([status.node.pid, status.edge.unwrap().pid]);
     rig::signal(status.guard.pid, Signal::KILL);

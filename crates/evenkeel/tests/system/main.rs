@@ -5,9 +5,11 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
+mod access;
 mod adoption;
 mod bad_input;
 mod balance;
+mod browser;
 mod change;
 mod checks;
 mod console;
@@ -16,12 +18,14 @@ mod demo;
 mod deploy;
 mod disk;
 mod doctor;
+mod drills;
 mod elastic;
 mod fallback;
 mod fates;
 mod faults;
 mod first_look;
 mod forwarding;
+mod history;
 mod instance;
 mod load;
 mod long;

@@ -6,7 +6,7 @@ use serde::Serialize;
 use super::super::{Node, NotOrdered};
 
 /// The deploys and releases of one service.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, schemars::JsonSchema)]
 pub(crate) struct History {
     pub(crate) service: String,
     /// The release in force; 0 is what the stack file says.
@@ -20,7 +20,7 @@ pub(crate) struct History {
 }
 
 /// A release that is kept.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, schemars::JsonSchema)]
 pub(crate) struct Kept {
     pub(crate) number: u64,
     /// SHA-256 of its artefact; empty without one.

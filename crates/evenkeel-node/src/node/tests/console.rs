@@ -17,14 +17,14 @@ fn at(address: SocketAddr) -> String {
 /// What answers there says of itself.
 fn page(address: &str) -> Option<String> {
     let mut stream = TcpStream::connect(address).ok()?;
-    stream.write_all(b"GET / HTTP/1.1\r\nhost: keel\r\nconnection: close\r\n\r\n").ok()?;
+    stream.write_all(b"GET / HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n").ok()?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer).ok()?;
     Some(answer)
 }
 
 fn is_ours(address: &str) -> bool {
-    page(address).is_some_and(|page| page.contains("Evenkeel's node process"))
+    page(address).is_some_and(|page| page.contains("Sign in – Evenkeel"))
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! SIGSTOP to a process and its descendants, SIGCONT afterwards.
+//! SIGSTOP to a process and its descendants and SIGCONT afterwards, once or by turns.
 //!
 //! Carried out by a process of its own (see `freezer`), which thaws when this one is gone.
 
@@ -14,9 +14,19 @@ use super::{Aim, Doing, FaultError, Harm};
 /// How much longer than planned a freezer waits for a drill that does not end.
 const FREEZER_MARGIN_MS: u64 = 60_000;
 
+/// When processes stand still.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Pattern {
+    /// For how long in all.
+    pub(super) for_ms: u64,
+    /// How long they stand still each time and run in between; `None`: they stand still all the time.
+    pub(super) by_turns_ms: Option<(u64, u64)>,
+}
+
 /// The freezer's process.
-struct Freezer {
-    pid: u32,
+pub(super) struct Freezer {
+    pids: Vec<u32>,
+    by_turns: bool,
     child: Child,
     orders: ChildStdin,
     words: Lines<BufReader<ChildStdout>>,
@@ -26,8 +36,8 @@ struct Freezer {
 struct Frozen(Option<Freezer>);
 
 /// Takes hold of a process.
-pub(super) async fn aim<'a>(pid: u32, for_ms: u64) -> Result<Box<dyn Aim<'a> + 'a>, FaultError> {
-    Ok(Box::new(Freezer::start(pid, for_ms).await?))
+pub(super) async fn aim<'a>(pid: u32, pattern: Pattern) -> Result<Box<dyn Aim<'a> + 'a>, FaultError> {
+    Ok(Box::new(Freezer::start(&[pid], pattern).await?))
 }
 
 impl<'a> Aim<'a> for Freezer {
@@ -37,7 +47,8 @@ impl<'a> Aim<'a> for Freezer {
                 0 | 1 => String::new(),
                 more => format!(" and {} of its descendants", more - 1),
             };
-            let text = format!("SIGSTOP to process {}{more}", self.pid);
+            let what = if self.by_turns { "SIGSTOP and SIGCONT by turns" } else { "SIGSTOP" };
+            let text = format!("{what} to process {}{more}", self.first());
             Ok((Box::new(Frozen(Some(*self))) as Box<dyn Harm>, text))
         })
     }
@@ -58,10 +69,16 @@ impl Harm for Frozen {
 }
 
 impl Freezer {
-    async fn start(pid: u32, for_ms: u64) -> Result<Self, FaultError> {
-        let bound_ms = for_ms.saturating_add(FREEZER_MARGIN_MS);
-        let mut child = Command::new("/proc/self/exe")
-            .args(["drill", "freezer", &pid.to_string(), &bound_ms.to_string()])
+    /// Takes hold of these processes.
+    pub(super) async fn start(pids: &[u32], pattern: Pattern) -> Result<Self, FaultError> {
+        let bound_ms = pattern.for_ms.saturating_add(FREEZER_MARGIN_MS);
+        let mut command = Command::new("/proc/self/exe");
+        command.args(["drill", "freezer", &bound_ms.to_string()]);
+        command.args(pids.iter().map(u32::to_string));
+        if let Some((stopped_ms, running_ms)) = pattern.by_turns_ms {
+            command.args(["--stopped-ms", &stopped_ms.to_string(), "--running-ms", &running_ms.to_string()]);
+        }
+        let mut child = command
             // Ctrl-C in a terminal goes to a whole process group; the freezer must outlive it.
             .process_group(0)
             .stdin(Stdio::piped())
@@ -71,25 +88,32 @@ impl Freezer {
             .map_err(FaultError::Freezer)?;
         let orders = child.stdin.take().expect("standard input is piped");
         let words = BufReader::new(child.stdout.take().expect("standard output is piped")).lines();
-        let mut freezer = Self { pid, child, orders, words };
+        let by_turns = pattern.by_turns_ms.is_some();
+        let mut freezer = Self { pids: pids.to_vec(), by_turns, child, orders, words };
         match freezer.words.next_line().await {
             Ok(Some(word)) if word == "ready" => Ok(freezer),
-            Ok(_) => Err(FaultError::Gone(pid)),
+            Ok(_) => Err(FaultError::Gone(freezer.first())),
             Err(error) => Err(FaultError::Freezer(error)),
         }
     }
 
-    async fn freeze(&mut self) -> Result<usize, FaultError> {
+    /// Begins; returns how many processes stand still.
+    pub(super) async fn freeze(&mut self) -> Result<usize, FaultError> {
         self.orders.write_all(b"freeze\n").await.map_err(FaultError::Freezer)?;
         let word = self.words.next_line().await.map_err(FaultError::Freezer)?;
         let count = word.as_deref().and_then(|word| word.strip_prefix("frozen ")).and_then(|n| n.parse().ok());
-        count.ok_or(FaultError::NotFrozen(self.pid))
+        count.ok_or(FaultError::NotFrozen(self.first()))
     }
 
-    async fn thaw(self) {
+    /// Lets all of them run.
+    pub(super) async fn thaw(self) {
         let Self { mut child, orders, .. } = self;
         drop(orders);
         // It ends once it has thawed everything; how it ends makes no difference to what it did.
         let _ = child.wait().await;
+    }
+
+    fn first(&self) -> u32 {
+        self.pids.first().copied().unwrap_or_default()
     }
 }

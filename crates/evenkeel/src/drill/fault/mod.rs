@@ -4,17 +4,28 @@
 //! still what the plan named, and only then lets the [`Aim`] fire. So a process that was replaced in between is never
 //! harmed. What lasts is a [`Harm`]: it is told how things go on, and dropping it takes it back.
 
+mod asked;
+mod bad_release;
+mod clock;
+mod disk;
 mod freeze;
+mod guard;
+mod helper;
 mod kill;
+mod kill_again;
+mod ramp;
+mod slow_dependency;
+mod spike;
 
 use std::{future::Future, io, pin::Pin};
 
 use evenkeel_core::{
-    drill::{Fault, Plan},
+    drill::{Capacity, Fault, Plan, Target},
     status::Status,
 };
 use rustix::io::Errno;
 
+use self::freeze::Pattern;
 use super::{control::Control, load::Load};
 
 /// A step of a fault, which may wait.
@@ -51,15 +62,35 @@ pub(crate) enum FaultError {
     /// The freezer ended without its word.
     #[error("the freezer did not freeze process {0}")]
     NotFrozen(u32),
+    /// A process that takes the harm back does not start.
+    #[error("cannot start the process that takes the harm back: {0}")]
+    Helper(#[source] io::Error),
+    /// The stack does not do what it is told.
+    #[error("{0}")]
+    Stack(String),
+    /// Something that does harm and takes it back does not work.
+    #[error("the {name} does not do its work: {source}")]
+    Broken {
+        /// Which process.
+        name: &'static str,
+        /// What is wrong.
+        source: io::Error,
+    },
+    /// It cannot be done on this machine, or by this user.
+    #[error("{0}")]
+    NotHere(String),
     /// The plan names no process where there must be one.
     #[error("{0} has no process")]
     NoProcess(String),
 }
 
+/// Harm that was done, and what was done in words.
+pub(super) type Fired<'a> = Result<(Box<dyn Harm + 'a>, String), FaultError>;
+
 /// Something that is held and about to be harmed.
 pub(super) trait Aim<'a> {
     /// Does the harm. Returns it, and what was done in words.
-    fn fire(self: Box<Self>) -> Doing<'a, Result<(Box<dyn Harm + 'a>, String), FaultError>>;
+    fn fire(self: Box<Self>) -> Doing<'a, Fired<'a>>;
 }
 
 /// Harm that was done. Dropping it takes it back as well as a process that ends can.
@@ -75,8 +106,23 @@ pub(super) trait Harm {
         Box::pin(async { Ok(Vec::new()) })
     }
 
+    /// Whether it came to its end before its time was over.
+    fn is_over(&self) -> bool {
+        false
+    }
+
+    /// What it found out of what the service bears.
+    fn found(&self) -> Option<Capacity> {
+        None
+    }
+
     /// Takes back what lasts; done when this is.
     fn release(&mut self) -> Doing<'_, ()>;
+
+    /// Stages to note after that, if it took more than taking back.
+    fn afterwards(&mut self) -> Vec<(&'static str, String)> {
+        Vec::new()
+    }
 }
 
 /// Harm of which nothing is left to take back.
@@ -97,8 +143,23 @@ pub(super) async fn aim<'a>(means: Means<'a>) -> Result<Box<dyn Aim<'a> + 'a>, F
     let subject = &means.plan.subject;
     let process = || subject.pid.ok_or_else(|| FaultError::NoProcess(subject.name.clone()));
     match &means.plan.fault {
+        Fault::Kill if subject.target == Target::Guard => guard::aim(process()?, guard::Reach::Guard, means).await,
+        Fault::Reboot => guard::aim(process()?, guard::Reach::Everything, means).await,
+        Fault::DiskFull { .. } => disk::aim(process()?, means).await,
+        Fault::ClockStep { by_ms, .. } => clock::aim(process()?, *by_ms, means).await,
         Fault::Kill => kill::aim(process()?),
-        Fault::Freeze { for_ms } => freeze::aim(process()?, *for_ms).await,
-        other => unreachable!("no drill plans {other} yet"),
+        Fault::Freeze { for_ms } => freeze::aim(process()?, Pattern { for_ms: *for_ms, by_turns_ms: None }).await,
+        Fault::Stutter { for_ms, stopped_ms, running_ms } => {
+            let by_turns_ms = Some((*stopped_ms, *running_ms));
+            freeze::aim(process()?, Pattern { for_ms: *for_ms, by_turns_ms }).await
+        }
+        Fault::KillAgain { times } => kill_again::aim(means, process()?, *times),
+        Fault::BadRelease => bad_release::aim(means).await,
+        Fault::Spike { factor, .. } => spike::aim(means, *factor).await,
+        Fault::Ramp { step_ms, p99_ms } => ramp::aim(means, *step_ms, *p99_ms).await,
+        Fault::SlowDependency { service, for_ms, stopped_ms, running_ms } => {
+            let by_turns_ms = Some((*stopped_ms, *running_ms));
+            slow_dependency::aim(means, service, Pattern { for_ms: *for_ms, by_turns_ms }).await
+        }
     }
 }

@@ -61,6 +61,7 @@ pub(crate) fn status() -> Status {
         }],
         services: vec![shop, docs],
         overrides: Vec::new(),
+        proofs: Vec::new(),
         console: None,
         problems: vec!["shop/3 has not passed its check yet".to_owned()],
     }

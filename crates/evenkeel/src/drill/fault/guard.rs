@@ -1,0 +1,172 @@
+//! SIGKILL to the guard, alone or with everything that runs below it, and a start where nobody else starts it again.
+//!
+//! Starting again is left to a process of its own (see `starter`), so that a stack is never left down by a drill that
+//! was itself ended.
+
+use std::time::{Duration, Instant};
+
+use evenkeel_core::{drill::STARTED, status::Status};
+use rustix::process::Signal;
+use tokio::task::JoinHandle;
+
+use super::{Aim, Doing, FaultError, Harm, Means, helper::Helper};
+use crate::{
+    drill::{
+        control::Control,
+        processes::{Held, descendants, stat},
+    },
+    process,
+};
+
+/// How long a stack that the drill started itself is waited for.
+const BACK_WITHIN: Duration = Duration::from_secs(20);
+const ASK_EVERY: Duration = Duration::from_millis(50);
+
+/// Whether instances are killed too.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Reach {
+    /// The guard alone.
+    Guard,
+    /// Everything.
+    Everything,
+}
+
+/// What will be killed, in this order, and who starts it again.
+struct Doomed<'a> {
+    reach: Reach,
+    held: Vec<Held>,
+    starter: Helper,
+    control: &'a Control,
+}
+
+/// There is no guard, or it is another one.
+struct Down<'a> {
+    starter: Option<Helper>,
+    /// What it says once it has looked.
+    waiting: Option<JoinHandle<Option<String>>>,
+    control: &'a Control,
+    /// What it said, and whether that was told.
+    said: Option<String>,
+    told: bool,
+}
+
+/// Takes hold of the guard, and of everything else where that is meant.
+pub(super) async fn aim<'a>(guard: u32, reach: Reach, means: Means<'a>) -> Result<Box<dyn Aim<'a> + 'a>, FaultError> {
+    let state_dir = means.control.state_dir();
+    let starter = Helper::start("starter", &[guard.to_string().into(), state_dir.into()]).await?;
+    let mut numbers = vec![guard];
+    if reach == Reach::Everything {
+        let status = means.control.status_now().await.ok_or_else(|| FaultError::NoProcess("the stack".to_owned()))?;
+        numbers.extend(everything(guard, &status));
+    }
+    let mut held = Vec::new();
+    for pid in numbers {
+        match Held::open(pid) {
+            Ok(process) => held.push(process),
+            Err(_) if pid != guard => {}
+            Err(_) => return Err(FaultError::Gone(guard)),
+        }
+    }
+    Ok(Box::new(Doomed { reach, held, starter, control: means.control }))
+}
+
+/// Every process of the stack but the guard. Stubs that were adopted are not below it.
+fn everything(guard: u32, status: &Status) -> Vec<u32> {
+    let instances = status.services.iter().flat_map(|service| &service.instances).filter_map(|instance| instance.pid);
+    let instances: Vec<u32> = instances.collect();
+    let stubs = instances.iter().filter_map(|pid| stat(*pid)).map(|(_, parent)| parent);
+    let stubs: Vec<u32> = stubs.filter(|parent| process::is_stub(*parent)).collect();
+    let mut all: Vec<u32> = descendants(guard).into_iter().collect();
+    for stub in stubs {
+        all.push(stub);
+        all.extend(descendants(stub));
+    }
+    all.extend(instances);
+    all.sort_unstable();
+    all.dedup();
+    all
+}
+
+impl<'a> Aim<'a> for Doomed<'a> {
+    fn fire(self: Box<Self>) -> Doing<'a, Result<(Box<dyn Harm + 'a>, String), FaultError>> {
+        Box::pin(async move {
+            let Self { reach, held, mut starter, control } = *self;
+            let guard = held.first().map_or(0, |held| held.pid);
+            // The guard first, so that it answers none of the other deaths.
+            let mut killed = 0;
+            for process in &held {
+                match process.signal(Signal::KILL) {
+                    Ok(true) => killed += 1,
+                    Ok(false) if process.pid == guard => return Err(FaultError::Gone(guard)),
+                    Err(source) if process.pid == guard => return Err(FaultError::Refused { pid: guard, source }),
+                    // One that is gone is no worse; what may not be killed outlives the harm, which the verdict sees.
+                    Ok(false) | Err(_) => {}
+                }
+            }
+            if reach == Reach::Guard {
+                let harm = Down { starter: Some(starter), waiting: None, control, said: None, told: false };
+                return Ok((Box::new(harm) as Box<dyn Harm>, format!("SIGKILL to the guard, process {guard}")));
+            }
+            let text = format!("SIGKILL to {killed} processes at once, the guard ({guard}) among them");
+            let waiting = tokio::spawn(async move {
+                let said = starter.order("start").await.ok();
+                starter.finish().await;
+                said
+            });
+            let harm = Down { starter: None, waiting: Some(waiting), control, said: None, told: false };
+            Ok((Box::new(harm) as Box<dyn Harm>, text))
+        })
+    }
+}
+
+impl Harm for Down<'_> {
+    fn lasts(&self) -> bool {
+        self.starter.is_some()
+    }
+
+    fn goes_on<'h>(
+        &'h mut self,
+        _status: Option<&'h Status>,
+    ) -> Doing<'h, Result<Vec<(&'static str, String)>, FaultError>> {
+        Box::pin(async {
+            if let Some(waiting) = self.waiting.take_if(|waiting| waiting.is_finished()) {
+                self.said = waiting.await.ok().flatten();
+            }
+            Ok(self.afterwards())
+        })
+    }
+
+    fn release(&mut self) -> Doing<'_, ()> {
+        Box::pin(async {
+            let Some(mut starter) = self.starter.take() else { return };
+            self.said = starter.order("start").await.ok();
+            starter.finish().await;
+            if self.said.as_deref().is_some_and(|said| said.starts_with(STARTED)) {
+                self.wait_until_back().await;
+            }
+        })
+    }
+
+    fn afterwards(&mut self) -> Vec<(&'static str, String)> {
+        let said = self.said.as_deref().filter(|said| said.starts_with(STARTED) && !self.told);
+        let Some(pid) = said.and_then(|said| said.split(' ').nth(1)).map(str::to_owned) else { return Vec::new() };
+        self.told = true;
+        vec![(
+            STARTED,
+            format!("nobody else did, so this drill has started `keel up` in the background, process {pid}"),
+        )]
+    }
+}
+
+impl Down<'_> {
+    /// What was written can only be looked for once somebody answers.
+    async fn wait_until_back(&self) {
+        let begun = Instant::now();
+        let well = |status: &Status| {
+            status.edge.is_some() && status.services.iter().all(|service| service.healthy >= service.replicas)
+        };
+        while begun.elapsed() < BACK_WITHIN && !self.control.status_now().await.as_ref().is_some_and(well) {
+            tokio::time::sleep(ASK_EVERY).await;
+        }
+    }
+}

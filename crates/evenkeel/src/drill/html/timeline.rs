@@ -1,0 +1,298 @@
+//! The timeline: what clients saw from one tenth of a second to the next, with the harm and what followed.
+//!
+//! Two plots above each other share one axis of time: how many requests were answered, and how long they took. The harm
+//! is a coloured span behind both, stages are numbered marks that the table below explains. Plain SVG with its numbers in
+//! a table, so that nothing is only to be seen.
+
+use evenkeel_core::drill::{Report, Stage, TICK_MS, Tick, in_words};
+use maud::{Markup, html};
+
+use super::Told;
+
+/// Of the picture, in its own units; the plots lie between.
+const WIDTH: f64 = 960.0;
+const LEFT: f64 = 62.0;
+const RIGHT: f64 = WIDTH - 14.0;
+/// Top and bottom of the plot of requests, and of that of waits.
+const RATE: (f64, f64) = (58.0, 178.0);
+const WAIT: (f64, f64) = (224.0, 344.0);
+const HEIGHT: f64 = 378.0;
+/// Rows of numbered marks above the plots, so that neighbours do not lie upon each other.
+const MARK_ROWS: [f64; 2] = [14.0, 36.0];
+const MARK_WIDTH: f64 = 20.0;
+
+/// From times to places.
+struct Axis {
+    end_ms: u64,
+}
+
+impl Axis {
+    fn x(&self, at_ms: u64) -> f64 {
+        LEFT + (RIGHT - LEFT) * share(at_ms.min(self.end_ms), self.end_ms)
+    }
+}
+
+pub(super) fn render(told: &Told<'_>) -> Markup {
+    let report = told.report;
+    if report.series.is_empty() {
+        return html! {};
+    }
+    let last_tick = report.series.last().map_or(0, |tick| tick.at_ms + TICK_MS);
+    let last_stage = report.stages.iter().filter(|stage| is_shown(stage)).map(|stage| stage.at_ms).max().unwrap_or(0);
+    let axis = Axis { end_ms: last_tick.max(last_stage).max(1) };
+    html! {
+        section {
+            h2 { "What happened when" }
+            figure {
+                figcaption {
+                    "Each bar and point stands for a tenth of a second. Times count from the start of the drill; the harm "
+                    "was done at " (in_words(report.fault_at_ms)) "."
+                    @if report.capacity.is_none() {
+                        " Just around that moment the test clients hurry on purpose, so that some requests are on their "
+                        "way when it strikes."
+                    }
+                }
+                div.scroll tabindex="0" role="group" aria-label="scrolls sideways" { (picture(report, &axis)) }
+                (legend(report))
+            }
+            (stages(report))
+            (numbers(report))
+        }
+    }
+}
+
+fn picture(report: &Report, axis: &Axis) -> Markup {
+    let per_s = |tick: &Tick| tick.requests * 1000 / TICK_MS;
+    let most = nice(report.series.iter().map(per_s).max().unwrap_or(0).max(10));
+    let slowest_us = report.series.iter().filter_map(|tick| tick.worst_us).max().unwrap_or(0);
+    let longest_ms = nice(slowest_us.div_ceil(1000).max(5));
+    let description = format!(
+        "{} requests in {}, {} failed; the longest took {}.",
+        report.requests,
+        in_words(axis.end_ms),
+        report.errors,
+        in_words(report.worst_ms)
+    );
+    html! {
+        svg.plot viewBox=(format!("0 0 {WIDTH} {HEIGHT}")) role="img" aria-labelledby="plot-title plot-desc" {
+            title id="plot-title" { "Timeline of the drill" }
+            desc id="plot-desc" { (description) }
+            (spans(report, axis))
+            (frame("requests a second", RATE, most, &|value| value.to_string()))
+            (frame("wait for an answer", WAIT, longest_ms, &in_words))
+            @for tick in &report.series { (bar(tick, per_s(tick), most, axis)) }
+            (waits(&report.series, longest_ms, axis))
+            (times(axis))
+            (marks(report, axis))
+        }
+    }
+}
+
+/// The harm, and the time until everything was well again.
+fn spans(report: &Report, axis: &Axis) -> Markup {
+    let recovered = report.recovery_ms.map_or(axis.end_ms, |ms| report.fault_at_ms + ms);
+    let span = |class: &'static str, from: u64, to: u64| {
+        let (x, width) = (axis.x(from), axis.x(to) - axis.x(from));
+        html! { rect class=(class) x=(n(x)) y=(n(RATE.0)) width=(n(width.max(1.0))) height=(n(WAIT.1 - RATE.0)) {} }
+    };
+    let x = n(axis.x(report.fault_at_ms));
+    html! {
+        (span("heal", report.fault_at_ms, recovered))
+        @if let Some(released) = report.released_at_ms { (span("harm", report.fault_at_ms, released)) }
+        line.instant x1=(x) x2=(x) y1=(n(RATE.0)) y2=(n(WAIT.1)) {}
+    }
+}
+
+/// Lines of a plot with their values.
+fn frame(name: &str, (top, bottom): (f64, f64), most: u64, words: &dyn Fn(u64) -> String) -> Markup {
+    html! {
+        text.name x=(n(LEFT)) y=(n(top - 8.0)) { (name) }
+        @for (part, value) in [(0.0, 0), (0.5, most / 2), (1.0, most)] {
+            @let y = bottom - (bottom - top) * part;
+            line.grid x1=(n(LEFT)) x2=(n(RIGHT)) y1=(n(y)) y2=(n(y)) {}
+            text x=(n(LEFT - 8.0)) y=(n(y + 4.0)) text-anchor="end" { (words(value)) }
+        }
+    }
+}
+
+fn bar(tick: &Tick, per_s: u64, most: u64, axis: &Axis) -> Markup {
+    let (top, bottom) = RATE;
+    let x = axis.x(tick.at_ms);
+    let width = (axis.x(tick.at_ms + TICK_MS) - x - 0.6).max(0.6);
+    let height = (bottom - top) * share(per_s, most);
+    let failed = height * share(tick.errors, tick.requests.max(1));
+    html! {
+        @if tick.requests > 0 {
+            rect.rate x=(n(x)) y=(n(bottom - height)) width=(n(width)) height=(n(height)) {}
+        }
+        @if tick.errors > 0 {
+            // At least so high that one among many is seen.
+            @let failed = failed.max(4.0);
+            rect.failed x=(n(x)) y=(n(bottom - failed)) width=(n(width.max(2.0))) height=(n(failed)) {}
+        }
+    }
+}
+
+/// A line of what 99 of 100 took, with gaps where nothing was answered, and a bar up to the slowest.
+fn waits(series: &[Tick], longest_ms: u64, axis: &Axis) -> Markup {
+    let (top, bottom) = WAIT;
+    let y = |us: u64| bottom - (bottom - top) * share(us, longest_ms * 1000);
+    let middle = |tick: &Tick| axis.x(tick.at_ms + TICK_MS / 2);
+    let mut path = String::new();
+    let mut pen_down = false;
+    for tick in series {
+        if let Some(us) = tick.p99_us {
+            let pen = if pen_down { 'L' } else { 'M' };
+            path.push_str(&format!("{pen}{} {} ", n(middle(tick)), n(y(us))));
+        }
+        pen_down = tick.p99_us.is_some();
+    }
+    html! {
+        @for tick in series {
+            @if let Some(worst) = tick.worst_us {
+                @let width = (axis.x(TICK_MS) - axis.x(0) - 0.6).max(0.6);
+                rect.worst x=(n(axis.x(tick.at_ms))) y=(n(y(worst))) width=(n(width)) height=(n((bottom - y(worst)).max(0.5))) {}
+            }
+        }
+        path.wait d=(path.trim_end()) {}
+    }
+}
+
+/// The axis of time.
+fn times(axis: &Axis) -> Markup {
+    let step = [500, 1000, 2000, 5000, 10_000, 20_000, 60_000]
+        .into_iter()
+        .find(|step| axis.end_ms / step <= 10)
+        .unwrap_or(300_000);
+    html! {
+        @for second in 0..=axis.end_ms / step {
+            @let x = axis.x(second * step);
+            line.grid x1=(n(x)) x2=(n(x)) y1=(n(WAIT.1)) y2=(n(WAIT.1 + 6.0)) {}
+            text x=(n(x)) y=(n(WAIT.1 + 22.0)) text-anchor="middle" { (seconds(second * step)) }
+        }
+    }
+}
+
+/// Numbered marks of stages.
+fn marks(report: &Report, axis: &Axis) -> Markup {
+    let mut free = [f64::MIN; MARK_ROWS.len()];
+    let placed: Vec<(usize, f64, f64)> = shown(report)
+        .map(|(number, stage)| {
+            let x = axis.x(stage.at_ms).clamp(LEFT, RIGHT - MARK_WIDTH / 2.0);
+            // The row that has room, or else the one where the neighbour is farthest, moved aside.
+            let row = free.iter().position(|end| *end <= x - MARK_WIDTH / 2.0);
+            let row = row.unwrap_or(usize::from(free[1] < free[0]));
+            let ball = x.max(free[row] + MARK_WIDTH / 2.0);
+            free[row] = ball + MARK_WIDTH / 2.0;
+            (number, ball, MARK_ROWS[row])
+        })
+        .collect();
+    html! {
+        @for ((number, stage), (_, ball, row)) in shown(report).zip(placed) {
+            @let x = axis.x(stage.at_ms);
+            path.stage d=(format!("M{} {} L{} {} L{} {}", n(ball), n(row), n(x), n(RATE.0 - 2.0), n(x), n(WAIT.1))) fill="none" {}
+            circle.ball cx=(n(ball)) cy=(n(row)) r="9" { title { (stage.name) ": " (stage.detail) } }
+            text.number x=(n(ball)) y=(n(row + 4.0)) { (number) }
+        }
+    }
+}
+
+fn legend(report: &Report) -> Markup {
+    let swatch = |class: &'static str, words: &str| {
+        html! { li { svg.plot-key viewBox="0 0 22 16" aria-hidden="true" { g.plot { rect class=(class) width="22" height="16" {} } } (words) } }
+    };
+    html! {
+        ul.legend {
+            (swatch("rate", "requests answered"))
+            (swatch("failed", "requests that failed"))
+            (swatch("dot", "line: 99 of 100 took at most so long"))
+            (swatch("worst", "bar: the slowest one"))
+            @if report.released_at_ms.is_some() { (swatch("harm", "while the harm lasted")) }
+            (swatch("heal", "until everything was well again"))
+        }
+    }
+}
+
+/// Stages that are marked: clients that stop and writes that are looked for say nothing about the stack.
+fn is_shown(stage: &Stage) -> bool {
+    !matches!(stage.name.as_str(), "load" | "stopped" | "verified")
+}
+
+fn shown(report: &Report) -> impl Iterator<Item = (usize, &Stage)> {
+    report.stages.iter().filter(|stage| is_shown(stage)).enumerate().map(|(index, stage)| (index + 1, stage))
+}
+
+fn stages(report: &Report) -> Markup {
+    html! {
+        div.scroll tabindex="0" role="group" aria-label="scrolls sideways" { table.stages {
+            thead { tr { th { "mark" } th.n { "at" } th.n { "after the harm" } th { "what" } } }
+            tbody { @for (number, stage) in shown(report) { tr {
+                td { (number) }
+                td.n { (in_words(stage.at_ms)) }
+                td.n { @if stage.at_ms >= report.fault_at_ms { (in_words(stage.at_ms - report.fault_at_ms)) } @else { "before" } }
+                td { b { (said(&stage.name)) } ": " (stage.detail) }
+            } } }
+        } }
+    }
+}
+
+/// What a stage is called in a report.
+fn said(name: &str) -> &str {
+    match name {
+        "fault" => "harm done",
+        "detected" => "noticed",
+        "replaced" => "replaced",
+        "released" => "harm taken back",
+        "recovered" => "all well again",
+        "aborted" => "given up",
+        other => other,
+    }
+}
+
+fn numbers(report: &Report) -> Markup {
+    let ms = |us: Option<u64>| us.map_or_else(|| "–".to_owned(), milliseconds);
+    html! {
+        details {
+            summary { "The numbers behind the picture" }
+            div.scroll tabindex="0" role="group" aria-label="scrolls sideways" { table {
+                thead { tr { th.n { "from" } th.n { "requests" } th.n { "failed" } th.n { "half within" } th.n { "99 of 100 within" } th.n { "slowest" } } }
+                tbody { @for tick in &report.series { tr {
+                    td.n { (seconds(tick.at_ms)) } td.n { (tick.requests) } td.n { (tick.errors) }
+                    td.n { (ms(tick.p50_us)) } td.n { (ms(tick.p99_us)) } td.n { (ms(tick.worst_us)) }
+                } } }
+            } }
+        }
+    }
+}
+
+fn milliseconds(us: u64) -> String {
+    if us < 10_000 { format!("{}.{} ms", us / 1000, us % 1000 / 100) } else { format!("{} ms", us / 1000) }
+}
+
+fn seconds(ms: u64) -> String {
+    if ms.is_multiple_of(1000) { format!("{} s", ms / 1000) } else { format!("{}.{} s", ms / 1000, ms % 1000 / 100) }
+}
+
+/// The next number of the form 1, 2 or 5 times a power of ten.
+fn nice(value: u64) -> u64 {
+    let mut scale = 1_u64;
+    loop {
+        if let Some(found) = [1, 2, 5].into_iter().map(|digit| digit * scale).find(|nice| *nice >= value) {
+            return found;
+        }
+        scale = scale.saturating_mul(10);
+        if scale > u64::MAX / 10 {
+            return value;
+        }
+    }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "places in a picture")]
+fn share(part: u64, whole: u64) -> f64 {
+    part as f64 / whole.max(1) as f64
+}
+
+/// A place in the picture, with one decimal.
+fn n(place: f64) -> String {
+    format!("{place:.1}")
+}
