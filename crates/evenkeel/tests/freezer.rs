@@ -40,7 +40,7 @@ impl Drop for Sleeper {
 /// Starts a freezer and waits until it holds the process.
 fn freezer(pid: u32, bound_ms: u64) -> (Child, BufReader<std::process::ChildStdout>) {
     let mut child = Command::new(env!("CARGO_BIN_EXE_keel"))
-        .args(["drill", "freezer", &pid.to_string(), &bound_ms.to_string()])
+        .args(["drill", "freezer", &bound_ms.to_string(), &pid.to_string()])
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()
