@@ -9,6 +9,10 @@ use std::{fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 
+/// What the name of a session's cookie begins with. Browsers do not tell ports apart where cookies are concerned (RFC 6265,
+/// section 8.5), so one for the console goes to every application on its host as well: the edge takes it out.
+pub const SESSION_COOKIE: &str = "keel_session";
+
 /// What a token may do; each role may do what those before it may.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "kebab-case")]

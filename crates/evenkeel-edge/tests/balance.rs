@@ -247,6 +247,24 @@ fn instances_do_not_see_the_edges_cookie() {
 }
 
 #[test]
+fn instances_do_not_see_a_session_of_the_console() {
+    let server = Server::echo();
+    let edge = Edge::start(balanced(&[server], Balance::RoundRobin, Choice::default()));
+    for (sent, seen) in [
+        ("Cookie: sid=7; keel_session_9400=secret; theme=dark\r\n", Some("sid=7; theme=dark")),
+        ("Cookie: keel_session_9400=secret\r\n", None),
+        ("Cookie: akeel_session=1\r\n", Some("akeel_session=1")),
+    ] {
+        let mut client = edge.client();
+        client.send(format!("POST /x HTTP/1.1\r\nHost: a\r\n{sent}Content-Length: 4\r\n\r\nbody").as_bytes());
+        let echoed = client.answer().text();
+        let cookie = echoed.lines().find_map(|line| line.strip_prefix("Cookie: "));
+        assert_eq!(cookie, seen, "{sent}");
+        assert!(echoed.ends_with("\n\nbody"), "{echoed}");
+    }
+}
+
+#[test]
 fn a_forged_cookie_is_ignored_and_replaced() {
     let edge = Edge::start(balanced(&servers(2), Balance::RoundRobin, cookie()));
     for forged in ["at=1", "at=ffffffffffffffff", "at=127.0.0.1:80", "at=", "AT=0", "at=\"\""] {

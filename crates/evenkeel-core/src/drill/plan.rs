@@ -146,6 +146,10 @@ pub fn plan(drill: &dyn Drill, stack: &Stack, status: &Status, wish: &Wish) -> R
         return Err(Refusal::NothingToHarm(service.name.clone()));
     }
     must_be_well(service)?;
+    if matches!(drill.target(), Target::Guard | Target::Node | Target::Edge | Target::Stack) {
+        let is_run = |service: &&ServiceStatus| stack.services.get(&service.name).is_some_and(Service::is_run);
+        status.services.iter().filter(is_run).try_for_each(must_be_well)?;
+    }
     let ground = Ground { stack, status, service: &service.name };
     let (subject, why) =
         choose_subject(drill.target(), &ground, service).ok_or_else(|| Refusal::NothingToHarm(service.name.clone()))?;
@@ -252,6 +256,9 @@ fn must_be_well(service: &ServiceStatus) -> Result<(), Refusal> {
     if there < service.replicas {
         why.push(format!("{there} of {} instances are there", service.replicas));
     }
+    let drained = service.instances.iter().filter(|instance| instance.drained.is_some());
+    why.extend(drained.map(|instance| format!("{} is drained", instance.name)));
+    why.extend(service.deploy.as_ref().map(|_| "a deploy goes on".to_owned()));
     // What a drill harms would stay so.
     why.extend(service.hands_off.clone());
     if why.is_empty() { Ok(()) } else { Err(Refusal::NotWell { service: service.name.clone(), why }) }
@@ -306,6 +313,9 @@ pub fn still_holds(plan: &Plan, status: &Status) -> Result<(), String> {
         return Err(format!("{} is not the process that it was", subject.name));
     }
     let service = signs::service_of(plan, status).ok_or_else(|| format!("there is no service {}", subject.service))?;
+    if subject.target == Target::Service && service.release.unwrap_or(0) != subject.generation {
+        return Err(format!("{} has another release", subject.name));
+    }
     must_be_well(service).map_err(|refusal| refusal.to_string())
 }
 

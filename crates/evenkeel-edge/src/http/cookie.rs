@@ -6,6 +6,8 @@
 
 use std::ops::Range;
 
+use evenkeel_core::access::SESSION_COOKIE;
+
 /// Digits of a token.
 const DIGITS: usize = 16;
 
@@ -38,11 +40,27 @@ pub fn set(name: &str, token: u64, max_age_s: u64, secure: bool) -> String {
 /// Takes every pair of this name out of the `Cookie` fields of a head whose lines end with CRLF, the first of them being
 /// the request line. A field that has no other pair goes as a whole. Other bytes stay as they are.
 pub fn strip(head: &mut Vec<u8>, name: &[u8]) {
+    strip_those(head, |pair| value_of(pair, name).is_some());
+}
+
+/// Takes every session of a console out, as [`strip`] does, if these values of `Cookie` fields have any: whoever has it
+/// can do what its owner may.
+pub fn strip_sessions<'b>(mut values: impl Iterator<Item = &'b [u8]>, head: &mut Vec<u8>) {
+    if values.any(|value| value.split(|&byte| byte == b';').any(is_session)) {
+        strip_those(head, is_session);
+    }
+}
+
+fn is_session(pair: &[u8]) -> bool {
+    pair.trim_ascii_start().starts_with(SESSION_COOKIE.as_bytes())
+}
+
+fn strip_those(head: &mut Vec<u8>, goes: impl Fn(&[u8]) -> bool) {
     let mut at = next_line(head, 0);
     while at < head.len() {
         let end = next_line(head, at);
         let is_cookie = head[at..end].get(..7).is_some_and(|start| start.eq_ignore_ascii_case(b"cookie:"));
-        at = if is_cookie { strip_line(head, at..end, name) } else { end };
+        at = if is_cookie { strip_line(head, at..end, &goes) } else { end };
     }
 }
 
@@ -52,13 +70,13 @@ fn next_line(head: &[u8], at: usize) -> usize {
 }
 
 /// Returns where the next line begins.
-fn strip_line(head: &mut Vec<u8>, line: Range<usize>, name: &[u8]) -> usize {
+fn strip_line(head: &mut Vec<u8>, line: Range<usize>, goes: impl Fn(&[u8]) -> bool) -> usize {
     let start = line.start + b"cookie:".len();
     let end = line.end - head[line.clone()].iter().rev().take_while(|byte| matches!(byte, b'\r' | b'\n')).count();
     let (mut kept, mut from, mut any) = (start, start, false);
     while from <= end {
         let until = head[from..end].iter().position(|&byte| byte == b';').map_or(end, |semicolon| from + semicolon);
-        if value_of(&head[from..until], name).is_none() {
+        if !goes(&head[from..until]) {
             if any {
                 head[kept] = b';';
                 kept += 1;

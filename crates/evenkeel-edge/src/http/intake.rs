@@ -20,7 +20,7 @@ use super::{
     affinity,
     ambiguous::SecondLook,
     client::{Client, Refusal},
-    dress,
+    cookie, dress,
     fields::MOST_FIELDS,
     framing::Body,
     guard_rails::{self, Way},
@@ -202,6 +202,7 @@ impl Client {
         };
         let mut out = self.thread.buffers.take_of(came.used + ADDED_BYTES);
         head.write_changed(&mut out, &forwarding, changes.as_ref());
+        cookie::strip_sessions(head.values(b"cookie"), &mut out);
         let service = Rc::clone(&self.place.services()[way.place]);
         let mut extras = way.extras;
         if service.view().choosing.by_head {

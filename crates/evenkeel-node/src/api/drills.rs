@@ -7,7 +7,7 @@
 use std::path::PathBuf;
 
 use axum::{
-    Json,
+    Extension, Json,
     extract::{
         Path, Query, State,
         rejection::{JsonRejection, QueryRejection},
@@ -16,7 +16,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use evenkeel_core::{
-    access::Role::{Operator, Viewer},
+    access::Role::{self, Operator, Viewer},
     drill::{self, Refusal, RunSummary, Wish},
     journal::{Level, Reason},
     stack::{self, ScheduledDrill, Stack, nearest},
@@ -33,6 +33,7 @@ use super::{
 };
 use crate::{
     clock::wall_now,
+    console::Standing,
     drills::{self, Details, KEPT_RUNS, NotStarted, Order},
     node::{Command, scheduled},
 };
@@ -192,21 +193,25 @@ pub(super) struct Started {
 pub(super) async fn start(
     State(api): State<Api>,
     who: Who,
+    standing: Option<Extension<Standing>>,
     wanted: Result<Json<Wanted>, JsonRejection>,
 ) -> Result<(StatusCode, Json<Started>), ApiError> {
     let Json(Wanted { drill, service, for_ms, force }) = wanted?;
+    // Blackouts stand in the stack file, which is the administrators'.
+    if force && standing.is_some_and(|Extension(standing)| standing.role < Role::Admin) {
+        return Err(ApiError::new(403, "only the role admin may rehearse in a blackout", ""));
+    }
     let drill = find(&drill)?.name().to_owned();
     let bare = |name: &str| name.starts_with('-');
     if service.as_deref().is_some_and(bare) {
         return Err(ApiError::new(404, "there is no such service", ""));
     }
     let order = Order { drill, service, for_ms, force };
+    // First of all: whoever asks may go away, and the drill goes on.
+    let message = format!("{} was ordered", order.drill);
+    api.journal.note(Level::Info, "drill", "ordered", message, vec![who.reason()]);
     match drills::start(api.state_dir(), &order).await {
-        Ok(run) => {
-            let message = format!("{} was ordered, run {run}", order.drill);
-            api.journal.note(Level::Info, "drill", "ordered", message, vec![who.reason()]);
-            Ok((StatusCode::ACCEPTED, Json(Started { run })))
-        }
+        Ok(run) => Ok((StatusCode::ACCEPTED, Json(Started { run }))),
         Err(NotStarted { what, cause, fix }) => {
             let error = if cause.is_empty() { what } else { format!("{what}: {cause}") };
             let reasons = vec![who.reason(), Reason::seen(error.clone())];

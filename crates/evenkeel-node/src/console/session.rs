@@ -20,7 +20,11 @@ use axum::{
     extract::{FromRequestParts, OptionalFromRequestParts},
     http::{HeaderMap, header::COOKIE, request::Parts},
 };
-use evenkeel_core::{access::Role, secret::Secret, time::WallTime};
+use evenkeel_core::{
+    access::{Role, SESSION_COOKIE},
+    secret::Secret,
+    time::WallTime,
+};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
@@ -35,10 +39,6 @@ pub(crate) const LASTS_MS: u64 = 12 * 3600 * 1000;
 
 /// How many there are at most; whoever signs in beyond takes the place of the oldest.
 const MOST: usize = 256;
-
-/// What every name of a cookie begins with. Browsers do not tell ports apart, so the port follows: consoles of two
-/// stacks on one machine would sign each other out.
-const COOKIE_NAME: &str = "keel_session";
 
 /// On whose behalf something is asked, and with what right.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
@@ -144,8 +144,13 @@ impl Sessions {
         guard.retain(|kept| self.lasts(&kept.session, now));
         change(&mut guard);
         let bytes = serde_json::to_vec_pretty(&*guard).expect("sessions are plain text");
-        if let Err(error) = replace_private(&self.path, &bytes) {
-            tracing::warn!(path = %self.path.display(), %error, "sessions of the console are only in memory");
+        let Err(error) = replace_private(&self.path, &bytes) else { return };
+        tracing::warn!(path = %self.path.display(), %error, "sessions of the console are only in memory");
+        // Otherwise the next node process would believe sessions that were ended. To remove takes no space.
+        if let Err(error) = std::fs::remove_file(&self.path)
+            && error.kind() != std::io::ErrorKind::NotFound
+        {
+            tracing::error!(path = %self.path.display(), %error, "ended sessions may come back with a restart");
         }
     }
 }
@@ -169,10 +174,11 @@ pub(crate) fn is_csrf(id: &str, shown: &str) -> bool {
     equal(csrf_of(id).as_bytes(), shown.as_bytes())
 }
 
-/// The name of the cookie at an address, as `127.0.0.1:9400`.
+/// The name of the cookie at an address, as `127.0.0.1:9400`. Browsers do not tell ports apart, so the port is part of it:
+/// consoles of two stacks on one machine would sign each other out.
 fn cookie_name(authority: &str) -> String {
     let port = authority.rsplit_once(':').and_then(|(_, port)| port.parse::<u16>().ok()).unwrap_or(80);
-    format!("{COOKIE_NAME}_{port}")
+    format!("{SESSION_COOKIE}_{port}")
 }
 
 /// The number of the session that a browser shows (RFC 6265, section 4.2.1).

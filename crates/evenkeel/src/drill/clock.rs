@@ -57,7 +57,9 @@ pub(super) fn run(args: &Args) -> io::Result<()> {
         return Ok(());
     }
     let named = Named { args, file: args.runtime_dir.join(FILE) };
-    fs::write(&named.file, std::process::id().to_string())?;
+    // The folder may belong to somebody with fewer rights, who could have put a link there.
+    let _ = fs::remove_file(&named.file);
+    fs::File::create_new(&named.file)?.write_all(std::process::id().to_string().as_bytes())?;
     match kill_node(args.guard, |_| true) {
         Ok(()) => say(&mut out, "killed")?,
         Err(error) => say(&mut out, &format!("the node process cannot be killed: {error}"))?,

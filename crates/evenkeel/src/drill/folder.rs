@@ -7,7 +7,7 @@
 use std::{
     fs,
     io::{self, Write},
-    os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, chown},
+    os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, fchown, lchown},
     path::{Path, PathBuf},
     sync::mpsc,
     thread::{self, JoinHandle},
@@ -129,9 +129,12 @@ impl Folder {
     pub(super) fn write(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
         let all = drills::folder(&self.state_dir);
         let aside = all.join(format!(".{}.{name}", self.id));
-        let mut file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&aside)?;
+        // The folder may belong to somebody with fewer rights, who could have put a link there.
+        let _ = fs::remove_file(&aside);
+        let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&aside)?;
         let written = file.write_all(bytes).and_then(|()| {
-            same_owner(&aside, &fs::metadata(&self.state_dir)?);
+            let owner = fs::metadata(&self.state_dir)?;
+            let _ = fchown(&file, Some(owner.uid()), Some(owner.gid()));
             fs::rename(&aside, self.path.join(name))
         });
         if written.is_err() {
@@ -156,8 +159,8 @@ impl Drop for Folder {
 
 /// Root may run a drill on the stack of a user, who shall be able to read and remove what it leaves.
 fn same_owner(path: &Path, owner: &fs::Metadata) {
-    if fs::metadata(path).is_ok_and(|meta| meta.uid() != owner.uid() || meta.gid() != owner.gid()) {
-        let _ = chown(path, Some(owner.uid()), Some(owner.gid()));
+    if fs::symlink_metadata(path).is_ok_and(|meta| meta.uid() != owner.uid() || meta.gid() != owner.gid()) {
+        let _ = lchown(path, Some(owner.uid()), Some(owner.gid()));
     }
 }
 

@@ -148,9 +148,18 @@ async function rehearse(name) {
         return null;
       },
     });
+    // What is confirmed is what was shown: nothing can be, while another plan is on its way or could not be had.
+    const yes = $("button[type=submit]", dialog);
+    let newest = 0;
+    const settle = (shown) => { seen = shown; draw(); if (yes) yes.disabled = Boolean(seen.refused); };
+    settle(seen);
     $("select[name=service]", dialog)?.addEventListener("change", async (event) => {
-      seen = await plan(event.target.value);
-      draw();
+      const mine = ++newest;
+      if (yes) yes.disabled = true;
+      body.replaceChildren();
+      let shown;
+      try { shown = await plan(event.target.value); } catch (reason) { shown = { refused: reason.message || "the plan could not be had" }; }
+      if (mine === newest) settle(shown);
     });
   } catch (reason) {
     open(`Rehearse ${name}`, false, refusal(reason), closing());

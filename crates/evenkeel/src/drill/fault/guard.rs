@@ -3,7 +3,11 @@
 //! Starting again is left to a process of its own (see `starter`), so that a stack is never left down by a drill that
 //! was itself ended.
 
-use std::time::{Duration, Instant};
+use std::{
+    fs,
+    os::unix::fs::MetadataExt,
+    time::{Duration, Instant},
+};
 
 use evenkeel_core::{drill::STARTED, status::Status};
 use rustix::process::Signal;
@@ -52,6 +56,7 @@ struct Down<'a> {
 
 /// Takes hold of the guard, and of everything else where that is meant.
 pub(super) async fn aim<'a>(guard: u32, reach: Reach, means: Means<'a>) -> Result<Box<dyn Aim<'a> + 'a>, FaultError> {
+    must_be_its_user(guard)?;
     let state_dir = means.control.state_dir();
     let starter = Helper::start("starter", &[guard.to_string().into(), state_dir.into()]).await?;
     let mut numbers = vec![guard];
@@ -82,9 +87,25 @@ fn everything(guard: u32, status: &Status) -> Vec<u32> {
         all.extend(descendants(stub));
     }
     all.extend(instances);
+    // A drill that the node process started is below the guard itself, and so is whoever starts everything again.
+    let own = std::process::id();
+    let mine = descendants(own);
+    all.retain(|pid| *pid != own && !mine.contains(pid));
     all.sort_unstable();
     all.dedup();
     all
+}
+
+/// What is started again runs as whoever runs the drill, who must be the same: the stack file belongs to its user.
+fn must_be_its_user(guard: u32) -> Result<(), FaultError> {
+    let owner = fs::metadata(format!("/proc/{guard}")).map_err(|_| FaultError::Gone(guard))?.uid();
+    let own = rustix::process::geteuid().as_raw();
+    if owner == own {
+        return Ok(());
+    }
+    let text =
+        format!("`keel up` runs as uid {owner} and would be started again as uid {own}: run the drill as uid {owner}");
+    Err(FaultError::NotHere(text))
 }
 
 impl<'a> Aim<'a> for Doomed<'a> {
