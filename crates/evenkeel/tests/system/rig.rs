@@ -47,6 +47,12 @@ impl Rig {
         let child = start(folder.path(), &arguments);
         let rig = Self { folder, port, child };
         rig.wait_until("all instances are healthy", |status| all_healthy(status) && !status.services.is_empty());
+        // The demo waits for the same, and only from then on starts a guard again that is killed.
+        let began = Instant::now();
+        while !rig.log().contains(&format!("http://127.0.0.1:{port}")) {
+            assert!(began.elapsed() < PATIENCE, "it never said where the shop is: {}", rig.log());
+            thread::sleep(Duration::from_millis(5));
+        }
         rig
     }
 
