@@ -101,7 +101,8 @@ proptest! {
             let upgrades = text.matches("\r\nconnection: upgrade\r\nupgrade: ").count();
             prop_assert_eq!(upgrades, usize::from(head.status == 101));
             prop_assert_eq!(text.matches("\r\nconnection:").count(), upgrades);
-            prop_assert!(!text.contains("h2c"));
+            // A field of another name, as `AUpgrade`, may say what it likes.
+            prop_assert!(!text.lines().any(|line| line.starts_with("upgrade:") && line.contains("h2c")));
             prop_assert!(!head.is_upgrade() || !head.is_interim());
             if to_head {
                 prop_assert_eq!(head.body, Body::Empty);
