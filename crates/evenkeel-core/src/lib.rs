@@ -26,6 +26,7 @@
 //! | [`status`] | what the API and the command line show |
 //! | [`doctor`] | what is wrong with a machine or a stack, and the way out |
 //! | [`journal`], [`why`] | events and decisions with their reasons |
+//! | [`words`] | numbers as people read them |
 //! | [`objectives`] | how much may still go wrong |
 //! | [`drill`] | rehearsals and their verdicts |
 //! | [`secret`], [`access`] | values that cannot be printed; who may do what |
@@ -62,3 +63,4 @@ pub mod supervise;
 pub mod time;
 pub mod watchdog;
 pub mod why;
+pub mod words;

@@ -30,7 +30,7 @@ use std::{collections::BTreeMap, time::Duration};
 pub use self::watch::ENOUGH;
 use self::{
     peers::Peers,
-    watch::{Question, State, Watch},
+    watch::{Known, Question, State, Watch},
 };
 use crate::time::Moment;
 
@@ -212,16 +212,15 @@ impl<K: Copy + Ord> Silence<K> {
             return self.switched_off(outputs);
         }
         let peers = Peers::of(&self.watches);
-        let at_once = self.serves_at_once(now);
+        let known = self.known(now);
         for (&key, watch) in &mut self.watches {
             // What the kernel says is no guess, so that it is enough if there is somebody else.
             let proves = watch.seen.asked == Asked::Kernel;
             let compares = |after| if proves { peers.others(key) } else { peers.compare(key, after) };
             let number = self.probes + 1;
-            let question = watch.asks(self.after, at_once, compares, now, number).or_else(|| {
+            let question = watch.asks(known, compares, number).or_else(|| {
                 let (not_before, pause) = &mut self.learns;
-                let question =
-                    if now < *not_before { None } else { watch.learns(self.after, at_once, compares, now, number) };
+                let question = if now < *not_before { None } else { watch.learns(known, compares, number) };
                 if question.is_some() {
                     *not_before = now + *pause;
                     *pause = (*pause * 2).min(LEARNS_APART);
@@ -235,6 +234,10 @@ impl<K: Copy + Ord> Silence<K> {
                 Question::Probe(timeout) => Output::ProbeNow { key, number, timeout },
             });
         }
+    }
+
+    fn known(&self, now: Moment) -> Known {
+        Known { after: self.after, at_once: self.serves_at_once(now), now }
     }
 
     /// How many requests an instance of this service may have waiting and still be expected to answer a probe.
@@ -314,7 +317,7 @@ impl<K: Copy + Ord> Silence<K> {
 
     fn probed(&mut self, key: K, number: u64, result: Result<(), &str>, now: Moment, outputs: &mut Vec<Output<K>>) {
         let next = self.probes + 1;
-        let (after, at_once) = (self.after, self.serves_at_once(now));
+        let (after, known) = (self.after, self.known(now));
         let Some(watch) = self.watches.get_mut(&key) else {
             return;
         };
@@ -331,13 +334,13 @@ impl<K: Copy + Ord> Silence<K> {
                 if failures + 1 >= FAILURES {
                     watch.state = State::Silent;
                     watch.not_before = now + after;
-                    let proof = format!("{FAILURES} probes in a row failed: {cause}{}", watch.habits(at_once));
+                    let proof = format!("{FAILURES} probes in a row failed: {cause}{}", watch.habits(known.at_once));
                     outputs.push(Output::Silent { key, reason: watch.reason(now, &proof) });
                 } else {
                     watch.state = State::Suspected { failures: failures + 1 };
                     watch.awaited = next;
                     self.probes = next;
-                    outputs.push(Output::ProbeNow { key, number: next, timeout: watch.bound(after, at_once) });
+                    outputs.push(Output::ProbeNow { key, number: next, timeout: watch.bound(known) });
                 }
             }
             (Err(_), State::Silent) if asked => watch.not_before = now + after,

@@ -36,10 +36,15 @@ const PAUSE: Duration = Duration::from_millis(50);
 /// one right after the other.
 const LATE: Duration = Duration::from_secs(1);
 
-/// How many connections each listener of a thread has open, by its name.
+/// How many connections of a thread wait so at once: no listener's own bound counts them yet. Far more than come while
+/// a view is taken over; whoever comes beyond that is closed, as where the listener is gone.
+const MOST_LATE: u32 = 1024;
+
+/// How many connections each listener of a thread has open, by its name, and how many wait for theirs to be known.
 #[derive(Debug, Default)]
 pub(crate) struct Doors {
     open: RefCell<HashMap<String, Rc<Cell<u32>>>>,
+    late: Rc<Cell<u32>>,
 }
 
 /// A connection that was accepted by one thread and is served by another.
@@ -102,15 +107,17 @@ pub(crate) fn take_over(thread: &Rc<Thread>, accepted: Accepted) {
         thread.cell().coming.fetch_sub(1, Relaxed);
         return;
     };
-    if share(thread, &listener, false).is_some() {
+    let known = share(thread, &listener, false).is_some();
+    let Some(late) = thread.doors.wait().filter(|_| !known) else {
         admit(thread, stream, peer, &listener);
         thread.cell().coming.fetch_sub(1, Relaxed);
         return;
-    }
+    };
     let thread = Rc::clone(thread);
     spawn_local(async move {
         // Gone with a newer view, or still to come with it: then a client that connected would be reset for nothing.
         let _ = timeout(LATE, until_known(&thread, &listener)).await;
+        drop(late);
         admit(&thread, stream, peer, &listener);
         thread.cell().coming.fetch_sub(1, Relaxed);
     });
@@ -165,9 +172,15 @@ impl Doors {
         }
         Rc::clone(open.entry(listener.to_owned()).or_default())
     }
+
+    /// Room to wait until a listener is known, for as long as what this returns is there; `None` where there is none.
+    fn wait(&self) -> Option<Counted> {
+        (self.late.get() < MOST_LATE).then(|| Counted::new(Rc::clone(&self.late)))
+    }
 }
 
 /// Counts a connection for as long as it is there.
+#[derive(Debug)]
 struct Counted(Rc<Cell<u32>>);
 
 impl Counted {
@@ -180,5 +193,20 @@ impl Counted {
 impl Drop for Counted {
     fn drop(&mut self) {
         self.0.set(self.0.get().saturating_sub(1));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_so_many_connections_wait_for_a_listener() {
+        let doors = Doors::default();
+        let mut waiting: Vec<Counted> = (0..MOST_LATE).map_while(|_| doors.wait()).collect();
+        assert_eq!(waiting.len(), MOST_LATE as usize);
+        assert!(doors.wait().is_none(), "beyond the bound");
+        waiting.pop();
+        assert!(doors.wait().is_some(), "one was admitted");
     }
 }

@@ -64,7 +64,12 @@ fn an_instance_that_starts_late_gets_the_requests_that_waited() {
     node.applied(1);
     let to = edge.address;
     let held = thread::spawn(move || control_support::get(to, "/"));
-    thread::sleep(Duration::from_millis(300));
+    node.until("the request is held", |message| match message {
+        ToNode::Events { events, .. } => {
+            events.iter().any(|event| matches!(event.what, EventKind::HoldStarted { .. })).then_some(())
+        }
+        _ => None,
+    });
     let bound_at = Instant::now();
     let server = Server::on("one", TcpListener::bind(address).unwrap());
     assert_eq!(held.join().unwrap(), (200, "one".to_owned()));

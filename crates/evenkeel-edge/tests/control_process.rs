@@ -13,6 +13,7 @@ use std::{
         unix::process::CommandExt,
     },
     process::{Child, Command, ExitCode, ExitStatus, Stdio},
+    sync::mpsc,
     thread,
     time::{Duration, Instant},
 };
@@ -126,8 +127,16 @@ fn has_nothing(process: &Process) {
 fn is_paused(process: &Process, node: &mut Node, address: SocketAddr) {
     let before = node.past.len();
     let slow = thread::spawn(move || get(address, "/slow"));
-    let load = thread::spawn(move || (0..200).for_each(|_| assert_eq!(get(address, "/").0, 200)));
-    thread::sleep(Duration::from_millis(100));
+    let (under_way, is_under_way) = mpsc::channel();
+    let load = thread::spawn(move || {
+        for _ in 0..200 {
+            assert_eq!(get(address, "/").0, 200);
+            let _ = under_way.send(());
+        }
+    });
+    for _ in 0..20 {
+        is_under_way.recv_timeout(PATIENCE).unwrap();
+    }
     process.signal(Signal::STOP);
     thread::sleep(Duration::from_millis(1_500));
     process.signal(Signal::CONT);

@@ -21,7 +21,7 @@
 //! | `traffic` | counters of the edge: totals over its restarts, rates and percentiles |
 //! | [`drills`] | runs of drills: folders, reading, starting |
 //! | `history` | what was counted of each service over the last day, and of its objective |
-//! | `api`, `metrics`, `words` | what is told to people and programs |
+//! | `api`, `metrics` | what is told to people and programs |
 
 mod api;
 mod channel;
@@ -40,11 +40,13 @@ mod metrics;
 mod node;
 mod ports;
 mod secrets;
+mod sqlite;
 mod state_dir;
 mod tokens;
 mod traffic;
 mod users;
-mod words;
+
+use evenkeel_core::words;
 
 pub use self::{
     config::{NodeConfig, StackSource},

@@ -1,8 +1,10 @@
 //! Counters of the edge: totals over its restarts, rates and percentiles of the last ten seconds.
 //!
-//! An edge counts from zero when it starts. What former edges had counted is added as a base, which is kept on
-//! disk, so that totals only grow. For rates the totals of the last ten seconds are remembered, about four a
-//! second, and the newest is compared with the oldest.
+//! An edge counts from zero when it starts. What former edges had counted is added as a base, so that totals only
+//! grow. The base and what the present edge has counted are kept on disk side by side ([`Kept`]): the next process
+//! under the same guard may meet the same edge and must not add it twice, and one under another guard never hears it
+//! again. Whoever owns this writes it down. For rates the totals of the last ten seconds are remembered, about four
+//! a second, and the newest is compared with the oldest.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -13,12 +15,15 @@ use evenkeel_core::{
     ambiguity::Ambiguity,
     link::{Counters, LATENCY_BOUNDS_US, ProxyFault, ServiceCounters},
     status::UdpStatus,
-    time::Moment,
+    time::{Moment, WallTime},
 };
 use serde::{Deserialize, Serialize};
 
 /// The window of rates and percentiles.
 const WINDOW: Duration = Duration::from_secs(10);
+
+/// How often what is counted is written down.
+const KEPT_EVERY: Duration = Duration::from_secs(1);
 
 /// What has been counted.
 #[derive(Debug, Default)]
@@ -26,10 +31,35 @@ pub(crate) struct Traffic {
     base: Totals,
     /// Of the edge that runs, or ran last.
     newest: Counters,
+    /// What the edge of a former process of this guard had counted, until an edge is heard.
+    former: Option<Counters>,
+    /// Since when this guard runs: the edges of another one are none of its own.
+    guard: WallTime,
+    /// What was given out to be kept last, and when.
+    kept: (Option<Moment>, Kept),
     history: VecDeque<(Moment, BTreeMap<String, Sums>)>,
     /// How often counters came.
     updates: u64,
     heard: Option<Moment>,
+}
+
+/// What outlives this process.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct Kept {
+    /// What former edges had counted.
+    base: Totals,
+    /// Since when the guard ran below which `edge` counted.
+    guard: WallTime,
+    /// What the present edge has counted, without what changes by itself.
+    edge: Counters,
+}
+
+impl Kept {
+    /// As it stands in its file.
+    pub(crate) fn to_bytes(&self) -> Vec<u8> {
+        serde_json::to_vec(self).expect("counters are plain data")
+    }
 }
 
 /// Sums that only grow.
@@ -192,17 +222,31 @@ pub(crate) struct Rates {
 }
 
 impl Traffic {
-    /// Starts from what former edges had counted.
-    pub(crate) fn new(base: Totals) -> Self {
-        Self { base, ..Self::default() }
+    /// Starts from what was kept. `guard`: since when it runs.
+    pub(crate) fn new(kept: Kept, guard: WallTime) -> Self {
+        let same_guard = kept.guard == guard;
+        let mut traffic = Self { guard, former: Some(kept.edge.clone()), base: kept.base.clone(), ..Self::default() };
+        if !same_guard {
+            // Its edges ended with it.
+            traffic.base = traffic.totals();
+            traffic.former = None;
+        }
+        traffic.kept = (None, kept);
+        traffic
     }
 
-    /// Takes the edge's counters. Returns the new base when another edge has begun to count, to be kept.
-    pub(crate) fn update(&mut self, counters: Counters, now: Moment) -> Option<&Totals> {
-        let another = self.newest.pid != 0 && self.newest.pid != counters.pid;
-        if another {
+    /// What former edges had counted.
+    pub(crate) fn base(&self) -> &Totals {
+        &self.base
+    }
+
+    /// Takes the edge's counters.
+    pub(crate) fn update(&mut self, counters: Counters, now: Moment) {
+        let before = self.of_an_edge().pid;
+        if before != 0 && before != counters.pid {
             self.base = self.totals();
         }
+        self.former = None;
         self.newest = counters;
         self.updates += 1;
         self.heard = Some(now);
@@ -212,7 +256,30 @@ impl Traffic {
         while self.history.get(1).is_some_and(|(at, _)| now.since(*at) >= WINDOW) {
             self.history.pop_front();
         }
-        another.then_some(&self.base)
+    }
+
+    /// What is to be written down now, if it is time to and anything has changed.
+    pub(crate) fn due_to_keep(&mut self, now: Moment) -> Option<&Kept> {
+        if self.kept.0.is_some_and(|last| now.since(last) < KEPT_EVERY) {
+            return None;
+        }
+        self.changed_to_keep(now)
+    }
+
+    /// The same although it is not time to yet: before this process ends, and before somebody is told who takes a
+    /// total that shrinks for one that began anew.
+    pub(crate) fn changed_to_keep(&mut self, now: Moment) -> Option<&Kept> {
+        let kept = Kept { base: self.base.clone(), guard: self.guard, edge: sums_only(self.of_an_edge()) };
+        if self.kept.1 == kept {
+            return None;
+        }
+        self.kept = (Some(now), kept);
+        Some(&self.kept.1)
+    }
+
+    /// What the edge that runs has counted, as far as it is known, or the last one had.
+    fn of_an_edge(&self) -> &Counters {
+        self.former.as_ref().unwrap_or(&self.newest)
     }
 
     /// The counters of the edge that runs, as it sent them last.
@@ -233,7 +300,7 @@ impl Traffic {
     /// Requests of a service that are over, over all edges.
     pub(crate) fn requests_over(&self, service: &str) -> u64 {
         let base = self.base.services.get(service).map_or(0, Sums::requests);
-        let newest = self.newest.services.iter().find(|counters| counters.name == service);
+        let newest = self.of_an_edge().services.iter().find(|counters| counters.name == service);
         base + newest.map_or(0, |counters| {
             let mut sums = Sums::default();
             sums.add(counters);
@@ -243,20 +310,20 @@ impl Traffic {
 
     /// Sums over all edges.
     pub(crate) fn totals(&self) -> Totals {
-        let mut totals = self.base.clone();
-        totals.accepted += self.newest.accepted;
-        totals.turned_away += self.newest.turned_away;
-        totals.redirected += self.newest.redirected;
-        for (total, count) in totals.proxy_faults.iter_mut().zip(self.newest.proxy_faults) {
+        let (mut totals, more) = (self.base.clone(), self.of_an_edge());
+        totals.accepted += more.accepted;
+        totals.turned_away += more.turned_away;
+        totals.redirected += more.redirected;
+        for (total, count) in totals.proxy_faults.iter_mut().zip(more.proxy_faults) {
             *total += count;
         }
-        for (status, count) in &self.newest.rejected {
+        for (status, count) in &more.rejected {
             *totals.rejected.entry(*status).or_default() += count;
         }
-        for (total, count) in totals.ambiguities.iter_mut().zip(self.newest.ambiguities) {
+        for (total, count) in totals.ambiguities.iter_mut().zip(more.ambiguities) {
             *total += count;
         }
-        for service in &self.newest.services {
+        for service in &more.services {
             totals.services.entry(service.name.clone()).or_default().add(service);
         }
         totals
@@ -285,6 +352,24 @@ impl Traffic {
     }
 }
 
+/// What totals are made of, without what is true of the present only.
+fn sums_only(counters: &Counters) -> Counters {
+    let without_instances = |service: &ServiceCounters| ServiceCounters {
+        name: service.name.clone(),
+        instances: Vec::new(),
+        holding: 0,
+        ..*service
+    };
+    Counters {
+        snapshot: 0,
+        basis: Vec::new(),
+        connections: 0,
+        rejected: counters.rejected.clone(),
+        services: counters.services.iter().map(without_instances).collect(),
+        ..*counters
+    }
+}
+
 /// Counters lose precision only beyond 2^53, which no counter reaches.
 #[expect(clippy::cast_precision_loss, reason = "see above")]
 pub(crate) fn as_f64(count: u64) -> f64 {
@@ -309,19 +394,64 @@ mod tests {
 
     #[test]
     fn totals_grow_over_restarts_of_the_edge() {
-        let mut traffic = Traffic::default();
-        assert!(traffic.update(counters(10, 100), Moment::from_millis(0)).is_none());
-        assert!(traffic.update(counters(10, 150), Moment::from_millis(250)).is_none());
-        let base = traffic.update(counters(11, 5), Moment::from_millis(500)).cloned().unwrap();
-        assert_eq!(base.services["shop"].requests(), 151);
+        let mut traffic = Traffic::new(Kept::default(), GUARD);
+        traffic.update(counters(10, 100), Moment::from_millis(0));
+        traffic.update(counters(10, 150), Moment::from_millis(250));
+        traffic.update(counters(11, 5), Moment::from_millis(500));
+        assert_eq!(traffic.base().services["shop"].requests(), 151);
         let totals = traffic.totals();
         assert_eq!(totals.services["shop"].requests(), 157);
         assert_eq!((totals.accepted, totals.rejected[&400], totals.services["shop"].errors()), (155, 4, 2));
-        // A successor of this process starts from the base and hears the same edge.
-        let mut next = Traffic::new(base);
+        // A successor of this process hears the same edge.
+        let kept = written(&mut traffic);
+        let mut next = Traffic::new(kept.clone(), GUARD);
+        assert_eq!((next.totals(), next.updates()), (totals, 0), "known before an edge is heard");
         next.update(counters(11, 6), Moment::from_millis(600));
         assert_eq!(next.totals().services["shop"].requests(), 158);
         assert_eq!((next.requests_over("shop"), next.requests_over("other"), next.updates()), (158, 0, 1));
+        // Or another one, where the edge ended with nobody listening.
+        let mut next = Traffic::new(kept, GUARD);
+        next.update(counters(12, 10), Moment::from_millis(600));
+        assert_eq!((next.totals().services["shop"].requests(), next.requests_over("shop")), (168, 168));
+    }
+
+    #[test]
+    fn totals_outlive_the_guard() {
+        let mut traffic = Traffic::new(Kept::default(), GUARD);
+        traffic.update(counters(10, 100), Moment::from_millis(0));
+        let kept = written(&mut traffic);
+        // The edge of another guard counts from zero, even with the number of the former one.
+        let mut next = Traffic::new(kept, WallTime::from_millis(2));
+        assert_eq!((next.totals(), next.base()), (traffic.totals(), &traffic.totals()));
+        next.update(counters(10, 5), Moment::from_millis(600));
+        assert_eq!(next.totals().services["shop"].requests(), 107);
+        // What follows starts from there, whether it was written meanwhile or not.
+        let again = Traffic::new(written(&mut next), WallTime::from_millis(3));
+        assert_eq!(again.totals(), next.totals());
+    }
+
+    #[test]
+    fn what_did_not_change_is_not_written_again() {
+        let mut traffic = Traffic::new(Kept::default(), GUARD);
+        traffic.update(counters(10, 100), Moment::from_millis(0));
+        assert!(traffic.due_to_keep(Moment::from_millis(0)).is_some());
+        traffic.update(counters(10, 101), Moment::from_millis(250));
+        assert!(traffic.due_to_keep(Moment::from_millis(999)).is_none(), "once a second is enough");
+        assert!(traffic.due_to_keep(Moment::from_millis(1_000)).is_some());
+        let busy = ServiceCounters { holding: 3, ..counters(10, 101).services[0].clone() };
+        traffic
+            .update(Counters { connections: 9, services: vec![busy], ..counters(10, 101) }, Moment::from_millis(2_000));
+        assert!(traffic.changed_to_keep(Moment::from_millis(9_000)).is_none(), "what is true now only is no total");
+        traffic.update(counters(10, 102), Moment::from_millis(9_100));
+        assert!(traffic.changed_to_keep(Moment::from_millis(9_100)).is_some());
+    }
+
+    const GUARD: WallTime = WallTime::from_millis(1);
+
+    /// What the next process reads.
+    fn written(traffic: &mut Traffic) -> Kept {
+        let kept = traffic.changed_to_keep(Moment::from_millis(500)).expect("something changed");
+        serde_json::from_slice(&kept.to_bytes()).unwrap()
     }
 
     #[test]

@@ -124,7 +124,7 @@ fn queue(observed: &Observed) -> Option<Finding> {
 
 fn zombies(observed: &Observed) -> Option<Finding> {
     let (zombies, first) = observed.machine.unreaped.as_ref().filter(|(zombies, _)| *zombies > 0)?;
-    let left = counted((*zombies).into(), "ended process is", "ended processes are");
+    let left = counted(*zombies, "ended process is", "ended processes are");
     Some(
         Finding::new(Warning, "zombies", "machine", format!("{left} never cleared away: process 1 does not reap"))
             .seen(format!("process 1 is `{first}`, and they are its children in state Z (/proc/*/stat)"))

@@ -12,6 +12,8 @@ mod running;
 
 use serde::Serialize;
 
+use crate::words::counted;
+
 pub use self::observed::{
     Capability, Instance, Machine, Observed, Orphan, OwnProcess, ReleaseFolder, Running, RuntimeDir, StateDir, Unit,
     UnitSetting,
@@ -81,11 +83,6 @@ pub fn examine(observed: &Observed) -> Vec<Finding> {
     findings.extend(running::findings(observed));
     findings.sort_by_key(|finding| finding.severity);
     findings
-}
-
-/// `1 finding`, `3 findings`.
-fn counted(n: u64, one: &str, many: &str) -> String {
-    format!("{n} {}", if n == 1 { one } else { many })
 }
 
 /// Bytes as people say them.

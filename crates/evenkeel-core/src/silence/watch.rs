@@ -70,6 +70,16 @@ pub(super) enum State {
     Silent,
 }
 
+/// What is known of the service when somebody may be asked.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Known {
+    /// The configured time.
+    pub(super) after: Duration,
+    /// With so many requests waiting an instance is still expected to answer a probe.
+    pub(super) at_once: u64,
+    pub(super) now: Moment,
+}
+
 /// Who is asked.
 pub(super) enum Question {
     /// The kernel.
@@ -139,16 +149,16 @@ impl Watch {
     }
 
     /// How long a probe may take that is sent now.
-    pub(super) fn bound(&self, after: Duration, at_once: u64) -> Duration {
+    pub(super) fn bound(&self, known: Known) -> Duration {
+        let after = known.after;
         let usual = self.usual.map_or(after * UNKNOWN_BOUND, |usual| {
             usual.saturating_mul(PATIENCE).clamp(after / 2, after * LONGEST_BOUND)
         });
-        usual.max((self.suspect_after(after, at_once).unwrap_or_default() / 4).min(LONGEST_HABIT))
+        usual.max((self.suspect_after(known).unwrap_or_default() / 4).min(LONGEST_HABIT))
     }
 
-    /// The quiet after which it is suspected; `None`: no quiet says anything. With at most `at_once` requests waiting it
-    /// is expected to answer a probe.
-    fn suspect_after(&self, after: Duration, at_once: u64) -> Option<Duration> {
+    /// The quiet after which it is suspected; `None`: no quiet says anything.
+    fn suspect_after(&self, Known { after, at_once, .. }: Known) -> Option<Duration> {
         match self.seen.asked {
             Asked::Kernel => Some(after),
             Asked::Probe { answered, .. } if answered >= ENOUGH && self.seen.in_flight <= at_once => Some(after),
@@ -163,20 +173,14 @@ impl Watch {
     }
 
     /// What is to be asked now, by the `next`th question. `compares`: whether others are better off since a moment.
-    pub(super) fn asks(
-        &mut self,
-        after: Duration,
-        at_once: u64,
-        compares: impl Fn(Moment) -> bool,
-        now: Moment,
-        next: u64,
-    ) -> Option<Question> {
+    pub(super) fn asks(&mut self, known: Known, compares: impl Fn(Moment) -> bool, next: u64) -> Option<Question> {
+        let Known { after, now, .. } = known;
         let asks = match self.state {
             State::Suspected { .. } => false,
             State::Silent => self.awaited == 0 && now >= self.not_before,
             State::Trusted => {
-                let quiet = self.quiet_since().zip(self.suspect_after(after, at_once));
-                let due = now >= self.not_before || self.has_new_ones(after, now);
+                let quiet = self.quiet_since().zip(self.suspect_after(known));
+                let due = now >= self.not_before || self.has_new_ones(known);
                 let quiet = quiet.filter(|&(since, bound)| now.since(since) >= bound && due);
                 quiet.is_some_and(|(since, _)| compares(since + after / 2))
             }
@@ -189,18 +193,12 @@ impl Watch {
             self.state = State::Suspected { failures: 0 };
         }
         let kernel = self.seen.asked == Asked::Kernel;
-        Some(if kernel { Question::Kernel } else { Question::Probe(self.bound(after, at_once)) })
+        Some(if kernel { Question::Kernel } else { Question::Probe(self.bound(known)) })
     }
 
     /// A probe only to learn whether it answers one while requests wait, where that is not known: once in a quiet spell.
-    pub(super) fn learns(
-        &mut self,
-        after: Duration,
-        at_once: u64,
-        compares: impl Fn(Moment) -> bool,
-        now: Moment,
-        next: u64,
-    ) -> Option<Question> {
+    pub(super) fn learns(&mut self, known: Known, compares: impl Fn(Moment) -> bool, next: u64) -> Option<Question> {
+        let Known { after, at_once, now } = known;
         let can = matches!(self.seen.asked, Asked::Probe { .. }) && self.state == State::Trusted && self.awaited == 0;
         let unknown = self.seen.in_flight > at_once;
         let since = self.quiet_since().filter(|&since| now.since(since) >= after / LEARNS_EARLY)?;
@@ -208,7 +206,7 @@ impl Watch {
             return None;
         }
         self.awaits(next);
-        Some(Question::Probe(self.bound(after, at_once)))
+        Some(Question::Probe(self.bound(known)))
     }
 
     /// So many requests wait now.
@@ -222,7 +220,7 @@ impl Watch {
     }
 
     /// Whether it passed a probe in this quiet spell, and requests that came since then have waited for long.
-    fn has_new_ones(&self, after: Duration, now: Moment) -> bool {
+    fn has_new_ones(&self, Known { after, now, .. }: Known) -> bool {
         self.passed > 0 && self.vouched.1.is_some_and(|since| now.since(since) >= after)
     }
 

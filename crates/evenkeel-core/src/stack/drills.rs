@@ -79,9 +79,10 @@ impl Default for DrillObjectives {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Abort {
-    /// This share of requests fails, in percent,
+    /// The share of requests that fail, in percent. A request that waits for longer than `objectives.worst`, or 10 s
+    /// where that is not set, counts as failing.
     pub errors: u8,
-    /// for so long.
+    /// How long this has lasted.
     pub after: Duration,
 }
 
@@ -91,7 +92,8 @@ impl Default for Abort {
     }
 }
 
-/// A drill that runs by itself. One that is refused, as while something is not well, is tried again ten minutes later.
+/// A drill that runs by itself. One that is refused, as while something is not well or where it would harm the only
+/// instance of a service, is tried again ten minutes later.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ScheduledDrill {

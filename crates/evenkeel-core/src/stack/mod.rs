@@ -30,6 +30,7 @@ mod route;
 mod secrets;
 mod service;
 mod stream;
+mod textual;
 mod transform;
 mod tree;
 mod units;

@@ -4,8 +4,7 @@
 
 use std::fmt;
 
-use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
-use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+use super::textual::textual;
 
 /// A duration in whole milliseconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -82,60 +81,27 @@ fn shortest(value: u64, units: &[(&str, u64)], f: &mut fmt::Formatter<'_>) -> fm
     write!(f, "{}{unit}", value / scale)
 }
 
-/// Implements reading, writing and describing for one of the two types.
-macro_rules! textual {
-    ($type:ident, $units:ident, $what:literal, $pattern:literal) => {
-        impl fmt::Display for $type {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                shortest(self.0, &$units, f)
-            }
-        }
+impl fmt::Display for Duration {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        shortest(self.0, &DURATION_UNITS, f)
+    }
+}
 
-        impl<'de> Deserialize<'de> for $type {
-            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-                struct Text;
-                impl de::Visitor<'_> for Text {
-                    type Value = $type;
-
-                    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                        f.write_str($what)
-                    }
-
-                    fn visit_str<E: de::Error>(self, text: &str) -> Result<$type, E> {
-                        scaled(text, &$units).map($type).ok_or_else(|| E::invalid_value(de::Unexpected::Str(text), &self))
-                    }
-                }
-                deserializer.deserialize_str(Text)
-            }
-        }
-
-        impl Serialize for $type {
-            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-                serializer.collect_str(self)
-            }
-        }
-
-        impl JsonSchema for $type {
-            fn schema_name() -> std::borrow::Cow<'static, str> {
-                stringify!($type).into()
-            }
-
-            fn json_schema(_: &mut SchemaGenerator) -> Schema {
-                json_schema!({ "type": "string", "pattern": $pattern, "description": $what })
-            }
-        }
-    };
+impl fmt::Display for Size {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        shortest(self.0, &SIZE_UNITS, f)
+    }
 }
 
 textual!(
     Duration,
-    DURATION_UNITS,
+    |text| scaled(text, &DURATION_UNITS).map(Duration),
     "a duration with its unit, as \"250ms\", \"1s\", \"5m\", \"2h\" or \"7d\"",
     "^[0-9]+(\\.[0-9]+)? *(ms|s|m|h|d)$"
 );
 textual!(
     Size,
-    SIZE_UNITS,
+    |text| scaled(text, &SIZE_UNITS).map(Size),
     "a size with its unit, as \"512B\", \"64KiB\", \"16MiB\" or \"1GB\"",
     "^[0-9]+(\\.[0-9]+)? *(B|KiB|MiB|GiB|kB|MB|GB)$"
 );

@@ -4,9 +4,7 @@
 
 use std::{fmt, str::FromStr};
 
-use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
-use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
-
+use super::textual::textual;
 use crate::time::WallTime;
 
 const MINUTE_MS: u64 = 60_000;
@@ -138,54 +136,20 @@ impl Blackout {
     }
 }
 
-/// Implements reading, writing and describing for one of the two types.
-macro_rules! textual {
-    ($type:ident, $what:literal, $pattern:literal) => {
-        impl<'de> Deserialize<'de> for $type {
-            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-                struct Text;
-                impl de::Visitor<'_> for Text {
-                    type Value = $type;
-
-                    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                        f.write_str($what)
-                    }
-
-                    fn visit_str<E: de::Error>(self, text: &str) -> Result<$type, E> {
-                        text.parse().map_err(|()| E::invalid_value(de::Unexpected::Str(text), &self))
-                    }
-                }
-                deserializer.deserialize_str(Text)
-            }
-        }
-
-        impl Serialize for $type {
-            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-                serializer.collect_str(self)
-            }
-        }
-
-        impl JsonSchema for $type {
-            fn schema_name() -> std::borrow::Cow<'static, str> {
-                stringify!($type).into()
-            }
-
-            fn json_schema(_: &mut SchemaGenerator) -> Schema {
-                json_schema!({ "type": "string", "pattern": $pattern, "description": $what })
-            }
-        }
-    };
-}
-
 textual!(
     WeekTime,
-    "a time of the week or of each day, UTC, as \"Tue 03:00\" or \"03:00\"",
-    "^((Mon|Tue|Wed|Thu|Fri|Sat|Sun) )?[0-2][0-9]:[0-5][0-9]$"
+    |text| text.parse().ok(),
+    "a time of the week, UTC: a day of Mon, Tue, Wed, Thu, Fri, Sat, Sun and a time of 24 hours, as \"Tue 03:00\", or the \
+     time alone, as \"03:00\", for each day",
+    "^((Mon|Tue|Wed|Thu|Fri|Sat|Sun) )?([01][0-9]|2[0-3]):[0-5][0-9]$"
 );
 textual!(
     Blackout,
-    "a part of the week or of each day, UTC, as \"Fri 16:00-Mon 08:00\" or \"09:00-17:30\"",
-    "^((Mon|Tue|Wed|Thu|Fri|Sat|Sun) )?[0-2][0-9]:[0-5][0-9]-((Mon|Tue|Wed|Thu|Fri|Sat|Sun) )?[0-2][0-9]:[0-5][0-9]$"
+    |text| text.parse().ok(),
+    "a part of the week, UTC: from one time to another, each with a day, as \"Fri 16:00-Mon 08:00\", or both without one, \
+     as \"09:00-17:30\", for each day; it may go over midnight or the end of the week, and drills may run again in the \
+     minute at which it ends",
+    "^((Mon|Tue|Wed|Thu|Fri|Sat|Sun) ([01][0-9]|2[0-3]):[0-5][0-9]-(Mon|Tue|Wed|Thu|Fri|Sat|Sun) ([01][0-9]|2[0-3]):[0-5][0-9]|([01][0-9]|2[0-3]):[0-5][0-9]-([01][0-9]|2[0-3]):[0-5][0-9])$"
 );
 
 #[cfg(test)]

@@ -131,13 +131,6 @@ pub(super) struct Applying {
     unacknowledged: VecDeque<Unacknowledged>,
 }
 
-impl Applying {
-    /// The rate limits in use.
-    pub(super) fn limits(&self) -> impl Iterator<Item = Arc<Limit>> {
-        self.registry.iter().flat_map(Registry::limits)
-    }
-}
-
 #[derive(Debug)]
 struct Unacknowledged {
     version: u64,
@@ -146,6 +139,11 @@ struct Unacknowledged {
 }
 
 impl Applying {
+    /// The rate limits in use.
+    pub(super) fn limits(&self) -> impl Iterator<Item = Arc<Limit>> {
+        self.registry.iter().flat_map(Registry::limits)
+    }
+
     /// The newest view.
     pub(super) fn view(&self) -> Option<&View> {
         self.view.as_deref()

@@ -10,9 +10,11 @@
 //! | `guard`, `link` | bytes to messages |
 //! | `apply` | a snapshot becomes what every thread serves |
 //! | `fleet`, `group`, `member`, `checking`, `traffic` | which instances get requests |
+//! | `habits`, `kernel` | what was usual lately, and what the kernel says, of an instance that is quiet |
 //! | `pace` | how often, with very many instances |
 //! | `aside` | whether somebody else answers for a service |
 //! | `resolve` | host names of instances |
+//! | `limits` | whose clients ask more often than they may |
 //! | `events`, `counters` | what the node process is told |
 //! | `hands` | effects |
 

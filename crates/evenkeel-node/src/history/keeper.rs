@@ -22,7 +22,10 @@ use super::{
     series::{Series, Step},
     store::{Change, Store},
 };
-use crate::traffic::Sums;
+use crate::{
+    sqlite::{Cause, Refusal, with_suffix},
+    traffic::Sums,
+};
 
 /// The counters that a point was made from.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -170,8 +173,8 @@ impl Keeper {
 
     /// Opens the file and takes what it holds.
     fn open(&mut self) {
-        let opened = Store::open(&self.path).and_then(|store| store.read().map(|held| (store, held)));
-        let (store, held) = match opened {
+        let opened = Store::open(&self.path).and_then(|store| Ok((store.read()?, store)));
+        let (held, store) = match opened {
             Ok(opened) => opened,
             Err(error) => return self.failed(&error),
         };
@@ -190,17 +193,19 @@ impl Keeper {
     }
 
     /// Says what is wrong. A damaged file is set aside, and the next sample begins another one.
-    fn failed(&mut self, error: &rusqlite::Error) {
-        if !is_damage(error) {
-            self.shared.lock().failure = Some(format!("the history cannot be written ({})", in_words(error)));
+    fn failed(&mut self, error: &Refusal) {
+        if !is_damage(&error.error) {
+            let Cause { what, fix } = error.cause();
+            let then = if fix.is_empty() { "" } else { ": " };
+            self.shared.lock().failure = Some(format!("the history cannot be written ({what}){then}{fix}"));
             return;
         }
         self.store = None;
-        let aside = beside(&self.path, ".damaged");
+        let aside = with_suffix(&self.path, ".damaged");
         let moved = fs::rename(&self.path, &aside);
         for suffix in ["-wal", "-shm"] {
             // Its log belongs to it, and would damage another one.
-            let _ = fs::remove_file(beside(&self.path, suffix));
+            let _ = fs::remove_file(with_suffix(&self.path, suffix));
         }
         let mut state = self.shared.lock();
         match moved {
@@ -259,21 +264,6 @@ fn is_damage(error: &rusqlite::Error) -> bool {
         | rusqlite::Error::InvalidColumnIndex(_) => true,
         error => matches!(error.sqlite_error_code(), Some(NotADatabase | DatabaseCorrupt | TypeMismatch)),
     }
-}
-
-/// What a person can do something about, in their words.
-fn in_words(error: &rusqlite::Error) -> String {
-    match error.sqlite_error_code() {
-        Some(rusqlite::ErrorCode::DiskFull) => "the disk is full".to_owned(),
-        Some(rusqlite::ErrorCode::ReadOnly) => "the disk is read-only".to_owned(),
-        _ => error.to_string(),
-    }
-}
-
-fn beside(path: &Path, suffix: &str) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(suffix);
-    name.into()
 }
 
 fn millis(duration: Duration) -> u64 {

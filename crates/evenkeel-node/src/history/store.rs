@@ -14,7 +14,7 @@ use super::{
     keeper::Mark,
     series::{Series, Step},
 };
-use crate::traffic::Sums;
+use crate::{sqlite::Refusal, traffic::Sums};
 
 /// The number of the tables' form; a file of another one is begun anew.
 const FORMAT: i64 = 1;
@@ -62,15 +62,15 @@ pub(super) struct Store(Connection);
 
 impl Store {
     /// Opens the file and makes sure that it is whole.
-    pub(super) fn open(path: &Path) -> rusqlite::Result<Self> {
+    pub(super) fn open(path: &Path) -> Result<Self, Refusal> {
         let db = Connection::open(path)?;
         let format: i64 = db.query_row("PRAGMA user_version", [], |row| row.get(0))?;
         if format != 0 && format != FORMAT {
-            return Err(damage(format!("its format is {format}, and this version writes {FORMAT}")));
+            return Err(damage(format!("its format is {format}, and this version writes {FORMAT}")).into());
         }
-        db.execute_batch(SCHEMA)?;
+        db.execute_batch(SCHEMA).map_err(|error| Refusal::met(&db, error))?;
         let check: String = db.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
-        if check == "ok" { Ok(Self(db)) } else { Err(damage(check)) }
+        if check == "ok" { Ok(Self(db)) } else { Err(damage(check).into()) }
     }
 
     /// Everything.
@@ -99,7 +99,11 @@ impl Store {
     }
 
     /// Makes rows as the memory is, all or none. `anew`: every other row goes.
-    pub(super) fn write(&mut self, changes: impl Iterator<Item = Change>, anew: bool) -> rusqlite::Result<()> {
+    pub(super) fn write(&mut self, changes: impl Iterator<Item = Change>, anew: bool) -> Result<(), Refusal> {
+        self.replace(changes, anew).map_err(|error| Refusal::met(&self.0, error))
+    }
+
+    fn replace(&mut self, changes: impl Iterator<Item = Change>, anew: bool) -> rusqlite::Result<()> {
         let transaction = self.0.transaction()?;
         if anew {
             transaction.execute_batch("DELETE FROM points; DELETE FROM hours; DELETE FROM marks;")?;

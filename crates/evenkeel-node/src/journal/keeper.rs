@@ -16,7 +16,10 @@ use evenkeel_core::{
 };
 
 use super::{Query, store::Store};
-use crate::words::counted;
+use crate::{
+    sqlite::{Cause, Refusal, with_suffix},
+    words::counted,
+};
 
 /// Entries that wait in memory while they cannot be written, and their text.
 const WAITING: usize = 4096;
@@ -37,7 +40,7 @@ struct State {
     /// A damaged file was set aside, since the start.
     aside: Option<String>,
     /// Why nothing can be written now.
-    failure: Option<String>,
+    failure: Option<Cause>,
     waiting: usize,
     lost: u64,
 }
@@ -46,13 +49,14 @@ impl Condition {
     /// What needs attention, in words.
     pub(super) fn problems(&self) -> Vec<String> {
         let state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let failure = state.failure.as_ref().map(|failure| {
+        let failure = state.failure.as_ref().map(|Cause { what, fix }| {
             let waiting = counted(state.waiting, "entry waits", "entries wait");
             let lost = match state.lost {
                 0 => String::new(),
                 lost => format!(", {} dropped", counted(lost, "was", "were")),
             };
-            format!("the journal cannot be written ({failure}): {waiting} in memory{lost}")
+            let then = if fix.is_empty() { "" } else { "; " };
+            format!("the journal cannot be written ({what}): {waiting} in memory{lost}{then}{fix}")
         });
         state.aside.iter().cloned().chain(failure).collect()
     }
@@ -71,7 +75,7 @@ pub(super) struct Keeper {
     waiting_bytes: usize,
     newest: u64,
     /// Since when and why nothing can be written.
-    trouble: Option<(WallTime, String)>,
+    trouble: Option<(WallTime, Cause)>,
     again_at: Instant,
     /// Entries that found no room since the last that was written, and all of them.
     unsaid: u64,
@@ -170,7 +174,7 @@ impl Keeper {
         self.tell();
     }
 
-    fn write_some(&mut self) -> rusqlite::Result<()> {
+    fn write_some(&mut self) -> Result<(), Refusal> {
         let store = self.store.as_mut().ok_or(rusqlite::Error::InvalidQuery)?;
         let mut bytes = 0;
         let fits = |entry: &&Entry| {
@@ -198,7 +202,7 @@ impl Keeper {
             lost => format!("{} lost", counted(lost, "entry was", "entries were")),
         };
         let (message, reasons) = if let Some((since, why)) = trouble {
-            (format!("the journal could not be written from {since} to {now}: {lost}"), vec![Reason::seen(why)])
+            (format!("the journal could not be written from {since} to {now}: {lost}"), vec![Reason::seen(why.what)])
         } else {
             let reasons = vec![Reason::seen("more happened at once than the disk took")];
             (format!("the journal did not keep up: {lost}"), reasons)
@@ -206,11 +210,11 @@ impl Keeper {
         self.take(note(now, Level::Warning, message, reasons));
     }
 
-    fn refused(&mut self, error: &rusqlite::Error, now: WallTime) {
+    fn refused(&mut self, error: &Refusal, now: WallTime) {
         self.again_at = Instant::now() + AGAIN_AFTER;
         if self.trouble.is_none() {
             tracing::warn!(%error, "the journal cannot be written");
-            self.trouble = Some((now, in_words(error)));
+            self.trouble = Some((now, error.cause()));
         }
     }
 
@@ -233,7 +237,7 @@ impl Keeper {
     }
 
     /// Renames a damaged file and begins another one. False where that is not possible either.
-    fn set_aside(&mut self, error: &rusqlite::Error) -> bool {
+    fn set_aside(&mut self, error: &Refusal) -> bool {
         self.store = None;
         let Some(aside) = free_name(&self.path) else { return false };
         if fs::rename(&self.path, &aside).is_err() {
@@ -249,7 +253,7 @@ impl Keeper {
         let message = format!("the journal was damaged and a new one was begun; the old one is {}", aside.display());
         self.condition.change(|state| state.aside = Some(message.clone()));
         let reasons = vec![
-            Reason::seen(in_words(error)),
+            Reason::seen(error.to_string()),
             Reason::ruled_out("removing it: what it holds may still be read with `sqlite3 FILE .recover`"),
         ];
         self.take(note(crate::clock::wall_now(), Level::Warning, message, reasons));
@@ -270,6 +274,7 @@ impl Keeper {
             Some(Ok(found)) => found,
             Some(Err(error)) => {
                 tracing::warn!(%error, "the journal cannot be read");
+                let error = Refusal::from(error);
                 if is_damage(&error) {
                     self.set_aside(&error);
                 }
@@ -302,30 +307,15 @@ fn note(at: WallTime, level: Level, message: String, reasons: Vec<Reason>) -> En
     Entry { id: 0, at, level, subject: "node".to_owned(), kind: "journal".to_owned(), message, reasons }
 }
 
-fn is_damage(error: &rusqlite::Error) -> bool {
+fn is_damage(refusal: &Refusal) -> bool {
     use rusqlite::ErrorCode::{DatabaseCorrupt, NotADatabase};
-    matches!(error.sqlite_error_code(), Some(NotADatabase | DatabaseCorrupt))
-}
-
-/// What a person can do something about, in their words.
-fn in_words(error: &rusqlite::Error) -> String {
-    match error.sqlite_error_code() {
-        Some(rusqlite::ErrorCode::DiskFull) => "the disk is full".to_owned(),
-        Some(rusqlite::ErrorCode::ReadOnly) => "the disk is read-only".to_owned(),
-        _ => error.to_string(),
-    }
+    matches!(refusal.error.sqlite_error_code(), Some(NotADatabase | DatabaseCorrupt))
 }
 
 /// A name that nothing has yet: `journal.db.damaged`, `journal.db.damaged-2` and so on.
 fn free_name(path: &Path) -> Option<PathBuf> {
     let names = std::iter::once(".damaged".to_owned()).chain((2..1000).map(|n| format!(".damaged-{n}")));
     names.map(|suffix| with_suffix(path, &suffix)).find(|name| !name.exists())
-}
-
-fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(suffix);
-    name.into()
 }
 
 /// Roughly what an entry takes on disk.

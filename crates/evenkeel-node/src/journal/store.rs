@@ -14,6 +14,7 @@ use evenkeel_core::{
 use rusqlite::{Connection, Row, params, params_from_iter, types::Value};
 
 use super::Query;
+use crate::sqlite::Refusal;
 
 const SCHEMA: &str = "
     PRAGMA locking_mode = EXCLUSIVE;
@@ -54,13 +55,13 @@ pub(super) struct Store {
 
 impl Store {
     /// Opens the file and makes sure that it is whole.
-    pub(super) fn open(path: &Path, size_bytes: u64) -> rusqlite::Result<Self> {
+    pub(super) fn open(path: &Path, size_bytes: u64) -> Result<Self, Refusal> {
         let db = Connection::open(path)?;
-        db.execute_batch(SCHEMA)?;
+        db.execute_batch(SCHEMA).map_err(|error| Refusal::met(&db, error))?;
         let check: String = db.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
         if check != "ok" {
             let code = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_CORRUPT);
-            return Err(rusqlite::Error::SqliteFailure(code, Some(check)));
+            return Err(rusqlite::Error::SqliteFailure(code, Some(check)).into());
         }
         let newest: Option<i64> =
             db.query_row("SELECT max(seq) FROM sqlite_sequence WHERE name = 'entries'", [], |row| row.get(0))?;
@@ -81,7 +82,16 @@ impl Store {
 
     /// Writes entries, which have their ids, as one transaction, and removes the oldest ones where there are too
     /// many.
-    pub(super) fn append<'a>(&mut self, entries: impl Iterator<Item = &'a Entry>) -> rusqlite::Result<()> {
+    pub(super) fn append<'a>(&mut self, entries: impl Iterator<Item = &'a Entry>) -> Result<(), Refusal> {
+        self.insert(entries).map_err(|error| Refusal::met(&self.db, error))?;
+        // What was written is written: that there was no room to tidy up shows at the next write.
+        if let Err(error) = self.trim() {
+            tracing::warn!(%error, "the journal's oldest entries cannot be removed");
+        }
+        Ok(())
+    }
+
+    fn insert<'a>(&mut self, entries: impl Iterator<Item = &'a Entry>) -> rusqlite::Result<()> {
         let mut newest = self.newest;
         let transaction = self.db.transaction()?;
         {
@@ -98,10 +108,6 @@ impl Store {
         }
         transaction.commit()?;
         self.newest = newest;
-        // What was written is written: that there was no room to tidy up shows at the next write.
-        if let Err(error) = self.trim() {
-            tracing::warn!(%error, "the journal's oldest entries cannot be removed");
-        }
         Ok(())
     }
 

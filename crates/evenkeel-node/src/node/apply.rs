@@ -46,6 +46,8 @@ pub(crate) struct File {
     pub(crate) dir: Option<PathBuf>,
     /// Whether it takes the place of what commands changed of it.
     pub(crate) reset: bool,
+    /// The revision that it was made from, where it counts for no other.
+    pub(crate) expect: Option<u64>,
 }
 
 /// Why nothing was applied.
@@ -57,6 +59,13 @@ pub(crate) enum Refused {
     Machine(NodeError),
     /// It would undo what was deployed later: what that is, and the way out.
     Undo(String, String),
+    /// It was made from this revision, and another one is in force.
+    Newer {
+        /// From which it was made.
+        expected: u64,
+        /// Which is in force.
+        in_force: u64,
+    },
     /// `keel` is being stopped.
     Stopping,
 }
@@ -79,6 +88,11 @@ impl Refused {
     }
 }
 
+/// How the journal says that a revision came into force, with `applied` about the stack.
+pub(crate) fn in_force_message(number: u64) -> String {
+    format!("revision {number} is in force")
+}
+
 /// How many faults of a file the journal keeps.
 const MOST_CAUSES: usize = 10;
 
@@ -91,7 +105,8 @@ impl Node {
         if self.shutdown.is_some() {
             return Err(Refused::Stopping);
         }
-        let File { text, name, dir, reset } = file;
+        self.must_be_in_force(file.expect)?;
+        let File { text, name, dir, reset, .. } = file;
         let Considered { revision, carried } = self.consider(&text, &name, dir, reset).map_err(Refused::Stack)?;
         let (kept, dropped) = (carried.kept.clone(), carried.dropped.clone());
         let same = text == self.revision.text && revision.dir == self.revision.dir;
@@ -124,6 +139,15 @@ impl Node {
         Ok(Applied { kept, dropped, ..applied })
     }
 
+    /// Refuses what was made from another revision than the one in force.
+    pub(super) fn must_be_in_force(&self, expect: Option<u64>) -> Result<(), Refused> {
+        let in_force = self.revision.number;
+        match expect {
+            Some(expected) if expected != in_force => Err(Refused::Newer { expected, in_force }),
+            _ => Ok(()),
+        }
+    }
+
     /// Makes a revision that is kept already the one in force. `why` and `reasons` go to the journal.
     pub(super) fn put_in_force(&mut self, revision: Revision, bound: Bound, why: &str, more: Vec<Reason>) -> Applied {
         let former = std::mem::replace(&mut self.revision, revision);
@@ -147,7 +171,7 @@ impl Node {
         let mut reasons = vec![Reason::seen(why)];
         reasons.extend(more);
         reasons.extend(changes.iter().map(Reason::seen));
-        self.note(Level::Info, "stack", "applied", format!("revision {number} is in force"), reasons);
+        self.note(Level::Info, "stack", "applied", in_force_message(number), reasons);
         self.prune_revisions();
         self.give_bounds();
         self.mark_drained();
@@ -180,7 +204,7 @@ impl Node {
             return self.note(Level::Warning, "stack", "reload", message, Vec::new());
         };
         let applied = start::read_source(&source).map_err(Refused::Machine).and_then(|(text, name, dir)| {
-            let file = File { text, name, dir: Some(dir), reset: false };
+            let file = File { text, name, dir: Some(dir), reset: false, expect: None };
             self.apply(file, "the file was read again (SIGHUP)")
         });
         let (shown, reasons) = match applied {
@@ -201,7 +225,8 @@ impl Node {
             }
             Err(Refused::Machine(error)) => (error.to_string(), vec![Reason::seen(error.split().0)]),
             Err(Refused::Undo(what, fix)) => (format!("error: {what}\n{fix}"), vec![Reason::seen(what)]),
-            Err(Refused::Stopping) => return,
+            // A file that is read again counts whatever was in force before.
+            Err(Refused::Stopping | Refused::Newer { .. }) => return,
         };
         eprintln!("{shown}");
         let message = format!("{} was not applied; revision {} stays", path.display(), self.revision.number);

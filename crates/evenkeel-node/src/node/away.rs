@@ -15,7 +15,7 @@ use evenkeel_core::{
     time::Moment,
 };
 
-use super::{Node, publish::fixed_id, scale::write};
+use super::{Node, publish::fixed_id};
 use crate::clock::wall_now;
 
 /// How often is looked whether a return is due.
@@ -179,7 +179,7 @@ impl Node {
     }
 
     fn keep_aways(&mut self) {
-        match write(&self.dir.path(FILE), &self.aways.services) {
+        match self.dir.write_json(FILE, &self.aways.services) {
             Ok(()) => {
                 self.problems.remove("away");
             }

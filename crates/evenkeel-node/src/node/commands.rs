@@ -22,8 +22,8 @@ pub(super) const MOST_NAMES: usize = 20;
 #[derive(Debug)]
 pub(crate) enum Command {
     Status(oneshot::Sender<Status>),
-    /// The stack file in force: its name, its text, and what is overridden.
-    Stack(oneshot::Sender<(String, String, Vec<String>)>),
+    /// The stack file in force.
+    Stack(oneshot::Sender<InForce>),
     Scrape(oneshot::Sender<Scrape>),
     Secrets(oneshot::Sender<Result<Vec<Listed>, SecretError>>),
     Secret {
@@ -61,6 +61,18 @@ pub(crate) enum Command {
     },
 }
 
+/// The stack file in force.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, schemars::JsonSchema)]
+pub(crate) struct InForce {
+    /// The revision that it belongs to: what an apply is compared with.
+    pub(crate) revision: u64,
+    /// Its name, for messages about it.
+    pub(crate) file: String,
+    pub(crate) text: String,
+    /// What commands changed of it, in words.
+    pub(crate) overrides: Vec<String>,
+}
+
 /// Nobody has that name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct UnknownSubject {
@@ -94,8 +106,9 @@ impl Node {
         match command {
             Command::Status(reply) => drop(reply.send(self.status())),
             Command::Stack(reply) => {
-                let Revision { file, text, overrides, declared, .. } = &self.revision;
-                drop(reply.send((file.clone(), text.clone(), overrides.in_words(declared))));
+                let Revision { number, file, text, overrides, declared, .. } = &self.revision;
+                let overrides = overrides.in_words(declared);
+                drop(reply.send(InForce { revision: *number, file: file.clone(), text: text.clone(), overrides }));
             }
             Command::Scrape(reply) => drop(reply.send(self.scrape())),
             Command::Secrets(reply) => drop(reply.send(self.list_secrets())),
@@ -110,9 +123,7 @@ impl Node {
             Command::Instances { subject, reply } => {
                 drop(reply.send(self.output_of(&subject).ok_or_else(|| self.unknown(&subject))));
             }
-            Command::Diff { file: File { text, name, dir, reset }, reply } => {
-                drop(reply.send(self.difference(&text, &name, dir, reset)));
-            }
+            Command::Diff { file, reply } => drop(reply.send(self.difference(file))),
             Command::Deploy(ask) => self.deploy_command(ask),
             Command::Operate { operation, who, reply } => {
                 let ordered = self.operate(operation, &who);

@@ -12,7 +12,7 @@ use evenkeel_core::{
 };
 use serde_json::Value;
 
-use super::{Node, Refused, changes};
+use super::{File, Node, Refused, changes};
 use crate::state_dir::Revision;
 
 /// What a file would change.
@@ -59,15 +59,11 @@ impl Node {
         Ok(considered(&self.revision, text, file, dir, declared, reset))
     }
 
-    /// What `text` would change. Nothing is.
-    pub(super) fn difference(
-        &self,
-        text: &str,
-        file: &str,
-        dir: Option<PathBuf>,
-        reset: bool,
-    ) -> Result<Difference, Refused> {
-        let Considered { revision, carried } = self.consider(text, file, dir, reset).map_err(Refused::Stack)?;
+    /// What a file would change. Nothing is.
+    pub(super) fn difference(&self, file: File) -> Result<Difference, Refused> {
+        let File { text, name, dir, reset, expect } = file;
+        self.must_be_in_force(expect)?;
+        let Considered { revision, carried } = self.consider(&text, &name, dir, reset).map_err(Refused::Stack)?;
         let keys = keys(&self.revision.stack, &revision.stack);
         let moved = self.revision.dir != revision.dir;
         let changes = changes::between(&self.revision, &revision);

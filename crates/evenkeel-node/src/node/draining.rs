@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 
 use evenkeel_core::{
+    drill::DRAIN_REASON,
     journal::{Level, Reason},
     overrides::Drained,
     snapshot::Duty,
@@ -72,7 +73,11 @@ impl Node {
         let drained = Drained { reason: reason.to_owned(), by: who.to_owned(), since: wall_now() };
         let what = format!("{instance} is drained by hand");
         let applied = self.override_with(&what, because.clone(), |overrides| {
-            overrides.drained.entry(instance.to_owned()).or_insert(drained);
+            let kept = overrides.drained.entry(instance.to_owned()).or_insert_with(|| drained.clone());
+            // A drill ends its own drain, and nobody else's: whoever orders one meanwhile has it from now on.
+            if kept.reason == DRAIN_REASON && drained.reason != DRAIN_REASON {
+                *kept = Drained { since: kept.since, ..drained };
+            }
         })?;
         if !applied.changes.is_empty() {
             because.push(Reason::rule("it finishes its requests, gets no new ones and goes on running until resumed"));

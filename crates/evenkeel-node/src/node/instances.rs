@@ -23,6 +23,11 @@ use crate::{clock, launch::Launch, ports};
 pub(super) type Place = (String, u32);
 
 impl Node {
+    /// Instances of a service, by number.
+    pub(super) fn slots_of(&self, service: &str) -> impl Iterator<Item = &Slot> {
+        self.slots.range((service.to_owned(), 0)..=(service.to_owned(), u32::MAX)).map(|(_, slot)| slot)
+    }
+
     /// When something is due next.
     pub(super) fn deadline(&self) -> Moment {
         let supervisors = self.slots.values().filter_map(|slot| slot.supervisor.deadline(&self.policy_of(slot)));

@@ -59,8 +59,8 @@ use tokio::sync::mpsc;
 
 pub use self::pages::read_page;
 pub(crate) use self::{
-    apply::{Applied, File, Refused},
-    commands::{Command, Commands, UnknownSubject},
+    apply::{Applied, File, Refused, in_force_message},
+    commands::{Command, Commands, InForce, UnknownSubject},
     deploy::{Ask as DeployAsk, History, Store, Wanted},
     diff::Difference,
     operate::{NotOrdered, Operation, Ordered},
@@ -119,6 +119,7 @@ struct Node {
     journal: Journal,
     logs: Logs,
     snapshot_file: Writer,
+    totals_file: Writer,
     /// The revision in force.
     revision: Revision,
     /// Values that stand in no stack file.

@@ -80,9 +80,8 @@ impl Node {
             zone: fixed.zone.clone(),
             ..Instance::new(fixed_id(name, &fixed.address), fixed.address.clone())
         });
-        let slots = self.slots.range((name.to_owned(), 0)..=(name.to_owned(), u32::MAX));
         let own_scripts = service.fastcgi.as_ref().is_some_and(stack::FastCgi::is_relative);
-        let run = slots.filter_map(|(_, slot)| {
+        let run = self.slots_of(name).filter_map(|slot| {
             let address = format!("127.0.0.1:{}", slot.port);
             slot.duty().map(|duty| Instance {
                 id: slot.id(),

@@ -69,13 +69,12 @@ impl Node {
     }
 
     fn observe(&self, service: &str) -> Vec<Observed> {
-        let of_service = self.slots.range((service.to_owned(), 0)..=(service.to_owned(), u32::MAX));
         let observed = |slot: &Slot| match slot.observed() {
             // The rollout goes on once it has proven itself.
             seen if seen.state == State::Ready && self.on_trial(slot) => Observed { state: State::Starting, ..seen },
             seen => seen,
         };
-        of_service.map(|(_, slot)| observed(slot)).collect()
+        self.slots_of(service).map(observed).collect()
     }
 
     fn take(&mut self, service: &str, launch: Option<&Arc<Launch>>, steps: Vec<Step>) {

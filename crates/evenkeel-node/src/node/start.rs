@@ -59,6 +59,9 @@ const LAST_EDGE: Duration = Duration::from_secs(2);
 /// How many messages of the edge or questions of the API may wait.
 const WAITING: usize = 256;
 
+/// How long the end waits for the totals to be written.
+const LAST_WRITE: Duration = Duration::from_secs(1);
+
 pub(super) async fn run(config: NodeConfig) -> Result<u8, NodeError> {
     let channel = guard_channel().and_then(channel::open);
     match channel {
@@ -111,6 +114,8 @@ pub(super) async fn run_on(
         Ok(code) => code,
         Err(error) => return Err(fail(error, &orders, AtFailure::TryAgain).await),
     };
+    node.keep_totals();
+    node.totals_file.settle(LAST_WRITE);
     finish(&orders, Order::Finish { code }).await;
     Ok(code)
 }
@@ -186,6 +191,16 @@ fn open_records(
     Ok((journal, logs, history))
 }
 
+/// The files of the snapshot and of the totals, each written by a thread of its own.
+fn open_writers(dir: &StateDir) -> Result<(Writer, Writer), NodeError> {
+    let system = |what| move |source| NodeError::System { what, source };
+    let snapshot = Writer::start(dir.path("snapshot"));
+    let snapshot = snapshot.map_err(system("the snapshot's thread cannot be started"))?;
+    let totals = Writer::start(dir.totals_path());
+    let totals = totals.map_err(system("the totals' thread cannot be started"))?;
+    Ok((snapshot, totals))
+}
+
 fn ignore_terminal() -> Vec<Signal> {
     [SignalKind::interrupt(), SignalKind::hangup()].into_iter().filter_map(|kind| signal(kind).ok()).collect()
 }
@@ -199,14 +214,13 @@ impl Node {
         edge_in: mpsc::Sender<crate::edge_link::FromEdge>,
         found_in: &mpsc::Sender<super::found::Found>,
     ) -> Result<(Self, Vec<Received>), NodeError> {
-        let system = |what| move |source| NodeError::System { what, source };
         let dir = StateDir::open(&config.state_dir)?;
         let first_start = inventory.hello.node_starts == 0;
         let Chosen { revision, news } = choose_revision(&config.stack, &dir, first_start)?;
-        let base = dir.totals().unwrap_or_default();
-        let (journal, logs, history) = open_records(&dir, &revision, measuring::origin(&inventory.hello, &base))?;
-        let snapshot_file = Writer::start(dir.path("snapshot"));
-        let snapshot_file = snapshot_file.map_err(system("the snapshot's thread cannot be started"))?;
+        let traffic = Traffic::new(dir.totals().unwrap_or_default(), inventory.hello.since);
+        let origin = measuring::origin(&inventory.hello, traffic.base());
+        let (journal, logs, history) = open_records(&dir, &revision, origin)?;
+        let (snapshot_file, totals_file) = open_writers(&dir)?;
         let held = inventory.held.remove("snapshot").and_then(super::publish::read_held);
         let threads = held.as_ref().map_or_else(|| wanted_threads(&revision.stack), |held| held.threads);
         let former = held.or_else(|| dir.snapshot());
@@ -229,6 +243,7 @@ impl Node {
             orders,
             logs,
             snapshot_file,
+            totals_file,
             threads,
             listeners: BTreeMap::new(),
             console: super::console::Console::default(),
@@ -246,7 +261,7 @@ impl Node {
             unserved: super::unserved::Unserved::default(),
             aways: Aways::restore(&dir),
             pages,
-            traffic: Traffic::new(base),
+            traffic,
             history,
             measuring: Measuring::new(),
             snapshot: Arc::new(placeholder(&revision, threads, former.map_or(0, |snapshot| snapshot.version))),

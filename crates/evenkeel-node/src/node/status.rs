@@ -135,10 +135,6 @@ impl Node {
         false
     }
 
-    pub(super) fn slots_of(&self, service: &str) -> impl Iterator<Item = &Slot> {
-        self.slots.range((service.to_owned(), 0)..=(service.to_owned(), u32::MAX)).map(|(_, slot)| slot)
-    }
-
     fn slot_status(&self, slot: &Slot) -> InstanceStatus {
         let memory = slot.supervisor.memory();
         let phase = slot.supervisor.phase();
@@ -216,6 +212,8 @@ impl Node {
         }
         let snapshot_file = self.snapshot_file.failure();
         problems.extend(snapshot_file.map(|error| format!("the snapshot cannot be kept on disk: {error}")));
+        let totals_file = self.totals_file.failure();
+        problems.extend(totals_file.map(|error| format!("the totals cannot be kept on disk: {error}")));
         problems.extend(self.problems.values().cloned());
         problems
     }
@@ -264,8 +262,10 @@ impl Node {
             .then(|| format!("{} does not answer, and without `liveness` nothing starts it again", instance.name))
     }
 
-    /// What `/metrics` shows.
-    pub(super) fn scrape(&self) -> Scrape {
+    /// What `/metrics` shows. Prometheus takes a counter that shrinks for one that began anew and adds the whole of it
+    /// once more, so what it is told is written down first: it outlives whatever becomes of us.
+    pub(super) fn scrape(&mut self) -> Scrape {
+        self.keep_totals();
         let status = self.status();
         let newest = self.traffic.newest();
         let counters: Vec<&InstanceCounters> = newest.services.iter().flat_map(|service| &service.instances).collect();

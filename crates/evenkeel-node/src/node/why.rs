@@ -22,6 +22,9 @@ impl Node {
             Refused::Stack(faults) => causes(faults),
             Refused::Machine(error) => vec![Reason::seen(error.split().0)],
             Refused::Undo(what, _) => vec![Reason::seen(what)],
+            Refused::Newer { expected, in_force } => {
+                vec![Reason::seen(format!("it was made from revision {expected}, and revision {in_force} is in force"))]
+            }
             Refused::Stopping => vec![Reason::seen("keel is being stopped")],
         };
         reasons.push(Reason::seen(asked));

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! VERSION            the format's number
-//! node.json          totals of edges that are gone
+//! node.json          what edges have counted
 //! revisions/N.toml   each revision of the stack; N.json where it came from; current: the number in force
 //! instances/S-N.json the record of instance S/N: generation, port, what it was started from
 //! snapshot           the newest snapshot
@@ -16,7 +16,8 @@
 //!
 //! It belongs to one `keel up`, which holds its lock. Files are replaced whole (write, rename), so that a reader
 //! or a crash never meets half of one. Records are small and written in place by the owner of the world, since a
-//! restart depends on them; the snapshot, which the guard holds in memory as well, is written by a thread.
+//! restart depends on them; the snapshot, which the guard holds in memory as well, and the totals are written
+//! by threads.
 
 mod deploys;
 mod records;
@@ -39,7 +40,7 @@ pub(crate) use self::{
     revisions::Revision,
     writer::Writer,
 };
-use crate::error::NodeError;
+use crate::{error::NodeError, traffic::Kept};
 
 /// The number of the format of state directories.
 pub const VERSION: u32 = 1;
@@ -128,14 +129,19 @@ impl StateDir {
         }
     }
 
-    /// Totals of former edges, as [`StateDir::save_totals`] wrote them.
-    pub(crate) fn totals<T: serde::de::DeserializeOwned>(&self) -> Option<T> {
-        self.read_json(&self.path("node.json"))
+    /// Replaces a JSON file whole.
+    pub(crate) fn write_json(&self, name: &str, value: &impl serde::Serialize) -> io::Result<()> {
+        replace(&self.path(name), &serde_json::to_vec(value).map_err(io::Error::other)?)
     }
 
-    /// Keeps totals.
-    pub(crate) fn save_totals(&self, totals: &impl serde::Serialize) -> io::Result<()> {
-        replace(&self.path("node.json"), &serde_json::to_vec(totals).map_err(io::Error::other)?)
+    /// What was counted, as it was kept last in [`StateDir::totals_path`].
+    pub(crate) fn totals(&self) -> Option<Kept> {
+        self.read_json(&self.totals_path())
+    }
+
+    /// Where that is kept.
+    pub(crate) fn totals_path(&self) -> PathBuf {
+        self.path("node.json")
     }
 
     /// The snapshot of a former life.

@@ -5,6 +5,7 @@ use std::{
     path::PathBuf,
     sync::{Arc, Condvar, Mutex, PoisonError},
     thread,
+    time::Duration,
 };
 
 use super::replace;
@@ -18,6 +19,8 @@ pub(crate) struct Writer {
 #[derive(Debug, Default)]
 struct Slot {
     newest: Option<Vec<u8>>,
+    /// Something is being written just now.
+    busy: bool,
     failure: Option<String>,
     closed: bool,
 }
@@ -27,7 +30,8 @@ impl Writer {
     pub(crate) fn start(path: PathBuf) -> std::io::Result<Self> {
         let shared = Arc::new((Mutex::new(Slot::default()), Condvar::new()));
         let theirs = Arc::clone(&shared);
-        thread::Builder::new().name("keel-snapshot".to_owned()).spawn(move || write_newest(&path, &theirs))?;
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        thread::Builder::new().name(format!("keel-{name}")).spawn(move || write_newest(&path, &theirs))?;
         Ok(Self { shared })
     }
 
@@ -35,7 +39,14 @@ impl Writer {
     pub(crate) fn write(&self, bytes: Vec<u8>) {
         let (slot, wake) = &*self.shared;
         slot.lock().unwrap_or_else(PoisonError::into_inner).newest = Some(bytes);
-        wake.notify_one();
+        wake.notify_all();
+    }
+
+    /// Waits until nothing waits any more, at most so long: a disk that hangs is not waited for.
+    pub(crate) fn settle(&self, at_most: Duration) {
+        let (slot, wake) = &*self.shared;
+        let slot = slot.lock().unwrap_or_else(PoisonError::into_inner);
+        let _ = wake.wait_timeout_while(slot, at_most, |slot| slot.busy || slot.newest.is_some());
     }
 
     /// Why the last attempt failed, if it did.
@@ -48,7 +59,7 @@ impl Drop for Writer {
     fn drop(&mut self) {
         let (slot, wake) = &*self.shared;
         slot.lock().unwrap_or_else(PoisonError::into_inner).closed = true;
-        wake.notify_one();
+        wake.notify_all();
     }
 }
 
@@ -58,6 +69,7 @@ fn write_newest(path: &std::path::Path, shared: &(Mutex<Slot>, Condvar)) {
         let mut guard = slot.lock().unwrap_or_else(PoisonError::into_inner);
         let bytes = loop {
             if let Some(bytes) = guard.newest.take() {
+                guard.busy = true;
                 break bytes;
             }
             if guard.closed {
@@ -67,6 +79,8 @@ fn write_newest(path: &std::path::Path, shared: &(Mutex<Slot>, Condvar)) {
         };
         drop(guard);
         let failure = replace(path, &bytes).err().map(|error| error.to_string());
-        slot.lock().unwrap_or_else(PoisonError::into_inner).failure = failure;
+        let mut guard = slot.lock().unwrap_or_else(PoisonError::into_inner);
+        (guard.failure, guard.busy) = (failure, false);
+        wake.notify_all();
     }
 }

@@ -8,7 +8,6 @@
 
 mod backlog;
 mod cpu;
-mod kept;
 mod observe;
 
 use std::{
@@ -25,7 +24,6 @@ use evenkeel_core::{
     time::Moment,
 };
 
-pub(super) use self::kept::write;
 use self::{backlog::Asker, cpu::Meter, observe::Gauge};
 use super::Node;
 
@@ -86,6 +84,8 @@ impl Node {
         let due = self.scaling.next <= now;
         if due {
             self.scaling.next = now + EVERY;
+            // What could not be written a while ago perhaps can be now.
+            self.keep_wanted();
         }
         let at_zero = |controlled: &Controlled| counted && controlled.scaler.wanted() == 0;
         let services = self.scaling.services.iter().filter(|(_, controlled)| due || at_zero(controlled));
@@ -215,16 +215,16 @@ impl Node {
         if wanted == self.scaling.kept {
             return;
         }
-        match write(&self.dir.path(FILE), &wanted) {
+        match self.dir.write_json(FILE, &wanted) {
             Ok(()) => {
                 self.problems.remove("scale");
+                self.scaling.kept = wanted;
             }
             Err(error) => {
                 let problem = format!("how many instances are wanted cannot be kept on disk ({error})");
                 self.problems.insert("scale", problem);
             }
         }
-        self.scaling.kept = wanted;
     }
 }
 

@@ -99,8 +99,7 @@ impl Node {
 
     /// Instances of a service that are not being stopped.
     pub(in crate::node) fn staying(&self, name: &str) -> impl Iterator<Item = &Slot> {
-        let of_service = self.slots.range((name.to_owned(), 0)..=(name.to_owned(), u32::MAX));
-        of_service.map(|(_, slot)| slot).filter(|slot| slot.observed().state != State::Leaving)
+        self.slots_of(name).filter(|slot| slot.observed().state != State::Leaving)
     }
 
     /// Why nothing is known of requests; `None` where it is.

@@ -160,6 +160,23 @@ fn bounds_of_the_file_are_an_order_under_observation_too() {
 }
 
 #[test]
+fn what_could_not_be_kept_is_kept_once_it_can_be() {
+    let elastic = "replicas = { min = 1, max = 4, target = { concurrency = 10 } }";
+    let world = World::new(&STACK.replace("replicas = 2", elastic));
+    // A folder stands where the file would be written first.
+    let (file, obstacle) = (world.config.state_dir.join("scale.json"), world.config.state_dir.join("scale.json.new"));
+    std::fs::create_dir_all(&obstacle).unwrap();
+    let node = world.start();
+    let said = |status: &Status| status.problems.iter().any(|problem| problem.contains("cannot be kept on disk"));
+    world.wait("it is said", said);
+    assert!(!file.exists());
+    std::fs::remove_dir(&obstacle).unwrap();
+    world.wait("it is kept, and nothing is said any more", |status| !said(status));
+    assert!(file.exists());
+    world.end(node);
+}
+
+#[test]
 fn a_damaged_file_is_said_and_set_aside() {
     let world = World::new(STACK);
     std::fs::create_dir_all(&world.config.state_dir).unwrap();
