@@ -100,6 +100,11 @@ impl Failure {
         &self.what
     }
 
+    /// The same, and the likely cause, in one line.
+    pub(crate) fn in_short(&self) -> String {
+        self.cause.as_ref().map_or_else(|| self.what.clone(), |cause| format!("{}: {cause}", self.what))
+    }
+
     /// With another exit code.
     pub(crate) fn exit(mut self, exit: Exit) -> Self {
         self.exit = exit;

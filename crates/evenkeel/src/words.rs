@@ -5,32 +5,9 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
+pub(crate) use evenkeel_core::words::{count, latency};
 use evenkeel_core::{stack, time::WallTime};
 use serde::de::{Deserialize, IntoDeserializer, value::StrDeserializer};
-
-/// `12304` as `12,304`.
-pub(crate) fn count(n: u64) -> String {
-    let digits = n.to_string();
-    let mut text = String::new();
-    for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
-}
-
-/// Milliseconds as a latency: `0.4 ms`, `12 ms`, `1.2 s`.
-pub(crate) fn latency(ms: f64) -> String {
-    if ms < 9.95 {
-        format!("{ms:.1} ms")
-    } else if ms < 999.5 {
-        format!("{ms:.0} ms")
-    } else {
-        format!("{:.1} s", ms / 1000.0)
-    }
-}
 
 /// Milliseconds as a span with at most two units: `0s`, `42s`, `3m 12s`, `5h 2m`, `4d 7h`.
 pub(crate) fn span(ms: u64) -> String {
@@ -68,16 +45,35 @@ pub(crate) fn now() -> WallTime {
     WallTime::from_millis(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
 }
 
+/// What the kernel and libraries say of broken connections and failed writes, and the same in plain words.
+const PLAIN: [(&str, &str); 12] = [
+    ("Connection refused (os error 111)", "nobody accepts connections there (connection refused)"),
+    ("Connection reset by peer (os error 104)", "the other side broke the connection off"),
+    ("Broken pipe (os error 32)", "the other side had closed the connection"),
+    ("Connection timed out (os error 110)", "nobody answered in time"),
+    ("Network is unreachable (os error 101)", "no network leads there"),
+    ("Cannot assign requested address (os error 99)", "this machine has no free port left"),
+    ("Too many open files (os error 24)", "this process may open no more files or connections"),
+    ("No space left on device (os error 28)", "the disk is full"),
+    ("File too large (os error 27)", "files may have no more bytes"),
+    (": connection closed before message completed", ""),
+    (": connection error", ""),
+    (", without `Connection: close`", ", unannounced"),
+];
+
+/// An error in plain words: without the numbers of the kernel, and without what a library adds for programmers.
+pub(crate) fn plain(text: &str) -> String {
+    let mut text = PLAIN.iter().fold(text.to_owned(), |text, (from, to)| text.replace(from, to));
+    while let Some(from) = text.find(" (os error ") {
+        let Some(length) = text[from..].find(')') else { break };
+        text.replace_range(from..=from + length, "");
+    }
+    text
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn counts_have_separators() {
-        for (n, text) in [(0, "0"), (999, "999"), (1000, "1,000"), (12_304, "12,304"), (1_234_567, "1,234,567")] {
-            assert_eq!(count(n), text);
-        }
-    }
 
     #[test]
     fn spans_have_two_units() {
@@ -95,15 +91,24 @@ mod tests {
     }
 
     #[test]
-    fn latencies_keep_two_digits() {
-        for (ms, text) in [(0.04, "0.0 ms"), (1.24, "1.2 ms"), (9.96, "10 ms"), (812.0, "812 ms"), (1234.0, "1.2 s")] {
-            assert_eq!(latency(ms), text);
-        }
-    }
-
-    #[test]
     fn durations_are_written_as_in_a_stack_file() {
         assert_eq!(duration("30s"), Ok(Duration::from_secs(30)));
         assert!(duration("30").unwrap_err().contains("with its unit"));
+    }
+
+    #[test]
+    fn numbers_of_the_kernel_are_translated_or_left_out() {
+        for (text, said) in [
+            (
+                "GET /: Connection refused (os error 111)",
+                "GET /: nobody accepts connections there (connection refused)",
+            ),
+            ("it broke: connection error", "it broke"),
+            ("Owner died (os error 130), twice (os error 1)", "Owner died, twice"),
+            ("cut (os error 1", "cut (os error 1"),
+            ("status 502", "status 502"),
+        ] {
+            assert_eq!(plain(text), said);
+        }
     }
 }

@@ -7,6 +7,9 @@
 use super::{Condition, Drill, Fault, Ground, Observed, Plan, Refusal, Signs, Target, Wish, signs};
 use crate::status::Status;
 
+/// The stage in which the release has been asked something.
+pub const TRIED: &str = "tried";
+
 /// See the module.
 pub(super) struct BadDeploy;
 
@@ -73,7 +76,12 @@ impl Drill for BadDeploy {
 
     fn judge_more(&self, plan: &Plan, observed: &Observed) -> Vec<Condition> {
         let service = &plan.subject.service;
+        let tried = observed.stages.iter().any(|stage| stage.name == TRIED);
         vec![match (observed.recovered_at_ms, observed.detected_at_ms) {
+            (Some(_), _) if !tried => Err(format!(
+                "nothing was shown: the release is gone, but no request ever reached it, so nobody knows what {service} \
+                 does with one that fails every request"
+            )),
             (Some(_), _) => Ok(format!("the release was rolled back by itself, and {service} runs the former one")),
             (None, Some(_)) => Err("the release was being rolled back by itself, but not in time".to_owned()),
             (None, None) => {

@@ -43,7 +43,7 @@ impl Drill for CapacityDrill {
             "users of the service share what is measured: around the highest rate they wait for a second or two, and \
              some may see errors"
                 .to_owned(),
-            "clients run on this machine and take from its processors, so the service may bear more than is found"
+            "test visitors run on this machine and take from its processors, so the service may bear more than is found"
                 .to_owned(),
             "one instance is drained for the second half, and has requests again afterwards".to_owned(),
         ]

@@ -29,7 +29,7 @@ impl Drill for CrashLoop {
     }
 
     fn summary(&self) -> &'static str {
-        "kills one instance with SIGKILL at each of its starts, five times, while clients read and write"
+        "kills one instance with SIGKILL at each of its starts, five times, while test visitors read and write"
     }
 
     fn usual_s(&self) -> (u64, u64) {

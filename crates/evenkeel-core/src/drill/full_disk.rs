@@ -38,6 +38,8 @@ impl Drill for FullDisk {
             "the disk itself stays as it is: the kernel is told that files of the node process (and of the edge, \
              where that is permitted) may have no byte (RLIMIT_FSIZE), and what was allowed before is restored afterwards"
                 .to_owned(),
+            "what the node process starts meanwhile, as a check by a command, is under the same limit until the end"
+                .to_owned(),
             "instances may write as before".to_owned(),
         ]
     }

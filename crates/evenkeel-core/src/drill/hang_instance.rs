@@ -17,7 +17,7 @@ impl Drill for HangInstance {
     }
 
     fn summary(&self) -> &'static str {
-        "freezes one instance with SIGSTOP while clients read and write, and waits until all are healthy again"
+        "freezes one instance with SIGSTOP while test visitors read and write, and waits until all are healthy again"
     }
 
     fn usual_s(&self) -> (u64, u64) {

@@ -16,7 +16,7 @@ impl Drill for KillEdge {
     }
 
     fn summary(&self) -> &'static str {
-        "kills the edge with SIGKILL while clients read and write: nobody may be refused, and another must serve"
+        "kills the edge with SIGKILL while test visitors read and write: nobody may be refused, and another must serve"
     }
 
     fn usual_s(&self) -> (u64, u64) {

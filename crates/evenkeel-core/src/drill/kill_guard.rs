@@ -17,7 +17,7 @@ impl Drill for KillGuard {
     }
 
     fn summary(&self) -> &'static str {
-        "kills `keel up` itself with SIGKILL while clients read and write: instances must go on, and it must come back"
+        "kills `keel up` itself with SIGKILL while test visitors read and write: instances must go on, and it must come back"
     }
 
     fn usual_s(&self) -> (u64, u64) {

@@ -15,7 +15,7 @@ impl Drill for KillInstance {
     }
 
     fn summary(&self) -> &'static str {
-        "kills one instance with SIGKILL while clients read and write, and waits until all are healthy again"
+        "kills one instance with SIGKILL while test visitors read and write, and waits until all are healthy again"
     }
 
     fn usual_s(&self) -> (u64, u64) {

@@ -15,7 +15,7 @@ impl Drill for KillNodeProcess {
     }
 
     fn summary(&self) -> &'static str {
-        "kills the node process with SIGKILL while clients read and write: no request and no instance may notice"
+        "kills the node process with SIGKILL while test visitors read and write: no request and no instance may notice"
     }
 
     fn usual_s(&self) -> (u64, u64) {

@@ -13,7 +13,8 @@
 //! | `signs`, `watch` | detection and recovery, from one status to the next |
 //! | `series`, `abort` | what clients see from one moment to the next, and when that is too much |
 //! | `climb` | how much a service bears |
-//! | `report` | the verdict and its reasons |
+//! | `outage` | how long nobody was answered |
+//! | `conclusion`, `report` | what was measured beside what was allowed; the verdict and its reasons |
 //! | `record`, `runs` | how drills stand in the journal; how runs are kept, compared and counted as proofs |
 //! | `schedule` | when drills run by themselves, and when none may |
 //! | one file for each drill | its fault, and what is particular about judging it |
@@ -23,6 +24,7 @@ mod bad_deploy;
 mod capacity;
 mod climb;
 mod clock_step;
+mod conclusion;
 mod crash_loop;
 mod fault;
 mod full_disk;
@@ -31,6 +33,7 @@ mod kill_edge;
 mod kill_guard;
 mod kill_instance;
 mod kill_node_process;
+mod outage;
 mod plan;
 mod reach;
 mod reboot;
@@ -53,24 +56,33 @@ use crate::{stack::Stack, status::Status};
 /// Stages that particular drills have beside those of all: who does the harm notes them, and the verdict rests on them.
 pub mod stages {
     pub use super::{
+        bad_deploy::TRIED,
         crash_loop::{GAVE_UP, KILLED, START},
-        slow_dependency::RESTARTED,
+        slow_dependency::{ASKED, RESTARTED},
     };
 }
 
 pub use self::{
     abort::Brake,
     climb::{Capacity, Climb, Limit, MOST_PER_S, Step},
+    conclusion::{Conclusion, Condition, budget},
     fault::{Fault, PACE_PER_S, Target},
+    outage::{Gaps, Outage},
     plan::{Plan, Refusal, Subject, Wish, Writes, plan, still_holds},
-    record::{LastVerdict, NewEntry, aborted, ended, last_verdict, started},
-    report::{Condition, ErrorSample, Ledger, Observed, Report, Stage, Traffic, Verdict, budget, judge},
-    runs::{Comparison, GIVEN_UP, Progress, Proof, RunState, RunSummary, compare, parse_run_id, proofs, run_id},
+    record::{NewEntry, aborted, ended, started},
+    report::{ErrorSample, Ledger, Observed, Report, Stage, Traffic, Verdict, judge},
+    runs::{
+        Comparison, GIVEN_UP, LastVerdict, Progress, Proof, RunState, RunSummary, compare, last_verdict, parse_run_id,
+        proofs, run_id,
+    },
     schedule::{Known, TRY_AGAIN_MS, Turn, in_blackout, turn},
     series::{TICK_MS, Tick},
     signs::{SHIFTED, STARTED, Signs},
     watch::Watch,
 };
+
+/// The reason of a drain that a drill has ordered: nobody else's drain is ever ended by a drill.
+pub const DRAIN_REASON: &str = "a drill measures what the others bear";
 
 /// One kind of rehearsal.
 pub trait Drill: Sync {

@@ -26,6 +26,9 @@ const SETTLE_MS: u64 = 1000;
 /// How long a lasting fault lasts unless the user says otherwise.
 const FOR_MS: u64 = 3000;
 
+/// How long a request may be on its way where no objective says so: as long as an edge holds one by default.
+const OVERDUE_MS: u64 = 10_000;
+
 /// What the user asked for beyond the drill's name.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Wish {
@@ -33,6 +36,8 @@ pub struct Wish {
     pub service: Option<String>,
     /// How long a lasting fault lasts, in milliseconds.
     pub for_ms: Option<u64>,
+    /// Nobody is there who would see what it does: it runs by its schedule.
+    pub unattended: bool,
 }
 
 impl Wish {
@@ -126,6 +131,12 @@ pub enum Refusal {
     /// This ground does not bear this drill.
     #[error("{0}")]
     NotHere(String),
+    /// Harming the only instance is left to those who are there.
+    #[error(
+        "{0} is the only instance of its service: nobody would be served while it is harmed, so no schedule may do that; \
+         run more instances, or this drill by hand"
+    )]
+    OnlyInstance(String),
     /// No request of a drill would reach the service.
     #[error("no route leads to `{0}` without particular headers, so clients of a drill could not reach it")]
     NoRoute(String),
@@ -153,6 +164,10 @@ pub fn plan(drill: &dyn Drill, stack: &Stack, status: &Status, wish: &Wish) -> R
     let ground = Ground { stack, status, service: &service.name };
     let (subject, why) =
         choose_subject(drill.target(), &ground, service).ok_or_else(|| Refusal::NothingToHarm(service.name.clone()))?;
+    let is_alone = subject.target == Target::Instance && service.instances.len() < 2;
+    if wish.unattended && is_alone {
+        return Err(Refusal::OnlyInstance(subject.name));
+    }
     let (way, read) = choose_way(stack, &service.name).ok_or_else(|| Refusal::NoRoute(service.name.clone()))?;
     let address = address_of(stack, status, &way).ok_or_else(|| Refusal::NoRoute(service.name.clone()))?;
     let mut notes: Vec<String> = why.into_iter().collect();
@@ -190,6 +205,12 @@ pub fn plan(drill: &dyn Drill, stack: &Stack, status: &Status, wish: &Wish) -> R
 }
 
 impl Plan {
+    /// From when on a request that has not ended counts as failing while it is decided whether to give up, in
+    /// milliseconds.
+    pub fn overdue_ms(&self) -> u64 {
+        self.objectives.worst.map_or(OVERDUE_MS, crate::stack::Duration::as_ms)
+    }
+
     /// The plan as numbered lines that are shown before it is carried out.
     pub fn lines(&self) -> Vec<String> {
         let host = self.host.as_ref().map_or_else(|| self.address.to_string(), Clone::clone);
@@ -202,15 +223,16 @@ impl Plan {
             Target::Service | Target::Stack => self.fault.to_string(),
         };
         let mut lines = vec![
-            format!("clients read GET {}{writing} at {host} through the edge", self.read),
+            format!("test visitors read GET {}{writing} at {host} through the edge", self.read),
             format!("after {}: {whom}", in_words(self.baseline_ms)),
             format!("wait until every instance is healthy again, at most {}", in_words(self.recover_within_ms)),
         ];
         let Abort { errors, after } = self.abort;
         if self.fault != Fault::Reboot {
             lines.push(format!(
-                "give up and take everything back if {errors} % of requests fail for {}",
-                in_words(after.as_ms())
+                "give up and take everything back if for {} {errors} % of requests fail or wait longer than {}",
+                in_words(after.as_ms()),
+                in_words(self.overdue_ms())
             ));
         }
         if self.writes.is_some() {

@@ -34,11 +34,13 @@ impl Drill for Reboot {
 
     fn notes(&self, ground: &Ground<'_>) -> Vec<String> {
         let mut notes = vec![
-            "nobody is served from the harm until recovery: errors of that time are counted and judged apart".to_owned(),
+            "nobody can be served from the harm until recovery: requests that fail in that time do not fail the drill"
+                .to_owned(),
             "where nothing starts `keel up` again within 3 s, this drill does, in the background, as a machine's start \
              would"
                 .to_owned(),
-            "what the kernel has in memory survives this: of a write that never reached the disk nothing is learnt"
+            "a real loss of power also loses what the operating system had not yet put on the disk; this drill does not, \
+             so it says nothing about such writes"
                 .to_owned(),
         ];
         let others: Vec<&str> =

@@ -1,16 +1,13 @@
-//! How drills stand in the journal, and how they are found there again.
+//! How drills stand in the journal.
 //!
 //! Two entries for each run: `started` before the harm, so that whoever reads of a killed process finds the reason
-//! right above it, and `passed`, `failed` or `aborted` at the end. Their message begins with the drill's name;
-//! [`last_verdict`] relies on that. This module owns no state and never writes anything.
+//! right above it, and `passed`, `failed` or `aborted` at the end. Their message begins with the drill's name. This module owns no state
+//! and never writes anything.
 
 use serde::{Deserialize, Serialize};
 
-use super::{Plan, Report, Verdict, in_words};
-use crate::{
-    journal::{Entry, Level, Reason},
-    time::WallTime,
-};
+use super::{Outage, Plan, Report, Verdict, in_words};
+use crate::journal::{Level, Reason};
 
 /// The subject of all entries about drills.
 const SUBJECT: &str = "drill";
@@ -53,11 +50,21 @@ pub fn ended(report: &Report) -> NewEntry {
     } else {
         format!("{} writes lost, {} doubled", report.lost_writes, report.doubled_writes)
     };
+    let detected = if report.noticed_by_drill {
+        format!("{} could not notice it itself", report.subject.name)
+    } else {
+        format!("{} detected after {}", report.subject.name, time(report.detection_ms))
+    };
+    let started = report.started_by_drill_ms.map_or_else(String::new, |ms| {
+        format!("nobody but the drill started it again, {} after the harm, and from then on it ", in_words(ms))
+    });
+    let down = report
+        .outage
+        .filter(Outage::is_down)
+        .map_or_else(String::new, |outage| format!("nobody was answered for {}, ", in_words(outage.lasted_ms)));
     let message = format!(
-        "{}: {kind}; {} detected after {}, recovered after {}, {} of {} requests failed, {writes}",
+        "{}: {kind}; {detected}, {started}recovered after {}, {down}{} of {} requests failed, {writes}",
         report.drill,
-        report.subject.name,
-        time(report.detection_ms),
         time(report.recovery_ms),
         report.errors,
         report.requests,
@@ -74,30 +81,4 @@ pub fn aborted(plan: &Plan, why: &str) -> NewEntry {
         level: Level::Warning,
         reasons: vec![Reason::rule("a drill that is given up stops its clients and takes back what lasts")],
     }
-}
-
-/// How a drill ended when it was last run.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct LastVerdict {
-    /// Pass or fail.
-    pub verdict: Verdict,
-    /// When, in milliseconds since the Unix epoch.
-    pub at: WallTime,
-}
-
-/// The newest verdict about the drill of that name among `entries`, in whatever order they are.
-pub fn last_verdict(entries: &[Entry], drill: &str) -> Option<LastVerdict> {
-    let about = |entry: &&Entry| {
-        entry.subject == SUBJECT && entry.message.split_once(':').is_some_and(|(name, _)| name == drill)
-    };
-    let verdict = |entry: &Entry| {
-        let verdict = match entry.kind.as_str() {
-            "passed" => Verdict::Pass,
-            "failed" => Verdict::Fail,
-            _ => return None,
-        };
-        Some((entry.id, LastVerdict { verdict, at: entry.at }))
-    };
-    let newest = entries.iter().filter(about).filter_map(verdict).max_by_key(|(id, _)| *id);
-    newest.map(|(_, last)| last)
 }

@@ -7,8 +7,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Capacity, Drill, Fault, Plan, Subject, TICK_MS, Tick, Unavoidable, in_words, signs};
-use crate::{journal::Reason, objectives::Budget, stack::DrillObjectives, status::Status, time::WallTime};
+use super::{Capacity, Conclusion, Drill, Fault, Outage, Plan, STARTED, Subject, Tick, conclusion, in_words};
+use crate::{journal::Reason, objectives::Budget, stack::DrillObjectives, time::WallTime};
 
 /// Pass or fail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
@@ -77,8 +77,10 @@ pub struct Traffic {
     pub worst_ms: u64,
     /// The slowest request before the harm, in milliseconds, rounded up.
     pub worst_before_ms: u64,
-    /// The slowest but one of a hundred since the harm, in milliseconds, rounded up.
+    /// 99 of 100 good answers since the harm took at most so long, in milliseconds, rounded up.
     pub p99_ms: u64,
+    /// The longest time since the harm without a good answer.
+    pub outage: Option<Outage>,
     /// Up to ten distinct errors.
     pub samples: Vec<ErrorSample>,
     /// From one moment to the next.
@@ -127,8 +129,17 @@ pub struct Observed {
     pub capacity: Option<Capacity>,
     /// The service's budget of errors afterwards, where `[objectives]` declares an availability.
     pub budget: Option<Budget>,
+    /// Harm that could not be taken back: why, and what is left to do by hand.
+    pub not_undone: Vec<String>,
     /// What happened when, in order.
     pub stages: Vec<Stage>,
+}
+
+impl Observed {
+    /// When the drill itself started everything again, where nobody else did.
+    pub(super) fn started_by_drill_at_ms(&self) -> Option<u64> {
+        self.stages.iter().find(|stage| stage.name == STARTED).map(|stage| stage.at_ms)
+    }
 }
 
 /// The outcome of a drill: what `keel drill run --json` prints.
@@ -140,7 +151,8 @@ pub struct Report {
     pub verdict: Verdict,
     /// From the harm until the stack showed it, in milliseconds; `null` if it never did.
     pub detection_ms: Option<u64>,
-    /// From the harm until every instance was healthy again, in milliseconds; `null` if that took too long.
+    /// From the harm until every instance was healthy again, in milliseconds; `null` if that took too long. Where the
+    /// drill itself had to start everything again, it counts from then on; see `started_by_drill_ms`.
     pub recovery_ms: Option<u64>,
     /// Requests that clients sent.
     pub requests: u64,
@@ -182,7 +194,7 @@ pub struct Report {
     pub fault_at_ms: u64,
     /// When a lasting fault was taken back, in milliseconds since the drill's start.
     pub released_at_ms: Option<u64>,
-    /// 99 of 100 requests since the harm took at most so long, in milliseconds, rounded up.
+    /// 99 of 100 good answers since the harm took at most so long, in milliseconds, rounded up.
     pub p99_ms: u64,
     /// What clients saw in each tenth of a second.
     pub series: Vec<Tick>,
@@ -197,47 +209,58 @@ pub struct Report {
     /// availability.
     #[serde(default)]
     pub budget_spent: Option<f64>,
+    /// That budget after the run; `null` where there is none.
+    #[serde(default)]
+    pub budget: Option<Budget>,
+    /// What was measured, what was allowed and what held.
+    #[serde(default)]
+    pub conditions: Vec<Conclusion>,
+    /// What whoever reads the verdict must know with it, in words; mostly nothing.
+    #[serde(default)]
+    pub warnings: Vec<String>,
+    /// The longest time since the harm in which no request got its answer; `null` where none was sent, or where that was
+    /// not measured.
+    #[serde(default)]
+    pub outage: Option<Outage>,
+    /// When the drill had to start `keel up` again itself since nobody else did, in milliseconds since the harm; `null` if
+    /// it had not to.
+    #[serde(default)]
+    pub started_by_drill_ms: Option<u64>,
+    /// Whether `detection_ms` says when the drill noticed the harm, since keel itself was down and could not.
+    #[serde(default)]
+    pub noticed_by_drill: bool,
 }
 
 /// Judges a run of `plan`.
 pub fn judge(drill: &dyn Drill, plan: &Plan, observed: &Observed) -> Report {
-    let mut held = Vec::new();
-    let mut failed = Vec::new();
-    let mut conditions = vec![few_errors(drill, plan, observed), recovered(plan, observed)];
-    conditions.extend(observed.aborted.iter().map(|why| Err(format!("it was given up: {why}"))));
-    conditions.extend(in_time(plan, observed));
-    conditions.extend(drill.judge_more(plan, observed));
-    conditions.extend(observed.ledger.as_ref().map(nothing_lost).unwrap_or_default());
-    conditions
-        .extend(budget_spent(observed).map(|percent| Ok(format!("that took {percent:.2} % of the budget of errors"))));
-    for condition in conditions {
-        match condition {
-            Ok(text) => held.push(Reason::seen(text)),
-            Err(text) => failed.push(Reason::seen(text)),
-        }
-    }
-    let verdict = if failed.is_empty() { Verdict::Pass } else { Verdict::Fail };
-    let failed_conditions = failed.len();
-    let mut reasons = failed;
-    reasons.append(&mut held);
+    let conditions = conclusion::all(drill, plan, observed);
+    let sentences = |failed: bool| {
+        let told = conditions.iter().filter(move |line| (line.held == Some(false)) == failed && !line.text.is_empty());
+        told.map(|line| Reason::seen(&line.text))
+    };
+    let mut reasons: Vec<Reason> = sentences(true).collect();
+    let failed_conditions = reasons.len();
+    let verdict = if failed_conditions == 0 { Verdict::Pass } else { Verdict::Fail };
+    reasons.extend(sentences(false));
     reasons.extend(plan.notes.iter().map(Reason::rule));
     let ledger = observed.ledger.clone().unwrap_or_default();
-    let after_fault = |at: Option<u64>| at.map(|at| at.saturating_sub(observed.fault_at_ms));
+    let after_fault = |at: u64| at.saturating_sub(observed.fault_at_ms);
+    let is_ramp = matches!(plan.fault, Fault::Ramp { .. });
     Report {
         drill: plan.drill.clone(),
         verdict,
-        detection_ms: after_fault(observed.detected_at_ms),
-        recovery_ms: after_fault(observed.recovered_at_ms),
+        detection_ms: observed.detected_at_ms.map(after_fault),
+        recovery_ms: conclusion::recovery_ms(observed),
         requests: observed.traffic.requests,
         errors: observed.traffic.errors,
-        unavoidable_errors: unavoidable(drill, observed),
+        unavoidable_errors: conclusion::unavoidable(drill, observed),
         worst_ms: observed.traffic.worst_ms,
         worst_before_ms: observed.traffic.worst_before_ms,
         acknowledged_writes: ledger.acknowledged,
         unacknowledged_writes: ledger.unacknowledged,
-        lost_writes: count(&ledger.lost),
-        doubled_writes: count(&ledger.doubled),
-        unverified_writes: count(&ledger.unverified),
+        lost_writes: keys(&ledger.lost),
+        doubled_writes: keys(&ledger.doubled),
+        unverified_writes: keys(&ledger.unverified),
         stages: observed.stages.clone(),
         reasons,
         failed_conditions,
@@ -252,122 +275,30 @@ pub fn judge(drill: &dyn Drill, plan: &Plan, observed: &Observed) -> Report {
         started: observed.started,
         error_samples: observed.traffic.samples.clone(),
         capacity: observed.capacity.clone(),
-        budget_spent: budget_spent(observed),
+        budget_spent: conclusion::budget_spent(observed),
+        budget: observed.budget.clone(),
+        conditions,
+        warnings: warnings(observed),
+        // Whoever measures what a service bears lets its clients wait on purpose.
+        outage: observed.traffic.outage.filter(|_| !is_ramp),
+        started_by_drill_ms: observed.started_by_drill_at_ms().map(after_fault),
+        noticed_by_drill: drill.silences_the_stack(),
     }
 }
 
-/// One condition of a pass: what held, or else what did not.
-pub type Condition = Result<String, String>;
-
-fn few_errors(drill: &dyn Drill, plan: &Plan, observed: &Observed) -> Condition {
-    let Traffic { requests, errors, worst_ms, samples, .. } = &observed.traffic;
-    let apart = unavoidable(drill, observed);
-    let errors = &(errors - apart);
-    let allowed = plan.objectives.errors;
-    if *requests == 0 {
-        return Err("no client sent a request, so nothing was shown".to_owned());
-    }
-    let aside = match drill.unavoidable() {
-        _ if apart == 0 => String::new(),
-        Unavoidable::OpenConnections => format!("; {apart} more were cut with the connections that died"),
-        Unavoidable::Nothing | Unavoidable::UntilRecovery => format!("; {apart} more while there was nobody to serve"),
-    };
-    if *errors <= allowed {
-        let of = if allowed > 0 { format!(", {allowed} may") } else { String::new() };
-        return Ok(format!(
-            "{errors} of {requests} requests failed{of}, the slowest took {}{aside}",
-            in_words(*worst_ms)
+/// What whoever reads the verdict must know with it.
+fn warnings(observed: &Observed) -> Vec<String> {
+    let mut warnings = Vec::new();
+    if let Some(at_ms) = observed.started_by_drill_at_ms() {
+        let waited = in_words(at_ms.saturating_sub(observed.fault_at_ms));
+        warnings.push(format!(
+            "nobody but this drill started `keel up` again: it did so after {waited}. Without the drill the service would \
+             still be down; run `keel up` under a service manager that starts it at boot and after a crash"
         ));
     }
-    let first = samples.first().map_or_else(String::new, |sample| {
-        format!("; first after {}: {}: {}", in_words(sample.at_ms), sample.request, sample.seen)
-    });
-    Err(format!("{errors} of {requests} requests failed{first}{aside}"))
+    warnings
 }
 
-/// How many of the errors nothing could have avoided.
-fn unavoidable(drill: &dyn Drill, observed: &Observed) -> u64 {
-    let Observed { traffic, fault_at_ms, recovered_at_ms, .. } = observed;
-    let apart = match drill.unavoidable() {
-        Unavoidable::Nothing => 0,
-        Unavoidable::OpenConnections => traffic.cut,
-        // The ticks of both moments are within: a tick knows no order of its own.
-        Unavoidable::UntilRecovery => {
-            let ends = recovered_at_ms.unwrap_or(u64::MAX);
-            let within = |tick: &&Tick| tick.at_ms + TICK_MS > *fault_at_ms && tick.at_ms <= ends;
-            traffic.series.iter().filter(within).map(|tick| tick.errors).sum()
-        }
-    };
-    apart.min(traffic.errors)
-}
-
-/// The budget of errors of the service whose clients are watched, where it has one.
-pub fn budget(plan: &Plan, status: &Status) -> Option<Budget> {
-    signs::service_of(plan, status)?.objective.as_ref()?.availability.clone()
-}
-
-/// The share of the service's budget of errors that the run took, in percent.
-fn budget_spent(observed: &Observed) -> Option<f64> {
-    // Errors at rates that a service does not bear decide nothing, but its users' budget pays for them.
-    let missed = observed.capacity.iter().flat_map(|capacity| &capacity.steps).filter(|step| !step.met);
-    let beyond: u64 = missed.map(|step| step.errors).sum();
-    observed.budget.as_ref()?.share_of(observed.traffic.errors + beyond)
-}
-
-fn recovered(plan: &Plan, observed: &Observed) -> Condition {
-    let bound = in_words(plan.recover_within_ms);
-    match observed.recovered_at_ms.map(|at| at.saturating_sub(observed.fault_at_ms)) {
-        Some(ms) if ms <= plan.recover_within_ms => {
-            Ok(format!("every instance was healthy again after {}", in_words(ms)))
-        }
-        Some(ms) => Err(format!("every instance was healthy again only after {}, not within {bound}", in_words(ms))),
-        None => Err(format!("not every instance was healthy again within {bound}")),
-    }
-}
-
-/// What the objectives say of times, where they say anything.
-fn in_time(plan: &Plan, observed: &Observed) -> Vec<Condition> {
-    let wanted = &plan.objectives;
-    let Traffic { worst_ms, p99_ms, .. } = observed.traffic;
-    let within = |what: &str, ms: Option<u64>, bound: Option<crate::stack::Duration>| {
-        let bound_ms = bound?.as_ms();
-        let bound = in_words(bound_ms);
-        Some(match ms {
-            Some(ms) if ms <= bound_ms => Ok(format!("{what} {}, at most {bound} was asked for", in_words(ms))),
-            Some(ms) => Err(format!("{what} {}, not within {bound}", in_words(ms))),
-            None => Err(format!("{what} for ever, not within {bound}")),
-        })
-    };
-    let detected = observed.detected_at_ms.map(|at| at.saturating_sub(observed.fault_at_ms));
-    // A ramp breaks nothing that anybody would have to notice.
-    let detection = wanted.detection.filter(|_| !matches!(plan.fault, Fault::Ramp { .. }));
-    let conditions = [
-        within("the slowest request took", Some(worst_ms), wanted.worst),
-        within("99 of 100 requests after the harm took at most", Some(p99_ms), wanted.p99),
-        within("detection took", detected, detection),
-    ];
-    conditions.into_iter().flatten().collect()
-}
-
-fn nothing_lost(ledger: &Ledger) -> Vec<Condition> {
-    let mut conditions = Vec::new();
-    let mut must_be_empty = |keys: &[String], what: &str| {
-        if let Some(first) = keys.first() {
-            conditions.push(Err(format!("{} {what}, the first is {first}", keys.len())));
-        }
-    };
-    must_be_empty(&ledger.lost, "acknowledged writes are lost");
-    must_be_empty(&ledger.doubled, "writes are there more than once");
-    must_be_empty(&ledger.unverified, "writes could not be looked for");
-    if ledger.acknowledged == 0 {
-        conditions.push(Err("no write was acknowledged, so nothing was shown about writes".to_owned()));
-    }
-    if conditions.is_empty() {
-        conditions.push(Ok(format!("each of {} acknowledged writes is there exactly once", ledger.acknowledged)));
-    }
-    conditions
-}
-
-fn count(keys: &[String]) -> u64 {
+fn keys(keys: &[String]) -> u64 {
     keys.len() as u64
 }

@@ -88,9 +88,9 @@ pub struct RunSummary {
     pub started: WallTime,
     /// Where it stands.
     pub state: RunState,
-    /// From the harm until the stack showed it, in milliseconds.
+    /// From the harm until the stack showed it, in milliseconds; see [`Report::noticed_by_drill`].
     pub detection_ms: Option<u64>,
-    /// From the harm until everything was well again, in milliseconds.
+    /// From the harm until everything was well again, in milliseconds; see [`Report::started_by_drill_ms`].
     pub recovery_ms: Option<u64>,
     /// Requests that clients sent.
     pub requests: u64,
@@ -98,7 +98,7 @@ pub struct RunSummary {
     pub errors: u64,
     /// The slowest, in milliseconds.
     pub worst_ms: u64,
-    /// 99 of 100 since the harm took at most so long, in milliseconds.
+    /// 99 of 100 good answers since the harm took at most so long, in milliseconds.
     pub p99_ms: u64,
     /// Acknowledged writes that were not there.
     pub lost_writes: u64,
@@ -179,6 +179,22 @@ pub struct Proof {
     pub recovery_ms: Option<u64>,
     /// When the newest run began that passed; `None` where no kept run did.
     pub passed_at: Option<WallTime>,
+}
+
+/// How a drill ended when it was last run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LastVerdict {
+    /// Pass or fail.
+    pub verdict: Verdict,
+    /// When that run began, in milliseconds since the Unix epoch.
+    pub at: WallTime,
+}
+
+/// The newest verdict about the drill of that name among runs, in whatever order they are.
+pub fn last_verdict(runs: &[RunSummary], drill: &str) -> Option<LastVerdict> {
+    let of_it = runs.iter().filter(|run| run.drill == drill);
+    let verdicts = of_it.filter_map(|run| Some(LastVerdict { verdict: run.verdict()?, at: run.started }));
+    verdicts.max_by_key(|last| last.at)
 }
 
 /// The proofs that runs, in whatever order, amount to: one for each drill and service, by name.
@@ -286,6 +302,20 @@ mod tests {
         let seen: Vec<_> = proofs.iter().map(|p| (p.drill.as_str(), p.verdict, p.passed_at)).collect();
         let at = |ms| Some(WallTime::from_millis(ms));
         assert_eq!(seen, [("hang-instance", Verdict::Fail, at(1)), ("kill-instance", Verdict::Pass, at(2))]);
+    }
+
+    #[test]
+    fn the_last_verdict_is_that_of_the_newest_run_with_one() {
+        let runs = [
+            run(1, "kill-instance", RunState::Passed, Some(500)),
+            run(3, "kill-instance", RunState::Failed, None),
+            run(2, "kill-instance", RunState::Passed, Some(500)),
+            run(4, "kill-instance", RunState::GivenUp, None),
+            run(5, "hang-instance", RunState::Running, None),
+        ];
+        let last = last_verdict(&runs, "kill-instance").unwrap();
+        assert_eq!((last.verdict, last.at), (Verdict::Fail, WallTime::from_millis(3)));
+        assert_eq!(last_verdict(&runs, "hang-instance"), None);
     }
 
     #[test]

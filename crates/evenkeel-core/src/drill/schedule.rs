@@ -34,6 +34,16 @@ pub struct Known {
     pub refused: Option<WallTime>,
 }
 
+impl Known {
+    /// With no moment that is still to come. A clock that was ahead leaves such, and an interval that is counted from a
+    /// time to come is never over. Whoever keeps this keeps what is returned: only so does time go on from now.
+    #[must_use]
+    pub fn clamped(self, now: WallTime) -> Self {
+        let past = |at: WallTime| at.min(now);
+        Self { since: past(self.since), started: self.started.map(past), refused: self.refused.map(past) }
+    }
+}
+
 /// What is to be done about a scheduled drill.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Turn {
@@ -45,15 +55,14 @@ pub enum Turn {
 
 /// Whether a scheduled drill is due.
 pub fn turn(scheduled: &ScheduledDrill, blackouts: &[Blackout], known: &Known, now: WallTime) -> Turn {
-    let again = known.refused.map(|at| WallTime::from_millis(at.as_millis().saturating_add(TRY_AGAIN_MS)));
-    let later = |at: WallTime| again.map_or(at, |again| again.max(at));
+    let known = known.clamped(now);
     let ms_after = |at: WallTime, ms: u64| WallTime::from_millis(at.as_millis().saturating_add(ms));
-    // A clock that was set back must not hold a drill up for ever.
-    let earlier = |at: WallTime| at.min(now);
+    let again = known.refused.map(|at| ms_after(at, TRY_AGAIN_MS));
     match scheduled.when() {
         Some(When::Every(every)) => {
-            let last = earlier(known.started.map_or(known.since, |started| started.max(known.since)));
-            let due = later(ms_after(last, every.as_ms()));
+            let last = known.started.map_or(known.since, |started| started.max(known.since));
+            let due = ms_after(last, every.as_ms());
+            let due = again.map_or(due, |again| again.max(due));
             match in_blackout(blackouts, now) {
                 Some((_, until)) => Turn::At(due.max(until)),
                 None if due <= now => Turn::Now,
@@ -64,11 +73,11 @@ pub fn turn(scheduled: &ScheduledDrill, blackouts: &[Blackout], known: &Known, n
             let last = at.last(now);
             let is_over = at.ago_minutes(now) >= GRACE_MINUTES
                 || last < known.since
-                || known.started.is_some_and(|started| earlier(started) >= last)
+                || known.started.is_some_and(|started| started >= last)
                 || in_blackout(blackouts, now).is_some();
             match again {
                 _ if is_over => Turn::At(at.next(now)),
-                Some(again) if again > now && earlier(again) != again => Turn::At(again.min(at.next(now))),
+                Some(again) if again > now => Turn::At(again.min(at.next(now))),
                 _ => Turn::Now,
             }
         }
@@ -118,6 +127,35 @@ mod tests {
         assert_eq!(turn(&every(24), &[], &known, hm(2, 6, 1)), Turn::At(hm(2, 6, 10)), "not at once again");
         known.started = Some(hm(50, 0, 0));
         assert_eq!(turn(&every(24), &[], &known, hm(3, 0, 0)), Turn::At(hm(4, 0, 0)), "the clock was set back");
+    }
+
+    /// Looks as a node does, keeping what it knows; in which of the hours from then on it was due.
+    fn due_hours(scheduled: &ScheduledDrill, mut known: Known, from: WallTime, hours: u64) -> Vec<u64> {
+        let mut due = Vec::new();
+        for hour in 0..hours {
+            let now = WallTime::from_millis(from.as_millis() + hour * 60 * MINUTE_MS);
+            known = known.clamped(now);
+            if turn(scheduled, &[], &known, now) == Turn::Now {
+                known.started = Some(now);
+                due.push(hour);
+            }
+        }
+        due
+    }
+
+    #[test]
+    fn a_clock_that_was_ahead_blocks_nothing_for_ever() {
+        let ahead = hm(400, 0, 0);
+        for known in [
+            Known { since: ahead, ..Known::default() },
+            Known { since: hm(0, 0, 0), started: Some(ahead), refused: None },
+            Known { since: hm(0, 0, 0), started: Some(ahead), refused: Some(ahead) },
+        ] {
+            assert_eq!(due_hours(&every(24), known, hm(1, 0, 0), 60), [24, 48], "{known:?}");
+            assert_eq!(due_hours(&at("03:00"), known, hm(1, 12, 0), 60), [15, 39], "{known:?}");
+        }
+        let known = Known { since: hm(0, 0, 0), started: Some(hm(0, 0, 0)), refused: Some(ahead) };
+        assert_eq!(due_hours(&every(24), known, hm(1, 0, 0), 30), [1, 25], "it waits for ten minutes, not for a year");
     }
 
     #[test]

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 /// How long one tick lasts, in milliseconds.
 pub const TICK_MS: u64 = 100;
 
-/// What clients saw of the requests that ended in one tick. Times are microseconds.
+/// What clients saw in one tick, for the most part of the requests that ended in it. Times are microseconds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(default)]
 pub struct Tick {
@@ -15,11 +15,14 @@ pub struct Tick {
     pub requests: u64,
     /// Of those, the ones without a complete answer of 2xx.
     pub errors: u64,
-    /// Half of them took at most so long; `None` without any.
+    /// Requests that were still on their way when the tick ended, and had been for longer than any should
+    /// ([`Plan::overdue_ms`](super::Plan::overdue_ms)).
+    pub overdue: u64,
+    /// Half of the good answers took at most so long; `None` without any.
     pub p50_us: Option<u64>,
     /// 99 of 100 of them did.
     pub p99_us: Option<u64>,
-    /// All of them did.
+    /// All requests that ended did, those that failed too.
     pub worst_us: Option<u64>,
 }
 
@@ -29,7 +32,16 @@ impl Tick {
         took_us.sort_unstable();
         let rank = |percent: usize| took_us.get((took_us.len() * percent).div_ceil(100).saturating_sub(1)).copied();
         let worst_us = took_us.last().copied();
-        Self { at_ms, requests: took_us.len() as u64, errors, p50_us: rank(50), p99_us: rank(99), worst_us }
+        let requests = took_us.len() as u64;
+        Self { at_ms, requests, errors, overdue: 0, p50_us: rank(50), p99_us: rank(99), worst_us }
+    }
+
+    /// The same with so many requests beside that failed, the slowest of which took so long: how quickly a request is
+    /// refused says nothing about how long answers take.
+    #[must_use]
+    pub fn with_failed(self, failed: u64, worst_us: Option<u64>) -> Self {
+        let worst_us = self.worst_us.max(worst_us);
+        Self { requests: self.requests + failed, errors: self.errors + failed, worst_us, ..self }
     }
 }
 

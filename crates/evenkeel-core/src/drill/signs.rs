@@ -45,7 +45,7 @@ pub(super) fn of_instance(plan: &Plan, status: &Status, is_over: impl Fn(&Instan
     let well = seen.health == Health::Healthy && is_over(seen);
     Signs {
         detected: difference(subject, seen),
-        replaced: replaced.map(|pid| format!("start {}, process {pid}", seen.generation)),
+        replaced: replaced.map(|pid| format!("{} was started again, as process {pid}", subject.name)),
         recovered: service_of(plan, status).filter(|_| well).and_then(all_healthy),
     }
 }

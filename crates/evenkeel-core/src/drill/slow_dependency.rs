@@ -15,6 +15,11 @@ const RUNNING_MS: u64 = 100;
 /// The stage of a watched instance that has another process.
 pub const RESTARTED: &str = "restarted";
 
+/// The stage in which somebody asks what is slow.
+pub const ASKED: &str = "asked";
+/// Clients that wait so much longer than before show it, too, where the dependency is not asked through the edge.
+const WAITED_MS: u64 = 300;
+
 /// See the module.
 pub(super) struct SlowDependency;
 
@@ -69,7 +74,7 @@ impl Drill for SlowDependency {
     fn notes(&self, ground: &Ground<'_>) -> Vec<String> {
         let Some(name) = &ground.stack.drills.dependency else { return Vec::new() };
         vec![format!(
-            "clients of {} may wait for {name}; how long is bounded only by `worst` and `p99` of `[drills] objectives`",
+            "visitors of {} may wait for {name}; how long is bounded only by `worst` and `p99` of `[drills] objectives`",
             ground.service
         )]
     }
@@ -92,12 +97,26 @@ impl Drill for SlowDependency {
 
     fn judge_more(&self, plan: &Plan, observed: &Observed) -> Vec<Condition> {
         let service = &plan.subject.service;
-        vec![match observed.stages.iter().find(|stage| stage.name == RESTARTED) {
-            None => Ok(format!("no instance of {service} was restarted for what was not its fault")),
-            Some(stage) => {
-                Err(format!("an instance was restarted although only its dependency was slow: {}", stage.detail))
-            }
-        }]
+        let traffic = &observed.traffic;
+        let waited = traffic.worst_ms >= traffic.worst_before_ms + WAITED_MS;
+        let asked = observed.stages.iter().any(|stage| stage.name == ASKED);
+        let met = if waited || asked {
+            Ok("what was slow was asked meanwhile".to_owned())
+        } else {
+            Err(format!(
+                "nothing was shown: nobody asked the dependency while it was slow, and no client of {service} waited; \
+                 set `read` of [drills] to a path that needs it"
+            ))
+        };
+        vec![
+            met,
+            match observed.stages.iter().find(|stage| stage.name == RESTARTED) {
+                None => Ok(format!("no instance of {service} was restarted for what was not its fault")),
+                Some(stage) => {
+                    Err(format!("an instance was restarted although only its dependency was slow: {}", stage.detail))
+                }
+            },
+        ]
     }
 }
 

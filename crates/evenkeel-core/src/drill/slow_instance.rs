@@ -21,7 +21,7 @@ impl Drill for SlowInstance {
     }
 
     fn summary(&self) -> &'static str {
-        "makes one instance answer late, by SIGSTOP and SIGCONT by turns, while clients read and write"
+        "makes one instance answer late, by SIGSTOP and SIGCONT by turns, while test visitors read and write"
     }
 
     fn usual_s(&self) -> (u64, u64) {

@@ -4,7 +4,7 @@ mod each;
 
 use super::*;
 use crate::{
-    journal::{Entry, Level},
+    journal::Level,
     stack::{self, Stack},
     status::{EdgeStatus, Health, InstanceStatus, ListenerStatus, ProcessStatus, ServiceStatus, Status},
     time::WallTime,
@@ -110,21 +110,44 @@ fn a_plan_names_everything() {
     assert_eq!((plan.read.as_str(), plan.host.as_deref()), ("/products", None));
     assert_eq!(plan.writes.as_ref().unwrap().post, "/orders");
     insta::assert_snapshot!(plan.lines().join("\n"), @r"
-    clients read GET /products and write POST /orders at 127.0.0.1:8080 through the edge
+    test visitors read GET /products and write POST /orders at 127.0.0.1:8080 through the edge
     after 1.0 s: SIGSTOP for at most 3.0 s to shop/2, process 1002
     wait until every instance is healthy again, at most 33.0 s
-    give up and take everything back if 50 % of requests fail for 5.0 s
+    give up and take everything back if for 5.0 s 50 % of requests fail or wait longer than 10.0 s
     look for every write that was acknowledged: none may be missing, none there twice
     ");
 }
 
 #[test]
 fn a_service_is_reached_by_its_own_route() {
-    let wish = Wish { service: Some("api".to_owned()), for_ms: None };
+    let wish = Wish { service: Some("api".to_owned()), ..Wish::default() };
     let plan = plan(find("kill-instance").unwrap(), &the_stack(), &the_status(), &wish).unwrap();
     assert_eq!((plan.read.as_str(), plan.host.as_deref()), ("/api", Some("drill.example.com")));
     assert_eq!(plan.writes, None, "/orders leads to the shop");
     assert!(plan.notes.iter().any(|note| note.contains("only one instance")), "{:?}", plan.notes);
+}
+
+#[test]
+fn no_schedule_harms_the_only_instance() {
+    let planned = |name: &str, service: &str, unattended| {
+        let wish = Wish { service: Some(service.to_owned()), unattended, ..Wish::default() };
+        plan(find(name).unwrap(), &the_stack(), &the_status(), &wish)
+    };
+    for name in ["kill-instance", "hang-instance", "crash-loop"] {
+        let refused = planned(name, "api", true).unwrap_err();
+        assert!(refused == Refusal::OnlyInstance("api/1".to_owned()), "{name}: {refused}");
+        assert!(planned(name, "api", false).is_ok(), "{name} by hand");
+        assert!(planned(name, "shop", true).is_ok(), "{name}: two others are left");
+    }
+    assert!(planned("kill-edge", "api", true).is_ok(), "no instance is harmed");
+}
+
+#[test]
+fn a_request_is_overdue_by_the_objective_where_there_is_one() {
+    let mut plan = the_plan("kill-instance");
+    assert_eq!(plan.overdue_ms(), 10_000);
+    plan.objectives.worst = Some(stack::Duration::ms(700));
+    assert_eq!(plan.overdue_ms(), 700);
 }
 
 #[test]
@@ -144,7 +167,7 @@ fn a_drill_is_refused_unless_all_is_well() {
     let drill = find("kill-instance").unwrap();
     let stack = the_stack();
     let refused = |status: &Status, service: &str| {
-        let wish = Wish { service: Some(service.to_owned()), for_ms: None };
+        let wish = Wish { service: Some(service.to_owned()), ..Wish::default() };
         plan(drill, &stack, status, &wish).unwrap_err().to_string()
     };
     let mut ill = the_status();
@@ -231,7 +254,15 @@ fn good() -> Observed {
         ledger: Some(Ledger { acknowledged: 20, ..Ledger::default() }),
         capacity: Some(bears(400)),
         budget: None,
-        stages: [vec![Stage::new(SHIFTED, 1100, "the node process runs with other clocks")], loops(300)].concat(),
+        stages: [
+            vec![
+                Stage::new(SHIFTED, 1100, "the node process runs with other clocks"),
+                Stage::new(stages::TRIED, 1100, "requests have reached it"),
+                Stage::new(stages::ASKED, 1100, "the edge counts requests to it"),
+            ],
+            loops(300),
+        ]
+        .concat(),
         ..Observed::default()
     }
 }
@@ -294,12 +325,12 @@ fn each_condition_alone_fails_a_drill() {
     let spoils: [(Spoil, &str); 9] = [
         (|o| o.aborted = Some("half of them failed".to_owned()), "it was given up: half of them failed"),
         (|o| o.traffic.errors = 1, "1 of 100 requests failed"),
-        (|o| o.traffic.requests = 0, "no client sent a request"),
+        (|o| o.traffic.requests = 0, "no test visitor sent a request"),
         (|o| o.recovered_at_ms = None, "not every instance was healthy again within"),
         (|o| o.recovered_at_ms = Some(400_000), "only after 399.0 s"),
-        (|o| o.ledger.as_mut().unwrap().lost.push("k1".to_owned()), "1 acknowledged writes are lost, the first is k1"),
-        (|o| o.ledger.as_mut().unwrap().doubled.push("k2".to_owned()), "1 writes are there more than once"),
-        (|o| o.ledger.as_mut().unwrap().unverified.push("k3".to_owned()), "1 writes could not be looked for"),
+        (|o| o.ledger.as_mut().unwrap().lost.push("k1".to_owned()), "1 acknowledged write is lost, the first is k1"),
+        (|o| o.ledger.as_mut().unwrap().doubled.push("k2".to_owned()), "1 write is there more than once"),
+        (|o| o.ledger.as_mut().unwrap().unverified.push("k3".to_owned()), "1 write could not be looked for"),
         (|o| o.ledger.as_mut().unwrap().acknowledged = 0, "no write was acknowledged"),
     ];
     for (spoil, expected) in spoils {
@@ -373,27 +404,67 @@ fn the_journal_claims_nothing_about_writes_that_were_not_made() {
     assert!(ended(&verdict("kill-instance", &observed)).message.ends_with("no writes were made"));
 }
 
+fn line<'r>(report: &'r Report, what: &str) -> &'r Conclusion {
+    report.conditions.iter().find(|line| line.what == what).unwrap_or_else(|| panic!("{what}: {:?}", report.conditions))
+}
+
 #[test]
-fn the_journal_tells_the_last_verdict() {
+fn limits_stand_beside_what_was_measured() {
+    let report = verdict("kill-instance", &good());
+    let told = |what: &str| {
+        let line = line(&report, what);
+        (line.measured.as_str(), line.allowed.as_str(), line.held)
+    };
+    assert_eq!(told("failed requests"), ("0 of 100", "0", Some(true)));
+    assert_eq!(told("until every instance was healthy again"), ("2.5 s", "30.0 s", Some(true)));
+    assert_eq!(told("longest wait of a request"), ("300 ms", "no limit set", None));
+    assert_eq!(told("until keel noticed"), ("200 ms", "no limit set", None));
+    assert_eq!(told("confirmed writes that are missing"), ("0 of 20", "0", Some(true)));
+    let mut observed = good();
+    observed.ledger = None;
+    let untested = verdict("kill-instance", &observed);
+    let untested = line(&untested, "confirmed writes that are missing");
+    assert_eq!((untested.measured.as_str(), untested.held), ("not tested", None));
+    let decided = report.conditions.iter().filter(|line| line.held == Some(false)).count();
+    assert_eq!(decided, report.failed_conditions);
+}
+
+#[test]
+fn what_the_drill_waited_is_no_recovery_time() {
+    let mut observed = good();
+    (observed.recovered_at_ms, observed.ledger) = (Some(5100), None);
+    observed.stages.push(Stage::new(STARTED, 4200, "nobody else did"));
+    let report = verdict("reboot", &observed);
+    assert_eq!((report.started_by_drill_ms, report.recovery_ms), (Some(3200), Some(900)));
+    assert!(report.warnings[0].contains("nobody but this drill") && report.warnings[0].contains("3.2 s"), "{report:?}");
+    assert!(
+        line(&report, "until every instance was healthy again").text.contains("900 ms, counted from when the drill")
+    );
+    let note = ended(&report).message;
+    assert!(note.contains("nobody but the drill started it again, 3.2 s after the harm"), "{note}");
+    assert_eq!(verdict("reboot", &good()).warnings, [""; 0]);
+}
+
+#[test]
+fn what_a_drill_notices_first_is_no_detection_of_keels() {
+    let file = FILE.replace("[drills]", "[drills]\nobjectives = { detection = \"1ms\" }");
+    let stack = stack::parse(&file, "keel.toml").unwrap();
+    for (name, expected) in [("reboot", Verdict::Pass), ("kill-guard", Verdict::Pass), ("kill-edge", Verdict::Fail)] {
+        let drill = find(name).unwrap();
+        let plan = plan(drill, &stack, &the_status(), &Wish::default()).unwrap();
+        let report = judge(drill, &plan, &good());
+        assert_eq!((report.verdict, report.noticed_by_drill), (expected, expected == Verdict::Pass), "{name}");
+        let held = line(&report, "until keel noticed").held;
+        assert_eq!(held, (expected == Verdict::Fail).then_some(false), "{name}");
+    }
+}
+
+#[test]
+fn a_failed_drill_is_an_error_in_the_journal() {
     let mut observed = good();
     let passed = ended(&verdict("kill-instance", &observed));
     observed.traffic.errors = 1;
     let failed = ended(&verdict("kill-instance", &observed));
-    let began = started(&the_plan("kill-instance"));
-    let other = ended(&verdict("hang-instance", &good()));
     assert_eq!((passed.level, failed.level), (Level::Info, Level::Error));
-    let entry = |id: u64, new: NewEntry| Entry {
-        id,
-        at: WallTime::from_millis(id),
-        level: new.level,
-        subject: new.subject,
-        kind: new.kind,
-        message: new.message,
-        reasons: new.reasons,
-    };
-    let entries = [entry(1, passed), entry(3, failed), entry(2, other), entry(4, began)];
-    let last = last_verdict(&entries, "kill-instance").unwrap();
-    assert_eq!((last.verdict, last.at), (Verdict::Fail, WallTime::from_millis(3)));
-    assert_eq!(last_verdict(&entries, "hang-instance").unwrap().verdict, Verdict::Pass);
-    assert_eq!(last_verdict(&entries[3..], "kill-instance"), None);
+    assert!(failed.message.starts_with("kill-instance: failed"), "{}", failed.message);
 }

@@ -64,10 +64,10 @@ impl Drill for TrafficSpike {
         let before = rate(series, 0, observed.fault_at_ms);
         let during = rate(series, observed.fault_at_ms, until);
         vec![if before > 0 && during * 100 >= before * LEAST_PERCENT {
-            Ok(format!("clients had {during} answers a second meanwhile, and {before} before"))
+            Ok(format!("test visitors had {during} answers a second meanwhile, and {before} before"))
         } else {
             Err(format!(
-                "clients had {during} answers a second meanwhile, and {before} before: the service or this machine can \
+                "test visitors had {during} answers a second meanwhile, and {before} before: the service or this machine can \
                  do no more, so no spike came about"
             ))
         }]

@@ -4,7 +4,7 @@
 //! it could, its process and all descendants have become children of the guard, which kills them and says so once
 //! none is left. The same sweep takes what a dead node process had started on its own, but for drills.
 
-use std::{collections::HashSet, time::Duration};
+use std::{collections::HashSet, path::Path, time::Duration};
 
 use evenkeel_core::{
     guard::{Key, Notice},
@@ -104,10 +104,11 @@ impl Guard {
         let own = std::process::id().cast_signed();
         let ours = self.own_children();
         let entries = proctree::scan();
+        let sockets = self.config.stubs.as_deref().and_then(Path::parent);
         let is_root = |entry: &Entry| {
             entry.parent == own
                 && Pid::from_raw(entry.pid).is_some_and(|pid| !ours.contains(&pid))
-                && !rehearsal::is_drill(entry.pid)
+                && !sockets.is_some_and(|sockets| rehearsal::is_drill(entry.pid, sockets))
         };
         // Main processes first: what one of them does when its children die must not become its exit status.
         let mut orphans: Vec<Entry> = entries.iter().filter(|entry| is_root(entry)).copied().collect();

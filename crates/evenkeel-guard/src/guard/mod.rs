@@ -63,7 +63,8 @@ pub struct GuardConfig {
     /// User and group of the edge, without any further groups; heeded only where the guard is root. `None`: as the
     /// guard.
     pub edge_user: Option<(u32, u32)>,
-    /// The folder in which stubs listen for the next guard; what is found there at the start is adopted. `None`:
+    /// The folder in which stubs listen for the next guard, within that of all sockets of this stack; what is found there
+    /// at the start is adopted. `None`:
     /// nothing is adopted and nothing outlives this guard.
     pub stubs: Option<PathBuf>,
     /// Whether what this guard starts outlives it.

@@ -12,16 +12,21 @@
 //! A drill is carried out by a process of its own, which outlives this one: the drill may be about this one. So nothing
 //! of a run is kept in memory only, and what is read may be half written or of another version: it is left out.
 
+mod kept;
 mod proofs;
 mod read;
+mod run;
 mod start;
 
 use std::path::{Path, PathBuf};
 
 pub use self::read::{Details, details, ids, summaries};
 pub(crate) use self::{
+    kept::Runs,
     proofs::Proofs,
-    start::{NotStarted, Order, start},
+    read::{details_among, report_page},
+    run::{Outcome, Run},
+    start::{NotStarted, Order, reserve, start},
 };
 
 /// The folder of all runs below a state directory.

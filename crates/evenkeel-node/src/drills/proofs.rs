@@ -1,6 +1,6 @@
 //! Proofs from runs, without making anybody wait for a disk.
 //!
-//! The runs are looked at again, on another thread, when somebody asks and the folder has changed: a run ends by
+//! When somebody asks, another thread looks whether the folder has changed, and if so at the runs again: a run ends by
 //! putting its report into place there. What is answered may be a moment old.
 
 use std::{
@@ -8,12 +8,15 @@ use std::{
     fs,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::SystemTime,
+    time::{Duration, SystemTime},
 };
 
 use evenkeel_core::drill::{self, Proof, RunSummary};
 
 use super::{KEPT_RUNS, folder, read};
+
+/// A folder that was changed so long ago has another time when it is changed again.
+const SETTLED: Duration = Duration::from_millis(100);
 
 /// The proofs of a state directory.
 #[derive(Clone, Debug)]
@@ -40,10 +43,8 @@ impl Proofs {
 
     /// As they were when they were read last. Must be called in the runtime.
     pub(crate) fn get(&self) -> Vec<Proof> {
-        let changed = self.changed();
         let mut shared = self.lock();
-        if changed != shared.changed && !shared.looking {
-            shared.looking = true;
+        if !std::mem::replace(&mut shared.looking, true) {
             let this = self.clone();
             tokio::task::spawn_blocking(move || this.look());
         }
@@ -57,7 +58,14 @@ impl Proofs {
     fn look(&self) {
         // Before it is read: what comes meanwhile is seen by the next look.
         let changed = self.changed();
-        let known = std::mem::take(&mut self.lock().known);
+        let known = {
+            let mut shared = self.lock();
+            if shared.changed == changed {
+                shared.looking = false;
+                return;
+            }
+            std::mem::take(&mut shared.known)
+        };
         let ids = read::ids(&self.state_dir).into_iter().take(KEPT_RUNS);
         let of = |id: String| known.get(&id).cloned().or_else(|| read::summary(&self.state_dir, &id));
         let runs: Vec<RunSummary> = ids.filter_map(of).collect();
@@ -65,7 +73,8 @@ impl Proofs {
         shared.proofs = drill::proofs(&runs);
         shared.known =
             runs.into_iter().filter(|run| run.verdict().is_some()).map(|run| (run.run.clone(), run)).collect();
-        shared.changed = changed;
+        // A change right after this look could have the very same time: clocks of file systems are coarse.
+        shared.changed = changed.filter(|at| at.elapsed().is_ok_and(|age| age >= SETTLED));
         shared.looking = false;
     }
 

@@ -1,13 +1,17 @@
 //! Reading runs.
 
-use std::{fs, io, path::Path};
+use std::{
+    fs,
+    io::{self, Read},
+    path::Path,
+};
 
 use evenkeel_core::{
     drill::{self, GIVEN_UP, Plan, Progress, RunState, RunSummary},
     journal::{Entry, Reason},
     time::WallTime,
 };
-use rustix::fs::{FlockOperation, flock};
+use rustix::fs::{FlockOperation, Mode, OFlags, flock};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::Value;
@@ -68,20 +72,53 @@ pub(super) fn summary(state_dir: &Path, id: &str) -> Option<RunSummary> {
     Some(RunSummary::without_verdict(id, plan.as_ref(), state, &reason))
 }
 
-/// Everything about a run; `None` where there is no such run.
-pub fn details(state_dir: &Path, id: &str) -> Option<Details> {
+/// What a run tells by itself.
+pub(super) struct Story {
+    pub(super) summary: RunSummary,
+    /// Empty where there is a report.
+    pub(super) progress: Vec<Progress>,
+    /// `null` where there is none.
+    pub(super) report: Value,
+}
+
+/// What a run tells by itself; `None` where there is no such run.
+pub(super) fn story(state_dir: &Path, id: &str) -> Option<Story> {
     let summary = summary(state_dir, id)?;
     let run = folder(state_dir).join(id);
     let report: Option<Value> = json(&run.join("report.json"));
-    let others = summaries(state_dir, super::KEPT_RUNS);
+    let progress = if report.is_some() { Vec::new() } else { progress(&run) };
+    Some(Story { summary, progress, report: report.unwrap_or_default() })
+}
+
+/// Whether a run that was given up is not, or not only that: somebody writes it, or it has a report by now.
+pub(super) fn may_have_more(state_dir: &Path, id: &str) -> bool {
+    let run = folder(state_dir).join(id);
+    goes_on(&run) || run.join("report.json").exists()
+}
+
+/// Everything about a run; `None` where there is no such run.
+pub fn details(state_dir: &Path, id: &str) -> Option<Details> {
+    details_among(state_dir, id, &summaries(state_dir, super::KEPT_RUNS))
+}
+
+/// The same where the other runs are known already.
+pub(crate) fn details_among(state_dir: &Path, id: &str, others: &[RunSummary]) -> Option<Details> {
+    let Story { summary, progress, report } = story(state_dir, id)?;
+    let run = folder(state_dir).join(id);
     Some(Details {
         plan: json(&run.join("plan.json")).unwrap_or_default(),
-        progress: if report.is_some() { Vec::new() } else { progress(&run) },
-        report: report.unwrap_or_default(),
+        progress,
+        report,
         events: json(&run.join("events.json")).unwrap_or_default(),
-        comparison: drill::compare(&summary, &others),
+        comparison: drill::compare(&summary, others),
         summary,
     })
+}
+
+/// The report of a run as a page; `None` where there is none, or one that is larger than any that is written.
+pub(crate) fn report_page(state_dir: &Path, id: &str) -> Option<String> {
+    drill::parse_run_id(id)?;
+    text(&folder(state_dir).join(id).join("report.html"))
 }
 
 /// The part of a report that is summed up; what another version left out is missing.
@@ -156,7 +193,7 @@ impl Outcome {
 
 /// Whether somebody still writes it: whoever does holds a lock until it ends, however it ends.
 fn goes_on(run: &Path) -> bool {
-    let Ok(file) = fs::File::open(run.join("progress.jsonl")) else { return false };
+    let Ok(file) = open(&run.join("progress.jsonl")) else { return false };
     let locked = flock(&file, FlockOperation::NonBlockingLockShared);
     locked.is_err_and(|error| io::Error::from(error).kind() == io::ErrorKind::WouldBlock)
 }
@@ -176,8 +213,18 @@ fn why_given_up(progress: &[Progress]) -> String {
 }
 
 fn text(path: &Path) -> Option<String> {
-    let size = fs::metadata(path).ok()?.len();
-    (size <= MOST_BYTES).then(|| fs::read_to_string(path).ok())?
+    let mut text = String::new();
+    // One byte more than the most, since it may grow meanwhile.
+    open(path).ok()?.take(MOST_BYTES + 1).read_to_string(&mut text).ok()?;
+    (text.len() as u64 <= MOST_BYTES).then_some(text)
+}
+
+/// Opens a file. Whoever may write to the folder could have put a pipe there: opening that must not wait for a writer,
+/// nor reading it (`O_NONBLOCK`, open(2)).
+fn open(path: &Path) -> io::Result<fs::File> {
+    let flags = OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let file = fs::File::from(rustix::fs::open(path, OFlags::RDONLY | flags, Mode::empty())?);
+    if file.metadata()?.is_file() { Ok(file) } else { Err(io::ErrorKind::InvalidInput.into()) }
 }
 
 fn json<T: DeserializeOwned>(path: &Path) -> Option<T> {
@@ -187,6 +234,23 @@ fn json<T: DeserializeOwned>(path: &Path) -> Option<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_pipe_in_place_of_a_file_makes_nobody_wait() {
+        let temp = tempfile::tempdir().unwrap();
+        let id = "1700000000000-kill-instance";
+        let run = folder(temp.path()).join(id);
+        fs::create_dir_all(&run).unwrap();
+        for name in ["plan.json", "report.json", "progress.jsonl"] {
+            let made = rustix::fs::mknodat(rustix::fs::CWD, run.join(name), rustix::fs::FileType::Fifo, Mode::RUSR, 0);
+            made.unwrap();
+        }
+        let (sender, read) = std::sync::mpsc::channel();
+        let state_dir = temp.path().to_owned();
+        std::thread::spawn(move || sender.send(summary(&state_dir, id)).ok());
+        let summary = read.recv_timeout(std::time::Duration::from_secs(20)).expect("reading ends").unwrap();
+        assert_eq!(summary.state, RunState::GivenUp);
+    }
 
     #[test]
     fn a_run_goes_on_ends_and_is_summed_up() {

@@ -3,7 +3,7 @@
 //! It owns nothing but the way to the socket. Recording is attempted once, and its failure never changes a run; a
 //! missing answer to the watching question only makes a gap.
 
-use std::{path::Path, time::Duration};
+use std::{path::Path, sync::Arc, time::Duration};
 
 use evenkeel_core::{
     deploy::DeployStatus,
@@ -17,6 +17,7 @@ use serde::Deserialize;
 use serde_json::json;
 use tokio::time::timeout;
 
+use super::fault::helper::Helpers;
 use crate::{
     api::{Api, Events, read},
     failure::Failure,
@@ -46,12 +47,23 @@ pub(super) struct Control {
     api: Api,
     /// Whether what cannot be recorded is said as JSON.
     json: bool,
+    helpers: Arc<Helpers>,
 }
 
 impl Control {
-    /// Through this API.
-    pub(super) fn new(api: Api, json: bool) -> Self {
-        Self { api, json }
+    /// Through this API, by a run that has these helpers.
+    pub(super) fn new(api: Api, json: bool, helpers: Arc<Helpers>) -> Self {
+        Self { api, json, helpers }
+    }
+
+    /// The processes that take the harm of the run back.
+    pub(super) fn helpers(&self) -> &Arc<Helpers> {
+        &self.helpers
+    }
+
+    /// The API itself.
+    pub(super) fn api(&self) -> &Api {
+        &self.api
     }
 
     /// The folder of its sockets.
@@ -95,14 +107,6 @@ impl Control {
         Ok(deploys.last().map_or(0, |deploy| deploy.release))
     }
 
-    /// Starts an instance again that was given up. What stays given up shows in the status.
-    pub(super) async fn restart(&self, instance: &str) {
-        let body = json!({ "subject": instance }).to_string().into_bytes();
-        if let Err(failure) = self.api.succeed(Ask::post("/v1/restart", body)).await {
-            failure.print(self.json);
-        }
-    }
-
     /// Where the stack keeps its state.
     pub(super) fn state_dir(&self) -> &Path {
         self.api.state_dir()
@@ -113,11 +117,5 @@ impl Control {
         let (since, until) = (since.as_millis(), until.as_millis());
         let target = format!("/v1/events?after=0&limit={HISTORY}&since_ms={since}&until_ms={until}");
         Ok(self.api.get::<Events>(&target).await?.entries)
-    }
-
-    /// The newest entries about drills.
-    pub(super) async fn history(&self) -> Result<Vec<Entry>, Failure> {
-        let page: Events = self.api.get(&format!("/v1/events?limit={HISTORY}&subject=drill")).await?;
-        Ok(page.entries)
     }
 }

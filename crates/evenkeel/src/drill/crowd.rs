@@ -87,6 +87,7 @@ impl Crowd {
 
     async fn send(self, due: Instant) -> Sent {
         let late = due.elapsed();
+        let _under_way = self.tally.under_way();
         let _connection = self.free.acquire().await.expect("nobody closes it");
         let idle = self.lock().pop();
         let mut client = idle.unwrap_or_else(|| Client::new(self.plan.address, self.plan.host.as_deref()));

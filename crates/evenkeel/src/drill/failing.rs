@@ -26,6 +26,9 @@ pub(crate) struct Args {
     /// A path that is answered as if all were well; several times
     #[arg(long)]
     well: Vec<String>,
+    /// By which the release is known
+    #[arg(long)]
+    mark: Option<String>,
     /// The status of such an answer
     #[arg(long, default_value_t = 200)]
     status: u16,

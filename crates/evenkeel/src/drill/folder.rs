@@ -13,7 +13,10 @@ use std::{
     thread::{self, JoinHandle},
 };
 
-use evenkeel_core::drill::{GIVEN_UP, Plan, Progress, Stage, Tick};
+use evenkeel_core::{
+    drill::{self, GIVEN_UP, Plan, Progress, Stage, Tick},
+    time::WallTime,
+};
 use evenkeel_node::drills;
 use rustix::fs::{FlockOperation, flock};
 use serde::Serialize;
@@ -32,11 +35,23 @@ pub(super) struct Folder {
 }
 
 impl Folder {
-    /// Makes the folder of the run `id`, with its plan, and removes those of the oldest runs.
-    pub(super) fn create(state_dir: &Path, id: &str, plan: &Plan) -> Result<Self, Failure> {
-        let path = drills::folder(state_dir).join(id);
-        let cannot = |error: io::Error| Failure::new("the run cannot be kept").at_path(&path).because(error);
-        Self::try_create(state_dir, id, plan).map_err(cannot)
+    /// Makes the folder of a run that begins now, with its plan, and removes those of the oldest runs. Where somebody
+    /// waits for the run under a name, that is its name, or there is no run: whoever waited may have given it up.
+    pub(super) fn create(state_dir: &Path, name: Option<&str>, began: WallTime, plan: &Plan) -> Result<Self, Failure> {
+        let mut at = began;
+        loop {
+            let id = name.map_or_else(|| drill::run_id(at, &plan.drill), str::to_owned);
+            match Self::try_create(state_dir, &id, plan) {
+                // One that began in the very same millisecond, perhaps by a clock that was set back.
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists && name.is_none() => {
+                    at = WallTime::from_millis(at.as_millis() + 1);
+                }
+                made => {
+                    let path = drills::folder(state_dir).join(id);
+                    return made.map_err(|error| Failure::new("the run cannot be kept").at_path(&path).because(error));
+                }
+            }
+        }
     }
 
     fn try_create(state_dir: &Path, id: &str, plan: &Plan) -> io::Result<Self> {
@@ -56,16 +71,7 @@ impl Folder {
         flock(&file, FlockOperation::LockExclusive)?;
         let lock = file.try_clone()?;
         let (sender, receiver) = mpsc::channel::<Progress>();
-        let writer = thread::Builder::new().name("run".to_owned()).spawn(move || {
-            let mut first = Ok(());
-            for line in receiver {
-                let mut text = serde_json::to_vec(&line).map_err(io::Error::other)?;
-                text.push(b'\n');
-                // A disk that is full now may have room for the next line.
-                first = first.and(file.write_all(&text));
-            }
-            first
-        })?;
+        let writer = thread::Builder::new().name("run".to_owned()).spawn(move || write_lines(receiver, &mut file))?;
         let folder = Self {
             state_dir: state_dir.to_owned(),
             path,
@@ -157,6 +163,26 @@ impl Drop for Folder {
     }
 }
 
+/// Writes lines to their end, whatever becomes of one of them; the first error.
+fn write_lines(lines: impl IntoIterator<Item = Progress>, file: &mut impl Write) -> io::Result<()> {
+    let (mut first, mut torn) = (Ok(()), false);
+    for line in lines {
+        let text = serde_json::to_vec(&line).map_err(io::Error::other);
+        let written = text.and_then(|mut text| {
+            if torn {
+                // What was written of the one before must not spoil this one.
+                text.insert(0, b'\n');
+            }
+            text.push(b'\n');
+            // A disk that was full may have room again.
+            file.write_all(&text)
+        });
+        torn = written.is_err();
+        first = first.and(written);
+    }
+    first
+}
+
 /// Root may run a drill on the stack of a user, who shall be able to read and remove what it leaves.
 fn same_owner(path: &Path, owner: &fs::Metadata) {
     if fs::symlink_metadata(path).is_ok_and(|meta| meta.uid() != owner.uid() || meta.gid() != owner.gid()) {
@@ -182,7 +208,7 @@ mod tests {
     fn a_run_can_be_watched_and_is_over_when_its_writer_is() {
         let temp = tempfile::tempdir().unwrap();
         let id = "1700000000000-kill-instance";
-        let mut folder = Folder::create(temp.path(), id, &some_plan()).unwrap();
+        let mut folder = Folder::create(temp.path(), Some(id), WallTime::default(), &some_plan()).unwrap();
         folder.stage(&Stage::new("load", 0, "clients have started"));
         folder.tick(Tick { at_ms: 0, requests: 3, ..Tick::default() });
         folder.finish_lines().unwrap();
@@ -195,12 +221,51 @@ mod tests {
     }
 
     #[test]
+    fn two_runs_of_one_moment_have_two_names() {
+        let temp = tempfile::tempdir().unwrap();
+        let create = |name| Folder::create(temp.path(), name, WallTime::from_millis(7), &some_plan());
+        let (first, second) = (create(None).unwrap(), create(None).unwrap());
+        assert_eq!((first.id(), second.id()), ("7-kill-instance", "8-kill-instance"));
+        assert!(create(Some("7-kill-instance")).is_err(), "whoever waits for it would watch another run");
+    }
+
+    /// A disk that has room for part of the second line only.
+    #[derive(Default)]
+    struct Full(Vec<u8>, u32);
+
+    impl Write for Full {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.1 += 1;
+            let room = match self.1 {
+                2 => 3,
+                3 => return Err(io::ErrorKind::StorageFull.into()),
+                _ => bytes.len(),
+            };
+            self.0.extend_from_slice(&bytes[..room]);
+            Ok(room)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_line_that_finds_no_room_spoils_none_after_it() {
+        let mut disk = Full::default();
+        let lines = (0..3).map(|at_ms| Progress::Stage(Stage::new("load", at_ms, "")));
+        assert_eq!(write_lines(lines, &mut disk).unwrap_err().kind(), io::ErrorKind::StorageFull);
+        let whole = disk.0.split(|byte| *byte == b'\n').filter(|line| serde_json::from_slice::<Progress>(line).is_ok());
+        assert_eq!(whole.count(), 2);
+    }
+
+    #[test]
     fn only_the_newest_runs_are_kept() {
         let temp = tempfile::tempdir().unwrap();
         for at in 0..drills::KEPT_RUNS + 3 {
             fs::create_dir_all(temp.path().join(format!("drills/{}-kill-instance", 1000 + at))).unwrap();
         }
-        Folder::create(temp.path(), "9000-kill-instance", &some_plan()).unwrap();
+        Folder::create(temp.path(), Some("9000-kill-instance"), WallTime::default(), &some_plan()).unwrap();
         let ids = drills::ids(temp.path());
         assert_eq!((ids.len(), ids[0].as_str()), (drills::KEPT_RUNS, "9000-kill-instance"));
         assert_eq!(ids.last().unwrap(), "1004-kill-instance");

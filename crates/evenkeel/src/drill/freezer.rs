@@ -4,8 +4,9 @@
 //! A frozen instance must not stay frozen because the drill was interrupted, panicked or was killed. So the drill
 //! starts `keel drill freezer BOUND PID…` in a process group of its own and talks to it through pipes: `ready`, then
 //! `freeze`, then `frozen N`. When its standard input ends, for whatever reason, or its bound is over, it thaws
-//! everything that it froze and ends. It holds the processes by pidfd, so a number that was given to somebody
-//! else meanwhile is not signalled. It knows nothing about stacks, and it never kills.
+//! everything that it froze and ends; with an error where something stands still all the same. It holds the processes by
+//! pidfd, so a number that was given to somebody else meanwhile is not signalled. It knows nothing about stacks, and it
+//! never kills.
 
 use std::{
     collections::BTreeSet,
@@ -23,6 +24,9 @@ use super::processes::{Held, descendants, stat};
 
 /// Bounds the search for processes that are forked while it runs.
 const PASSES: u32 = 16;
+/// How long the kernel may take to let a process run again.
+const RUNS_WITHIN: Duration = Duration::from_secs(2);
+const LOOK_EVERY: Duration = Duration::from_millis(5);
 
 /// What the freezer is to do: its command line.
 #[derive(Clone, Debug, clap::Args)]
@@ -96,10 +100,7 @@ impl Frozen {
     /// Lets everything run.
     pub(super) fn thaw(&self) {
         // Children first: the root's parent sees it run only when all of it does.
-        for held in self.0.iter().rev() {
-            // A process that is gone, or that we may not signal any more, cannot be thawed by anybody here.
-            let _ = held.signal(Signal::CONT);
-        }
+        thaw(self.0.iter().rev());
     }
 
     /// How many processes are held.
@@ -125,6 +126,28 @@ impl Drop for Frozen {
     }
 }
 
+fn thaw<'h>(all: impl Iterator<Item = &'h Held>) {
+    for held in all {
+        // A process that is gone, or that we may not signal any more, cannot be thawed by anybody here.
+        let _ = held.signal(Signal::CONT);
+    }
+}
+
+/// Lets all of these run and looks whether they do; else which of them does not.
+pub(super) fn thawed(all: &[Held]) -> Result<(), String> {
+    let end = Instant::now() + RUNS_WITHIN;
+    loop {
+        thaw(all.iter().rev());
+        // The number of one that is gone may be somebody else's.
+        let still = |held: &&Held| stat(held.pid).is_some_and(|(state, _)| state == 'T') && held.is_there();
+        match all.iter().find(still) {
+            None => return Ok(()),
+            Some(held) if Instant::now() >= end => return Err(format!("process {} stands still", held.pid)),
+            Some(_) => std::thread::sleep(LOOK_EVERY),
+        }
+    }
+}
+
 /// Runs the freezer to its end.
 pub(super) fn run(args: &Args) -> io::Result<()> {
     let roots = args.pids.iter().map(|pid| Held::open(*pid)).collect::<Result<Vec<_>, _>>()?;
@@ -139,7 +162,13 @@ pub(super) fn run(args: &Args) -> io::Result<()> {
     while !frozen.stands_still() && Instant::now() < bound {
         std::thread::yield_now();
     }
-    say(&mut out, &format!("frozen {}", frozen.len()))?;
+    let lasted = say(&mut out, &format!("frozen {}", frozen.len())).and_then(|()| last(args, &mut frozen, bound));
+    let thawed = thawed(&frozen.0);
+    lasted.and(thawed.map_err(io::Error::other))
+}
+
+/// Goes on until standard input ends or the bound is over.
+fn last(args: &Args, frozen: &mut Frozen, bound: Instant) -> io::Result<()> {
     let (Some(stopped_ms), Some(running_ms)) = (args.stopped_ms, args.running_ms) else {
         return ends_before(bound).map(drop);
     };

@@ -5,13 +5,13 @@
 use std::path::PathBuf;
 
 use evenkeel_core::{
-    drill::{Comparison, Progress, Report, RunState, RunSummary, Stage, compare, in_words},
-    journal::Role,
+    drill::{self, Comparison, Drill, Progress, Report, RunState, RunSummary, Stage, compare, in_words},
     time::WallTime,
 };
 use evenkeel_node::drills::{self, Details};
 use serde::Serialize;
 
+use super::outcome;
 use crate::{
     api::{Api, encode},
     context::{Context, block_on},
@@ -98,7 +98,7 @@ pub(super) fn show(args: &OneArgs, context: &Context) -> Result<Exit, Failure> {
         context.json(&details)?;
         return Ok(Exit::Done);
     }
-    for line in one(&details, words::now(), context.paint) {
+    for line in one(&details, words::now(), context.paint, &|args| source.command(context, args)) {
         context.line(line)?;
     }
     let page = source.folder().map(|dir| drills::folder(&dir).join(&id).join("report.html"));
@@ -111,7 +111,7 @@ pub(super) fn show(args: &OneArgs, context: &Context) -> Result<Exit, Failure> {
 }
 
 /// Where runs are read from.
-enum Source {
+pub(super) enum Source {
     /// The stack that runs.
     Running(Running),
     /// A state directory in which nothing runs.
@@ -119,7 +119,7 @@ enum Source {
 }
 
 impl Source {
-    fn of(context: &Context) -> Result<Self, Failure> {
+    pub(super) fn of(context: &Context) -> Result<Self, Failure> {
         match (context.running(), &context.state_dir) {
             (Ok(running), _) => Ok(Self::Running(running)),
             (Err(_), Some(dir)) if drills::folder(dir).is_dir() => Ok(Self::Folder(dir.clone())),
@@ -136,7 +136,7 @@ impl Source {
         }
     }
 
-    fn runs(&self) -> Result<Vec<RunSummary>, Failure> {
+    pub(super) fn runs(&self) -> Result<Vec<RunSummary>, Failure> {
         match (self.folder(), self) {
             (None, Self::Running(running)) => asked(running, "/v1/drills/runs"),
             (dir, _) => Ok(drills::summaries(&dir.unwrap_or_default(), drills::KEPT_RUNS)),
@@ -151,7 +151,7 @@ impl Source {
         }
     }
 
-    fn command(&self, context: &Context, args: &str) -> String {
+    pub(super) fn command(&self, context: &Context, args: &str) -> String {
         context.command(&self.folder().unwrap_or_default(), args)
     }
 }
@@ -181,7 +181,7 @@ fn table(runs: &[&RunSummary], now: WallTime, paint: Paint) -> String {
                 RunState::Failed => paint.bad(text),
                 RunState::Running | RunState::GivenUp => paint.warn(text),
             }),
-            time(run.detection_ms).into(),
+            time(run.detection_ms.filter(|_| !is_down(&run.drill))).into(),
             time(run.recovery_ms).into(),
             or_dash(in_words(run.worst_ms)).into(),
             or_dash(format!("{} of {}", words::count(run.errors), words::count(run.requests))).into(),
@@ -233,7 +233,7 @@ fn compared(run: &RunSummary, earlier: &Comparison) -> String {
     )
 }
 
-fn one(details: &Details, now: WallTime, paint: Paint) -> Vec<String> {
+fn one(details: &Details, now: WallTime, paint: Paint, command: &dyn Fn(&str) -> String) -> Vec<String> {
     let Details { summary, .. } = details;
     let report: Option<Report> = serde_json::from_value(details.report.clone()).ok();
     let verdict = match summary.state {
@@ -253,13 +253,14 @@ fn one(details: &Details, now: WallTime, paint: Paint) -> Vec<String> {
     });
     let stages: Vec<Stage> = report.as_ref().map_or_else(|| of_progress.collect(), |report| report.stages.clone());
     lines.push(String::new());
-    lines.extend(stages.iter().map(|stage| stage_line(stage, paint)));
-    if let Some(report) = &report {
-        lines.push(String::new());
-        let seen = report.reasons.iter().filter(|reason| reason.role == Role::Seen);
-        lines.extend(seen.map(|reason| format!("  - {}", harmless(&reason.text))));
-    } else if !summary.reason.is_empty() {
-        lines.push(format!("\n  - {}", harmless(&summary.reason)));
+    lines.extend(stages.iter().map(|stage| outcome::stage_line(stage, is_down(&summary.drill), paint)));
+    match &report {
+        Some(report) => {
+            lines.push(String::new());
+            lines.extend(outcome::lines(report, paint, command));
+        }
+        None if !summary.reason.is_empty() => lines.push(format!("\n  - {}", harmless(&summary.reason))),
+        None => {}
     }
     if let Some(earlier) = &details.comparison {
         lines.push(format!("\n{}", compared(summary, earlier)));
@@ -267,10 +268,9 @@ fn one(details: &Details, now: WallTime, paint: Paint) -> Vec<String> {
     lines
 }
 
-/// One stage, as it is shown while a drill goes on and afterwards.
-pub(super) fn stage_line(stage: &Stage, paint: Paint) -> String {
-    let time = paint.dim(&format!("{:>9}", format!("{} ms", words::count(stage.at_ms))));
-    format!("{time}  {:<9}  {}", stage.name, harmless(&stage.detail))
+/// Whether keel itself is down while this drill does harm, so that what noticed it was the drill.
+fn is_down(drill: &str) -> bool {
+    drill::find(drill).is_some_and(Drill::silences_the_stack)
 }
 
 #[cfg(test)]

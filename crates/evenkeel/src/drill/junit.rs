@@ -5,17 +5,16 @@
 
 use std::fmt::Write;
 
-use evenkeel_core::{
-    drill::{Report, Verdict},
-    journal::Role,
-};
+use evenkeel_core::drill::{Conclusion, ErrorSample, Report, Stage, Verdict};
+
+use super::outcome;
+use crate::words;
 
 /// The document.
 pub(super) fn render(report: &Report, run: &str) -> String {
-    let conditions: Vec<&str> =
-        report.reasons.iter().filter(|reason| reason.role == Role::Seen).map(|reason| reason.text.as_str()).collect();
-    // What failed stands first; how many of them there are the verdict alone does not say.
-    let failed = report.failed_conditions;
+    // What has no limit decides nothing, and is no test.
+    let conditions: Vec<&Conclusion> = report.conditions.iter().filter(|line| line.held.is_some()).collect();
+    let failed = conditions.iter().filter(|line| line.held == Some(false)).count();
     let seconds = report.series.last().map_or(0.0, |tick| lasting_s(tick.at_ms));
     let mut text = String::from("<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n");
     let suite = escaped(&format!("keel drill {}", report.drill));
@@ -25,11 +24,12 @@ pub(super) fn render(report: &Report, run: &str) -> String {
     let time = report.started;
     let _ = writeln!(text, "  <testsuite name=\"{suite}\" {counts} time=\"{seconds:.1}\" timestamp=\"{time}\">");
     let _ = writeln!(text, "    <properties><property name=\"run\" value=\"{}\"/></properties>", escaped(run));
-    for (index, condition) in conditions.iter().enumerate() {
-        let name = escaped(condition);
-        if index < failed {
+    for line in conditions {
+        let name = escaped(&line.what);
+        if line.held == Some(false) {
             let _ = writeln!(text, "    <testcase classname=\"{class}\" name=\"{name}\">");
-            let _ = writeln!(text, "      <failure message=\"{name}\">{}</failure>", escaped(&samples(report)));
+            let message = escaped(&words::plain(&line.text));
+            let _ = writeln!(text, "      <failure message=\"{message}\">{}</failure>", escaped(&samples(report)));
             let _ = writeln!(text, "    </testcase>");
         } else {
             let _ = writeln!(text, "    <testcase classname=\"{class}\" name=\"{name}\"/>");
@@ -47,15 +47,18 @@ fn lasting_s(ms: u64) -> f64 {
 }
 
 fn samples(report: &Report) -> String {
-    let line = |sample: &evenkeel_core::drill::ErrorSample| {
+    let line = |sample: &ErrorSample| {
         format!("{} ms: {}: {} ({}x)\n", sample.at_ms, sample.request, sample.seen, sample.count)
     };
-    report.error_samples.iter().map(line).collect()
+    outcome::errors(&report.error_samples).iter().map(line).collect()
 }
 
 fn stages(report: &Report) -> String {
-    let line = |stage: &evenkeel_core::drill::Stage| format!("{} ms {}: {}", stage.at_ms, stage.name, stage.detail);
-    report.stages.iter().map(line).collect::<Vec<_>>().join("\n")
+    let line = |stage: &Stage| {
+        format!("{} ms {}: {}", stage.at_ms, outcome::said(&stage.name, report.noticed_by_drill), stage.detail)
+    };
+    let cautions = report.warnings.iter().map(|text| format!("caution: {text}"));
+    report.stages.iter().map(line).chain(cautions).collect::<Vec<_>>().join("\n")
 }
 
 /// For text and attributes; characters that XML 1.0 cannot have (section 2.2) become U+FFFD.
@@ -73,4 +76,22 @@ fn escaped(text: &str) -> String {
         }
     }
     out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::drill::html::tests::some_report;
+
+    #[test]
+    fn each_condition_with_a_limit_is_a_test_of_one_name() {
+        let (passed, failed) = (some_report(Verdict::Pass), some_report(Verdict::Fail));
+        let (passed, failed) = (render(&passed, "1-kill-instance"), render(&failed, "1-kill-instance"));
+        for text in [&passed, &failed] {
+            assert!(text.contains("tests=\"2\"") && text.contains("name=\"failed requests\""), "{text}");
+            assert!(!text.contains("longest wait"), "what has no limit is no test: {text}");
+        }
+        assert!(passed.contains("failures=\"0\"") && failed.contains("failures=\"1\""));
+        assert!(failed.contains("<failure message=\"1 of 600 requests failed; first after 1.0 s: GET /: status 502"));
+    }
 }

@@ -1,18 +1,14 @@
 //! `keel drill list`: what can be rehearsed, and how it went last.
 //!
-//! The verdicts come from the journal of the running stack; without one the drills are listed all the same. It
-//! changes nothing.
+//! The verdicts are those of the runs that are kept, as in the history; without a stack the drills are listed all the
+//! same. It changes nothing.
 
-use evenkeel_core::{
-    drill::{ALL, LastVerdict, Verdict, last_verdict},
-    journal::Entry,
-};
+use evenkeel_core::drill::{ALL, LastVerdict, RunSummary, Verdict, last_verdict};
 use serde::Serialize;
 
-use super::control::Control;
+use super::history::Source;
 use crate::{
-    api::Api,
-    context::{Context, block_on},
+    context::Context,
     failure::{Exit, Failure},
     words,
 };
@@ -29,16 +25,13 @@ struct Line<'a> {
 /// Prints the list.
 pub(super) fn run(context: &Context) -> Result<Exit, Failure> {
     const NEXT: &str = "drill run kill-instance";
-    let (entries, next) = match context.running() {
-        Ok(running) => {
-            let entries = block_on(async { Control::new(Api::of(&running), context.json).history().await })?;
-            (entries, context.command(&running.state_dir, NEXT))
-        }
+    let (runs, next) = match Source::of(context) {
+        Ok(source) => (source.runs()?, source.command(context, NEXT)),
         // A stack that was named must be there; otherwise the list itself needs none.
         Err(failure) if context.state_dir.is_some() => return Err(failure),
         Err(_) => (Vec::new(), format!("keel {NEXT}")),
     };
-    let lines = lines(&entries);
+    let lines = lines(&runs);
     if context.json {
         context.json(&lines)?;
         return Ok(Exit::Done);
@@ -62,12 +55,12 @@ pub(super) fn run(context: &Context) -> Result<Exit, Failure> {
     Ok(Exit::Done)
 }
 
-fn lines(entries: &[Entry]) -> Vec<Line<'static>> {
+fn lines(runs: &[RunSummary]) -> Vec<Line<'static>> {
     let line = |drill: &'static dyn evenkeel_core::drill::Drill| Line {
         name: drill.name(),
         summary: drill.summary(),
         usual_s: drill.usual_s(),
-        last: last_verdict(entries, drill.name()),
+        last: last_verdict(runs, drill.name()),
     };
     ALL.iter().copied().map(line).collect()
 }

@@ -11,7 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use evenkeel_core::drill::{ErrorSample, PACE_PER_S, Plan, Step, Tick, Traffic};
+use evenkeel_core::drill::{ErrorSample, Gaps, PACE_PER_S, Plan, Step, Tick, Traffic};
 use tokio::{
     sync::watch,
     task::JoinSet,
@@ -54,18 +54,27 @@ pub(super) struct Tally {
 }
 
 /// What was seen, in sums and from one moment to the next.
-#[derive(Default)]
 struct Seen {
     traffic: Traffic,
     series: Series,
+    gaps: Gaps,
     /// When the harm was about to be done.
     fault: Option<Instant>,
 }
 
 impl Tally {
-    /// An empty tally of a drill that began then.
-    pub(super) fn new(began: Instant) -> Self {
-        Self { began, seen: Arc::default() }
+    /// An empty tally of a drill that began then. A request is overdue once it has been on its way for so many
+    /// milliseconds.
+    pub(super) fn new(began: Instant, overdue_ms: u64) -> Self {
+        let seen =
+            Seen { traffic: Traffic::default(), series: Series::new(overdue_ms), gaps: Gaps::default(), fault: None };
+        Self { began, seen: Arc::new(Mutex::new(seen)) }
+    }
+
+    /// A request is on its way for as long as what this returns is there.
+    pub(super) fn under_way(&self) -> UnderWay<'_> {
+        let now_ms = self.now_ms();
+        UnderWay { tally: self, begun: self.lock().series.begin(now_ms) }
     }
 
     /// A copy of the sums as of now; errors in order of time.
@@ -81,7 +90,8 @@ impl Tally {
         let mut traffic = self.traffic();
         let mut seen = self.lock();
         traffic.p99_ms = seen.series.p99_ms();
-        traffic.series = seen.series.closed(now_ms, 0).to_vec();
+        traffic.series = seen.series.all(now_ms).to_vec();
+        traffic.outage = seen.gaps.longest();
         traffic
     }
 
@@ -93,15 +103,19 @@ impl Tally {
 
     /// The harm is about to be done: what was worst until now is what later times are compared with.
     pub(super) fn mark_fault(&self) {
+        let now_ms = self.now_ms();
         let mut seen = self.lock();
         seen.traffic.worst_before_ms = seen.traffic.worst_ms;
         seen.series.mark_fault();
+        seen.gaps.mark_fault(now_ms);
         seen.fault = Some(Instant::now());
     }
 
     /// Sends one request and counts it. Returns whether an answer of 2xx came.
     async fn send(&self, client: &mut Client, ask: &Ask<'_>) -> bool {
         let sent = Instant::now();
+        // It stays so until it has been counted.
+        let _under_way = self.under_way();
         let outcome = client.send(ask).await;
         let took = sent.elapsed();
         let seen = match outcome {
@@ -130,6 +144,7 @@ impl Tally {
         let ended_ms = self.now_ms();
         let mut all = self.lock();
         all.series.count(ended_ms, micros, seen.is_some());
+        all.gaps.on(ended_ms, seen.is_some());
         let traffic = &mut all.traffic;
         traffic.requests += 1;
         traffic.worst_ms = traffic.worst_ms.max(took_ms);
@@ -168,6 +183,18 @@ impl Tally {
     fn lock(&self) -> MutexGuard<'_, Seen> {
         // Numbers that only grow are sound whatever happened to another holder of the lock.
         self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// One request on its way. Those that are given up with their client leave as well.
+pub(super) struct UnderWay<'a> {
+    tally: &'a Tally,
+    begun: u64,
+}
+
+impl Drop for UnderWay<'_> {
+    fn drop(&mut self) {
+        self.tally.lock().series.end(self.begun);
     }
 }
 

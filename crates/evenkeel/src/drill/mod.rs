@@ -6,15 +6,17 @@
 //!
 //! | file | concern |
 //! | --- | --- |
-//! | `run` | the order of a run, and its interruption |
+//! | `agreed`, `run` | what is going to happen, the order of a run, and its interruption |
 //! | `client`, `load`, `crowd`, `series` | what clients send and see |
 //! | `fault/`, `processes` | the harm, one file for each |
-//! | `freezer`, `drainer`, `limiter`, `clock`, `starter` | processes that do it and take it back whatever happens to the drill |
+//! | `freezer`, `drainer`, `limiter`, `clock`, `starter`, `withdraw`, `reviver` | processes that do it and take it back whatever happens to the drill |
 //! | `ledger` | what became of the writes |
 //! | `control` | what is asked of the stack |
 //! | `folder`, `keep`, `html/`, `junit` | the run as it is kept: plan, progress, reports |
+//! | `summary`, `outcome` | what a run amounts to, in sentences; the verdict on a terminal |
 //! | `list`, `history`, `show`, `proofs` | output |
 
+mod agreed;
 mod client;
 pub(crate) mod clock;
 mod control;
@@ -32,12 +34,15 @@ mod ledger;
 mod limiter;
 mod list;
 mod load;
+mod outcome;
 mod processes;
 pub(crate) mod proofs;
+mod reviver;
 mod run;
 mod series;
 mod show;
 mod starter;
+mod summary;
 mod withdraw;
 
 #[cfg(test)]
@@ -92,6 +97,9 @@ enum Command {
     /// Take a bad release back when standard input ends
     #[command(hide = true)]
     Withdraw(withdraw::Args),
+    /// Have an instance started again that was given up, when standard input ends
+    #[command(hide = true)]
+    Reviver(reviver::Args),
 }
 
 const AFTER_HELP: &str = "\
@@ -131,17 +139,31 @@ struct RunArgs {
     /// Name of the run, for who started it and waits for it; in a session of its own
     #[arg(long, hide = true, value_name = "RUN", value_parser = run_name)]
     run: Option<String>,
+    /// By its schedule: nobody watches
+    #[arg(long, hide = true)]
+    scheduled: bool,
+}
+
+impl Command {
+    /// Whether it does harm for a drill and takes it back.
+    const fn helps(&self) -> bool {
+        !matches!(self, Self::List | Self::Run(_) | Self::History(_) | Self::Show(_))
+    }
 }
 
 /// Runs the command that was given.
 pub(crate) fn run(args: Args, context: &Context) -> Result<ExitCode, Failure> {
+    if args.command.helps() {
+        // In a session of its own (setsid(2)) neither Ctrl-C in a terminal, nor its end, nor that of the drill reaches it.
+        let _ = rustix::process::setsid();
+    }
     match args.command {
         Command::List => list::run(context).map(ExitCode::from),
         Command::Run(args) => {
             context.needs_this_machine("drill run")?;
             let drill = find(&args.name)?;
             let for_ms = args.lasts.map(|lasts| u64::try_from(lasts.as_millis()).unwrap_or(u64::MAX));
-            let wish = drill::Wish { service: args.service, for_ms };
+            let wish = drill::Wish { service: args.service, for_ms, unattended: args.scheduled };
             if args.run.is_some() {
                 // Whoever started it may end, and its terminal with it (setsid(2)); a leader of a group stays one.
                 let _ = rustix::process::setsid();
@@ -167,6 +189,7 @@ pub(crate) fn run(args: Args, context: &Context) -> Result<ExitCode, Failure> {
         },
         Command::Drainer(args) => drainer::run(&args, context),
         Command::Withdraw(args) => withdraw::run(&args, context),
+        Command::Reviver(args) => reviver::run(&args, context),
     }
 }
 

@@ -5,8 +5,9 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fs,
+    fmt, fs,
     os::fd::OwnedFd,
+    str::FromStr,
 };
 
 use rustix::{
@@ -16,6 +17,53 @@ use rustix::{
 };
 
 pub(super) use crate::process::stat;
+
+/// A process by its number and the moment of its start, which together no other one has (`proc_pid_stat(5)`): what one
+/// process can tell another one, where a [`Held`] cannot be handed over. Written as `4711:123456`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Known {
+    /// Its number.
+    pub(super) pid: u32,
+    /// When it was started, in ticks since the machine's start.
+    pub(super) started: u64,
+}
+
+impl Known {
+    /// The process that has this number now; `None` if there is none.
+    pub(super) fn of(pid: u32) -> Option<Self> {
+        let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+        // Counted from behind the name in parentheses, which may itself have spaces: the start is the 22nd field.
+        let started = text.rsplit_once(')')?.1.split_ascii_whitespace().nth(19)?.parse().ok()?;
+        Some(Self { pid, started })
+    }
+
+    /// Whether it is there still; one that has ended and was not reaped yet counts.
+    pub(super) fn is_there(self) -> bool {
+        Self::of(self.pid) == Some(self)
+    }
+
+    /// Takes hold of it. ESRCH if it is gone, whoever has its number by now.
+    pub(super) fn hold(self) -> Result<Held, Errno> {
+        let held = Held::open(self.pid)?;
+        // Read after the descriptor was opened: what is held then is what was read.
+        if self.is_there() { Ok(held) } else { Err(Errno::SRCH) }
+    }
+}
+
+impl fmt::Display for Known {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.pid, self.started)
+    }
+}
+
+impl FromStr for Known {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let parts = text.split_once(':').and_then(|(pid, started)| Some((pid.parse().ok()?, started.parse().ok()?)));
+        parts.map(|(pid, started)| Self { pid, started }).ok_or("a process is its number, a colon and its start")
+    }
+}
 
 /// One process, and no other that may get its number later.
 #[derive(Debug)]
@@ -70,4 +118,20 @@ pub(super) fn descendants(pid: u32) -> BTreeSet<u32> {
         }
     }
     found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn another_process_of_the_same_number_is_not_held() {
+        let own = Known::of(std::process::id()).unwrap();
+        assert_eq!(own.to_string().parse(), Ok(own));
+        assert!(own.is_there() && own.hold().is_ok());
+        let other = Known { started: own.started + 1, ..own };
+        assert!(!other.is_there());
+        assert_eq!(other.hold().unwrap_err(), Errno::SRCH);
+        assert!("7".parse::<Known>().is_err() && Known::of(u32::MAX).is_none());
+    }
 }

@@ -11,19 +11,17 @@ use std::{
     time::{Duration, Instant},
 };
 
-use evenkeel_core::stack::Blackout;
 use evenkeel_core::{
-    drill::{
-        self, Brake, Drill, Fault, Observed, Plan, Refusal, Report, Stage, Tick, Unavoidable, Verdict, Watch, Wish,
-    },
+    drill::{self, Brake, Drill, Fault, Observed, Plan, Report, Stage, Tick, Unavoidable, Verdict, Watch, Wish},
     status::Status,
 };
 use rustix::fs::{FlockOperation, flock};
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::{
+    agreed,
     control::Control,
-    fault::{self, FaultError, Harm, Means},
+    fault::{self, FaultError, Harm, Means, helper::Helpers},
     folder::Folder,
     keep::{self, Copies},
     ledger,
@@ -64,36 +62,34 @@ pub(super) struct Orders {
 /// Runs a drill to its verdict.
 pub(super) fn run(drill: &dyn Drill, orders: &Orders, context: &Context) -> Result<ExitCode, Failure> {
     let running = context.running()?;
-    let _alone = alone(&running)?;
-    let control = Control::new(Api::of(&running), context.json);
+    let control = Control::new(Api::of(&running), context.json, Helpers::new(alone(&running)?));
     block_on(async {
-        let (stack, status) = (control.stack().await?, control.status().await?);
-        not_in_blackout(&stack.drills.blackout, orders.force)?;
-        let plan = drill::plan(drill, &stack, &status, &orders.wish).map_err(|refusal| refused(&refusal))?;
         let mut show = Show::new(context);
-        show.plan(&plan, drill.summary())?;
-        if !orders.yes && !show.confirmed()? {
-            return Err(Failure::new("the drill was not started, and nothing was harmed"));
-        }
+        let (stack, plan) = agreed::agreed(drill, orders, &control, &show).await?;
         let began = words::now();
-        let id = orders.run.clone().unwrap_or_else(|| drill::run_id(began, &plan.drill));
-        let mut folder = Folder::create(&running.state_dir, &id, &plan)?;
+        let mut folder = Folder::create(&running.state_dir, orders.run.as_deref(), began, &plan)?;
+        let id = folder.id().to_owned();
+        // Before anything is sent: whoever finds requests or a killed process in the journal finds the cause above them.
+        control.record(&drill::started(&plan)).await;
         let outcome = tokio::select! {
             outcome = carry_out(drill, &plan, &control, &mut show, &folder) => Some(outcome),
             () = interruption() => None,
         };
         show.end();
-        // Only here is everything taken back: what carried the drill out has been dropped or is done.
+        // What carried the drill out has been dropped or is done, but what it left to others may not be done yet.
+        control.helpers().settle().await;
         let lasted_ms = words::now().as_millis().saturating_sub(began.as_millis());
         let Some(outcome) = outcome else {
             folder.given_up(lasted_ms, "it was interrupted");
+            say_not_undone(&control, context.json);
             return Ok(interrupted(&plan, &control, context.json).await);
         };
         let report = match outcome {
             Ok(report) => report,
             Err(failure) => {
-                folder.given_up(lasted_ms, failure.what());
-                control.record(&drill::aborted(&plan, "it could not be carried out")).await;
+                folder.given_up(lasted_ms, &failure.in_short());
+                say_not_undone(&control, context.json);
+                control.record(&drill::aborted(&plan, &failure.in_short())).await;
                 return Err(failure);
             }
         };
@@ -110,19 +106,15 @@ pub(super) fn run(drill: &dyn Drill, orders: &Orders, context: &Context) -> Resu
     })
 }
 
-/// No drill runs in a blackout unless somebody insists.
-fn not_in_blackout(blackouts: &[Blackout], force: bool) -> Result<(), Failure> {
-    match drill::in_blackout(blackouts, words::now()) {
-        Some((blackout, until)) if !force => Err(Failure::new("the drill was refused, and nothing was harmed")
-            .exit(Exit::NotWell)
-            .because(format!("no drill shall run now: [drills] blackout has `{blackout}` (UTC)"))
-            .fix(format!("wait until {until}, or insist with --force"))),
-        _ => Ok(()),
+/// What is left to do by hand where there will be no report to say so.
+fn say_not_undone(control: &Control, json: bool) {
+    for why in control.helpers().failed() {
+        Failure::new("the harm could not be undone").because(why).print(json);
     }
 }
 
 /// Two drills at once would take each other's harm for their own, so a drill locks the folder of the sockets
-/// (flock(2)) until it ends, however it ends.
+/// (flock(2)) until it ends, however it ends, and until those have ended that take its harm back.
 fn alone(running: &Running) -> Result<File, Failure> {
     let folder = &running.holder.runtime_dir;
     let locked = File::open(folder).and_then(|file| {
@@ -132,7 +124,7 @@ fn alone(running: &Running) -> Result<File, Failure> {
     locked.map_err(|error| match error.kind() {
         ErrorKind::WouldBlock => Failure::new("the drill was refused, and nothing was harmed")
             .exit(Exit::NotWell)
-            .because("another drill runs on this stack")
+            .because("another drill runs on this stack, or its harm is being taken back still")
             .fix("wait until it has ended"),
         _ => Failure::new("the drill cannot be started").at_path(folder).because(error),
     })
@@ -148,19 +140,22 @@ async fn carry_out(
 ) -> Result<Report, Failure> {
     let began = Instant::now();
     let started = words::now();
-    let tally = Tally::new(began);
+    let tally = Tally::new(began, plan.overdue_ms());
     let run = format!("drill-{:x}-{:x}", started.as_millis(), std::process::id());
     let load = Load::start(plan, &run, &tally);
     show.begin();
     let observed = Observed { started, ..Observed::default() };
-    let brake = Brake::new(plan.abort);
+    let brake = Brake::new(plan.abort, plan.overdue_ms());
     let mut run = Run { drill, plan, control, show, folder, began, tally, brake, ticks: 0, observed };
-    run.stage(Stage::new("load", 0, "clients have started"))?;
+    run.stage(Stage::new("load", 0, "test visitors have started"))?;
     run.baseline().await?;
     let mut harm = run.harm(&load).await?;
     run.watch(&mut harm).await?;
     run.settle().await;
     drop(harm);
+    control.helpers().settle().await;
+    run.undone_here()?;
+    run.observed.not_undone = control.helpers().failed();
     let written = load.finish().await;
     run.stage(Stage::new("stopped", run.now_ms(), "every request on its way has come to its end"))?;
     if let Some(writes) = &plan.writes {
@@ -201,7 +196,7 @@ impl Run<'_, '_> {
         let traffic = self.tally.traffic();
         let fix = "set [drills] in the stack file to a path that answers with 2xx, or see `keel status`";
         if let Some(sample) = traffic.samples.first() {
-            return Err(Failure::new("clients see errors although nothing was harmed yet")
+            return Err(Failure::new("test visitors see errors although nothing was harmed yet")
                 .exit(Exit::NotWell)
                 .at(format!("{} at {}", sample.request, self.plan.address))
                 .because(&sample.seen)
@@ -231,7 +226,6 @@ impl Run<'_, '_> {
                 .because(changed)
                 .fix("try again when `keel status` shows all instances healthy"));
         }
-        self.control.record(&drill::started(plan)).await;
         load.surge(SURGE_BEFORE + SURGE_AFTER);
         tokio::time::sleep(SURGE_BEFORE).await;
         self.tally.mark_fault();
@@ -273,6 +267,7 @@ impl Run<'_, '_> {
             }
         }
         harm.release().await;
+        self.undone_here()?;
         for (name, words) in harm.afterwards() {
             self.stage(Stage::new(name, self.now_ms(), words))?;
         }
@@ -317,16 +312,27 @@ impl Run<'_, '_> {
         if !harm.lasts() || fault.lasts_ms() == 0 || !(over || replaced) {
             return Ok(());
         }
+        let before = self.control.helpers().failed().len();
         let why = match harm.is_over() {
             true => "everything was tried, and everything is as before",
             false if over => "its time is over, and everything is as before",
             false => "the instance was replaced",
         };
         harm.release().await;
+        self.undone_here()?;
+        let failed = self.control.helpers().failed();
+        let why =
+            failed.get(before).map_or_else(|| why.to_owned(), |why| format!("not everything is as before: {why}"));
         watch.release();
         let at_ms = self.now_ms();
         self.observed.released_at_ms = Some(at_ms);
         self.stage(Stage::new("released", at_ms, why))
+    }
+
+    /// Notes what this process had to take back itself.
+    fn undone_here(&mut self) -> Result<(), Failure> {
+        let told = self.control.helpers().told();
+        told.into_iter().try_for_each(|words| self.stage(Stage::new("undone", self.now_ms(), words)))
     }
 
     /// Clients go on for a while after recovery; without recovery there is nothing to settle.
@@ -359,30 +365,13 @@ fn processes_of(status: &Status) -> Vec<u32> {
     status.services.iter().flat_map(|service| &service.instances).filter_map(|instance| instance.pid).collect()
 }
 
-fn refused(refusal: &Refusal) -> Failure {
-    let failure = Failure::new("the drill was refused, and nothing was harmed").because(refusal);
-    match refusal {
-        Refusal::NoSuchService { .. } => failure.exit(Exit::Unknown),
-        Refusal::WhichService(_) | Refusal::NothingToHarm(_) | Refusal::NoRoute(_) | Refusal::NotHere(_) => {
-            failure.exit(Exit::Usage)
-        }
-        Refusal::NotWell { .. } => {
-            failure.exit(Exit::NotWell).fix("wait until `keel status` shows all instances healthy")
-        }
-    }
-}
-
 fn not_harmed(error: &FaultError) -> Failure {
     let failure = Failure::new("the harm could not be done").because(error);
     match error {
         FaultError::Refused { .. } => failure.fix("run the drill as root, or as the user of the instance"),
         FaultError::Gone(_) | FaultError::NotFrozen(_) => failure.exit(Exit::NotWell).fix("try again in a moment"),
         FaultError::NotHere(_) => failure.exit(Exit::Usage),
-        FaultError::Broken { .. }
-        | FaultError::Freezer(_)
-        | FaultError::Helper(_)
-        | FaultError::Stack(_)
-        | FaultError::NoProcess(_) => failure,
+        FaultError::Broken { .. } | FaultError::Helper(_) | FaultError::Stack(_) | FaultError::NoProcess(_) => failure,
     }
 }
 

@@ -4,20 +4,18 @@
 //! nobody reads any more a run goes on all the same: its exit code is its verdict.
 
 use std::{
+    cell::Cell,
     io::{self, BufRead, IsTerminal, Write},
     path::PathBuf,
     time::{Duration, Instant},
 };
 
-use evenkeel_core::{
-    drill::{Plan, Report, Stage, Verdict, in_words},
-    journal::Role,
-};
+use evenkeel_core::drill::{self, Drill, Plan, Report, Stage, in_words};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 
-use super::{folder::Folder, load::Tally};
-use crate::{context::Context, failure::Failure, style::harmless, words};
+use super::{folder::Folder, load::Tally, outcome};
+use crate::{context::Context, failure::Failure, words};
 
 /// How often the live line changes.
 const TICK: Duration = Duration::from_millis(100);
@@ -37,16 +35,19 @@ struct Kept<'a> {
 pub(super) struct Show<'a> {
     context: &'a Context,
     live: Option<ProgressBar>,
+    /// Whether the harm leaves keel itself nothing to notice it with.
+    noticed_by_drill: Cell<bool>,
 }
 
 impl<'a> Show<'a> {
     /// For a person or, under `--json`, for nobody.
     pub(super) fn new(context: &'a Context) -> Self {
-        Self { context, live: None }
+        Self { context, live: None, noticed_by_drill: Cell::new(false) }
     }
 
     /// What is going to happen.
     pub(super) fn plan(&self, plan: &Plan, summary: &str) -> Result<(), Failure> {
+        self.noticed_by_drill.set(drill::find(&plan.drill).is_some_and(Drill::silences_the_stack));
         self.line(&format!("{}  {summary}", self.context.paint.bold(&plan.drill)))?;
         for (index, line) in plan.lines().iter().enumerate() {
             self.line(&format!("  {}. {line}", index + 1))?;
@@ -94,8 +95,7 @@ impl<'a> Show<'a> {
 
     /// Something happened.
     pub(super) fn stage(&self, stage: &Stage) -> Result<(), Failure> {
-        let time = self.context.paint.dim(&format!("{:>9}", format!("{} ms", words::count(stage.at_ms))));
-        self.line(&format!("{time}  {:<9}  {}", stage.name, harmless(&stage.detail)))
+        self.line(&outcome::stage_line(stage, self.noticed_by_drill.get(), self.context.paint))
     }
 
     /// How it ended.
@@ -105,28 +105,12 @@ impl<'a> Show<'a> {
             let kept = Kept { report, run: run.id(), html: run.file("report.html") };
             return unless_closed(self.context.json(&kept));
         }
-        let paint = self.context.paint;
-        let verdict = match report.verdict {
-            Verdict::Pass => paint.good("passed"),
-            Verdict::Fail => paint.bad("failed"),
-        };
-        let time = |ms: Option<u64>| ms.map_or_else(|| "never".to_owned(), in_words);
         self.line("")?;
-        self.line(&format!(
-            "{verdict}  {}: detected after {}, recovered after {}",
-            report.drill,
-            time(report.detection_ms),
-            time(report.recovery_ms)
-        ))?;
-        for reason in report.reasons.iter().filter(|reason| reason.role == Role::Seen) {
-            self.line(&format!("  - {}", harmless(&reason.text)))?;
+        let state_dir = run.state_dir();
+        for line in outcome::lines(report, self.context.paint, &|args| self.context.command(state_dir, args)) {
+            self.line(&line)?;
         }
-        for sample in &report.error_samples {
-            let at = paint.dim(&format!("{:>9}", format!("{} ms", words::count(sample.at_ms))));
-            let took = in_words(sample.took_ms);
-            self.line(&format!("{at}  {}: {} ({took}, {}×)", sample.request, harmless(&sample.seen), sample.count))?;
-        }
-        self.line(&format!("report: {}", run.file("report.html").display()))?;
+        self.line(&format!("\nreport: {}", run.file("report.html").display()))?;
         unless_closed(self.context.next(next, why))
     }
 

@@ -1,9 +1,11 @@
 //! The starter: a process of its own that starts `keel up` again where nobody else does, whatever happens to the drill.
 //!
 //! A stack must not stay down because of a drill. So before the guard is killed, the drill starts
-//! `keel drill starter PID DIR`, which notes how that guard was started: arguments, folder and environment. Told to, or
-//! when its standard input ends, it looks for a while whether somebody holds the lock of the state directory; if nobody
-//! does, it starts `keel up` in a session of its own, whose output goes to `logs/keel.log`. It never ends anything.
+//! `keel drill starter PID DIR SOCKETS`, which notes how that guard was started: arguments, folder and environment. Told
+//! to, or when its standard input ends, it looks for a while whether somebody holds the lock of the state directory; if
+//! nobody does, it starts `keel up` in a session of its own, whose output goes to `logs/keel.log`. A stack that was
+//! stopped in an orderly way, by whomever and whenever since, stays stopped: such an end removes the folder of the
+//! sockets, which a guard that is killed leaves behind. It never ends anything.
 
 use std::{
     ffi::{OsStr, OsString},
@@ -25,18 +27,24 @@ const OTHERS_FIRST: Duration = Duration::from_secs(3);
 /// How long it may then take to have its lock.
 const LOCKED_WITHIN: Duration = Duration::from_secs(10);
 const LOOK_EVERY: Duration = Duration::from_millis(20);
+/// Where its output goes, in the state directory.
+const LOG: &str = "logs/keel.log";
 
 /// What the starter is to do: its command line.
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct Args {
     /// The guard that is about to be killed
-    guard: u32,
+    pub(super) guard: u32,
     /// Its state directory
-    dir: PathBuf,
+    pub(super) dir: PathBuf,
+    /// The folder of its sockets
+    pub(super) sockets: PathBuf,
 }
 
-/// How a `keel up` was started.
-struct Recipe {
+/// How a `keel up` was started, and where.
+#[derive(Clone, Debug)]
+pub(super) struct Recipe {
+    args: Args,
     arguments: Vec<OsString>,
     folder: PathBuf,
     environment: Vec<(OsString, OsString)>,
@@ -44,22 +52,13 @@ struct Recipe {
 
 /// Runs the starter to its end.
 pub(super) fn run(args: &Args) -> io::Result<()> {
-    let recipe = Recipe::of(args.guard)?;
+    let recipe = Recipe::of(args.clone())?;
     let mut out = io::stdout();
     say(&mut out, "ready");
     let _ = io::stdin().lock().read_line(&mut String::new());
-    let another = holder_within(args, OTHERS_FIRST, None);
-    // The killed one has its lock until the kernel is done with it; one that has it still was never killed.
-    if let Some(pid) = another.or_else(|| lock::holder(&args.dir).map(|holder| holder.pid)) {
-        say(&mut out, &format!("running {pid}"));
-        return Ok(());
-    }
-    let mut child = recipe.start(&args.dir)?;
-    match holder_within(args, LOCKED_WITHIN, Some(&mut child)) {
-        Some(pid) => say(&mut out, &format!("{STARTED} {pid}")),
-        None => say(&mut out, "failed"),
-    }
-    Ok(())
+    let done = recipe.start_unless();
+    say(&mut out, done.as_deref().unwrap_or("failed"));
+    done.map(drop)
 }
 
 /// Nobody may be left to hear it.
@@ -67,15 +66,48 @@ fn say(out: &mut impl Write, word: &str) {
     let _ = writeln!(out, "{word}").and_then(|()| out.flush());
 }
 
-/// Who else than the former guard holds the lock of the state directory within this time, unless the child ends before.
-fn holder_within(args: &Args, within: Duration, mut child: Option<&mut Child>) -> Option<u32> {
+/// How a stack is found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Found {
+    /// This guard has it.
+    Running(u32),
+    /// It was stopped in an orderly way.
+    Stopped,
+    /// Its guard was killed, and nobody has started it again.
+    Down,
+}
+
+/// How the stack is.
+fn look(dir: &Path, sockets: &Path) -> Found {
+    match lock::holder(dir) {
+        Some(holder) => Found::Running(holder.pid),
+        None if sockets.exists() => Found::Down,
+        None => Found::Stopped,
+    }
+}
+
+/// How the stack is, once it is another guard's or stopped, or this time is over.
+fn beforehand(args: &Args, within: Duration) -> Found {
     let begun = Instant::now();
     loop {
-        if let Some(holder) = lock::holder(&args.dir).filter(|holder| holder.pid != args.guard) {
+        let found = look(&args.dir, &args.sockets);
+        // The killed one has its lock until the kernel is done with it; one that has it still was never killed.
+        let waits = matches!(found, Found::Down) || found == Found::Running(args.guard);
+        if !waits || begun.elapsed() >= within {
+            return found;
+        }
+        std::thread::sleep(LOOK_EVERY);
+    }
+}
+
+/// Who holds the lock of the state directory within this time, unless the child ends before.
+fn holder_within(args: &Args, within: Duration, child: &mut Child) -> Option<u32> {
+    let begun = Instant::now();
+    loop {
+        if let Some(holder) = lock::holder(&args.dir) {
             return Some(holder.pid);
         }
-        let ended = child.as_mut().is_some_and(|child| !matches!(child.try_wait(), Ok(None)));
-        if ended || begun.elapsed() >= within {
+        if !matches!(child.try_wait(), Ok(None)) || begun.elapsed() >= within {
             return None;
         }
         std::thread::sleep(LOOK_EVERY);
@@ -83,7 +115,9 @@ fn holder_within(args: &Args, within: Duration, mut child: Option<&mut Child>) -
 }
 
 impl Recipe {
-    fn of(guard: u32) -> io::Result<Self> {
+    /// Of the guard that runs now.
+    pub(super) fn of(args: Args) -> io::Result<Self> {
+        let guard = args.guard;
         let words = |file: &str| -> io::Result<Vec<OsString>> {
             let bytes = fs::read(format!("/proc/{guard}/{file}"))?;
             let bytes = bytes.strip_suffix(b"\0").unwrap_or(&bytes);
@@ -97,18 +131,33 @@ impl Recipe {
         let meant_for_others = |name: &OsString| ACTIVATION_VARIABLES.iter().any(|variable| name == variable);
         let environment = words("environ")?.into_iter().filter_map(pair);
         Ok(Self {
+            args,
             arguments: without_parent(words("cmdline")?),
             folder: fs::read_link(format!("/proc/{guard}/cwd"))?,
             environment: environment.filter(|(name, _)| !meant_for_others(name)).collect(),
         })
     }
 
-    fn start(&self, state_dir: &Path) -> io::Result<Child> {
+    /// Starts it, unless it runs or was stopped in an orderly way; says which, with the guard's process.
+    pub(super) fn start_unless(&self) -> io::Result<String> {
+        match beforehand(&self.args, OTHERS_FIRST) {
+            Found::Running(pid) => return Ok(format!("running {pid}")),
+            Found::Stopped => return Ok("stopped".to_owned()),
+            Found::Down => {}
+        }
+        let mut child = self.start()?;
+        let holder = holder_within(&self.args, LOCKED_WITHIN, &mut child);
+        let log = self.args.dir.join(LOG);
+        let failed = || io::Error::other(format!("`keel up` does not come up: see {}", log.display()));
+        holder.map(|pid| format!("{STARTED} {pid}")).ok_or_else(failed)
+    }
+
+    fn start(&self) -> io::Result<Child> {
+        let state_dir = &self.args.dir;
         let mut arguments = self.arguments.iter();
         let name = arguments.next().ok_or(io::ErrorKind::InvalidData)?;
-        let logs = state_dir.join("logs");
-        fs::create_dir_all(&logs)?;
-        let log = fs::OpenOptions::new().create(true).append(true).open(logs.join("keel.log"))?;
+        fs::create_dir_all(state_dir.join("logs"))?;
+        let log = fs::OpenOptions::new().create(true).append(true).open(state_dir.join(LOG))?;
         let mut command = Command::new("/proc/self/exe");
         command.arg0(name).args(arguments).current_dir(&self.folder);
         command.env_clear().envs(self.environment.iter().cloned());
@@ -140,6 +189,23 @@ mod tests {
     use super::*;
 
     #[test]
+    fn what_was_stopped_in_an_orderly_way_is_told_from_what_was_killed() {
+        let temp = tempfile::tempdir().unwrap();
+        let sockets = temp.path().join("sockets");
+        fs::create_dir(&sockets).unwrap();
+        let args = Args { guard: 1, dir: temp.path().to_owned(), sockets: sockets.clone() };
+        let found = || beforehand(&args, Duration::ZERO);
+        assert_eq!(found(), Found::Down);
+        let holder =
+            lock::Holder { pid: 42, stack: "shop".to_owned(), runtime_dir: sockets.clone(), version: "1".to_owned() };
+        let lock = lock::Lock::take(temp.path(), &holder).unwrap();
+        assert_eq!(found(), Found::Running(42));
+        drop(lock);
+        fs::remove_dir(&sockets).unwrap();
+        assert_eq!(found(), Found::Stopped);
+    }
+
+    #[test]
     fn who_it_ended_with_is_left_out() {
         let words = |line: &str| line.split(' ').map(OsString::from).collect::<Vec<_>>();
         let kept = without_parent(words("keel up a.toml --ends-with 7 --state-dir s"));
@@ -148,7 +214,8 @@ mod tests {
 
     #[test]
     fn a_recipe_is_what_the_kernel_says() {
-        let recipe = Recipe::of(std::process::id()).unwrap();
+        let args = Args { guard: std::process::id(), dir: PathBuf::new(), sockets: PathBuf::new() };
+        let recipe = Recipe::of(args).unwrap();
         assert_eq!(recipe.folder, std::env::current_dir().unwrap());
         assert_eq!(recipe.arguments[0], std::env::args_os().next().unwrap());
         assert!(recipe.environment.iter().any(|(name, _)| name == "PATH"));

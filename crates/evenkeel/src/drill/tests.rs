@@ -10,8 +10,8 @@ use std::{
 };
 
 use evenkeel_core::{
-    drill::{self, Fault, Observed, Plan, Report, Subject, Target, Verdict, Writes},
-    stack::{Abort, DrillObjectives},
+    drill::{self, Brake, Fault, Observed, Plan, Report, Subject, Target, Verdict, Writes},
+    stack::{Abort, DrillObjectives, Duration as StackDuration},
 };
 use http_body_util::Full;
 use hyper::{Request, Response, body::Bytes, server::conn::http1, service::service_fn};
@@ -44,6 +44,8 @@ enum Vice {
     Closes,
     /// Answers the question for a key with 500.
     ForgetsToAnswer,
+    /// Takes every request and never answers.
+    Hangs,
 }
 
 #[derive(Default)]
@@ -109,7 +111,12 @@ async fn start_server(vice: Vice) -> SocketAddr {
             let shop = Arc::clone(&shop);
             let service = service_fn(move |request| {
                 let answered = serve(vice, &shop, &request);
-                async move { answered }
+                async move {
+                    if vice == Vice::Hangs {
+                        std::future::pending::<()>().await;
+                    }
+                    answered
+                }
             });
             tokio::spawn(http1::Builder::new().serve_connection(TokioIo::new(stream), service));
         }
@@ -155,7 +162,7 @@ fn rehearse(vice: Vice) -> Report {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
         let plan = plan_for(start_server(vice).await);
-        let tally = Tally::new(Instant::now());
+        let tally = Tally::new(Instant::now(), 10_000);
         let load = Load::start(&plan, "test", &tally);
         let enough = async {
             // 10 of 210 requests a second are writes: a fifth write has come after half a second.
@@ -182,6 +189,39 @@ fn a_good_server_passes() {
     let report = rehearse(Vice::None);
     assert_eq!(report.verdict, Verdict::Pass, "{:?}", report.reasons);
     assert!(report.requests >= 160 && report.acknowledged_writes >= 5, "{report:?}");
+}
+
+#[test]
+fn clients_that_all_wait_for_ever_end_a_drill() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let mut plan = plan_for(start_server(Vice::Hangs).await);
+        plan.objectives.worst = Some(StackDuration::ms(300));
+        plan.abort = Abort { errors: 50, after: StackDuration::ms(500) };
+        let tally = Tally::new(Instant::now(), plan.overdue_ms());
+        let load = Load::start(&plan, "test", &tally);
+        let mut brake = Brake::new(plan.abort, plan.overdue_ms());
+        let (began, mut seen) = (Instant::now(), 0);
+        let why = loop {
+            let ticks = tally.ticks(seen);
+            seen += ticks.len();
+            if let Some(why) = ticks.iter().find_map(|tick| brake.on(tick)) {
+                break why;
+            }
+            // A client gives up after twenty seconds, which is an error as any other.
+            assert!(began.elapsed() < Duration::from_secs(15), "nobody notices");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        };
+        assert!(why.contains("10 at once waited for more than 300 ms"), "{why}");
+        assert_eq!(tally.traffic().requests, 0, "none has ended");
+        drop(load);
+        tokio::task::yield_now().await;
+        let later = tally.whole().series.len();
+        while tally.whole().series.len() < later + 2 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        assert_eq!(tally.whole().series.last().unwrap().overdue, 0, "they have gone");
+    });
 }
 
 #[test]
@@ -244,7 +284,7 @@ fn nobody_listening_is_an_error() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let plan = plan_for(listener.local_addr().unwrap());
         drop(listener);
-        let tally = Tally::new(Instant::now());
+        let tally = Tally::new(Instant::now(), 10_000);
         let load = Load::start(&plan, "test", &tally);
         let some = async {
             while tally.traffic().requests < 10 {
@@ -343,7 +383,7 @@ fn step(vice: Vice, lasts: Duration) -> (drill::Step, Tally) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
         let plan = plan_for(start_server(vice).await);
-        let tally = Tally::new(Instant::now());
+        let tally = Tally::new(Instant::now(), 10_000);
         let step = Crowd::new(&plan, &tally).step(200, lasts, Duration::from_mins(1), 300).await;
         (step, tally)
     })

@@ -16,7 +16,7 @@ fn only_what_was_on_a_connection_that_died_is_counted_apart() {
     for name in ["kill-edge", "kill-guard"] {
         let (passed, text) = judged(name, cut);
         assert_eq!(passed, Verdict::Pass, "{name}: {text}");
-        assert!(text.contains("0 of 100 requests failed") && text.contains("3 more were cut"), "{text}");
+        assert!(text.contains("3 of 100 requests failed, all of them with the connections that died"), "{text}");
         assert_eq!(judged(name, |o| (o.traffic.errors, o.traffic.cut) = (4, 3)).0, Verdict::Fail, "{name}");
     }
     for name in ["kill-node-process", "kill-instance", "full-disk", "clock-step"] {
@@ -101,7 +101,7 @@ fn a_spike_that_did_not_come_about_shows_nothing() {
     assert_eq!(report.verdict, Verdict::Fail);
     assert_eq!(
         report.reasons[0].text,
-        "clients had 300 answers a second meanwhile, and 210 before: the service or this machine can do no more, so no \
+        "test visitors had 300 answers a second meanwhile, and 210 before: the service or this machine can do no more, so no \
          spike came about"
     );
 }
@@ -180,7 +180,7 @@ fn a_slow_instance_must_be_noticed_while_it_is_slow() {
     let (failed, text) = judged("slow-instance", |o| o.detected_at_ms = None);
     assert!(failed == Verdict::Fail && text.contains("shop/2 was not noticed in 2.0 s"), "{text}");
     assert_eq!(judged("slow-instance", |o| o.detected_at_ms = Some(3001)).0, Verdict::Fail, "only afterwards");
-    let wish = Wish { service: Some("api".to_owned()), for_ms: None };
+    let wish = Wish { service: Some("api".to_owned()), ..Wish::default() };
     let refused = plan_of("slow-instance", &wish).unwrap_err();
     assert!(refused.contains("`api` has one instance"), "{refused}");
 }
@@ -228,6 +228,23 @@ fn a_bad_release_is_over_only_when_the_former_one_is_in_force() {
 }
 
 #[test]
+fn nothing_passes_that_nobody_asked() {
+    let (failed, text) = judged("bad-deploy", |o| o.stages.retain(|stage| stage.name != stages::TRIED));
+    assert!(failed == Verdict::Fail && text.contains("no request ever reached it"), "{text}");
+    let unasked = |o: &mut Observed| o.stages.retain(|stage| stage.name != stages::ASKED);
+    let (failed, text) = judged("slow-dependency", unasked);
+    assert!(failed == Verdict::Fail && text.contains("nobody asked the dependency"), "{text}");
+    let waited = |o: &mut Observed| (unasked(o), o.traffic.worst_ms = 900).0;
+    assert_eq!(judged("slow-dependency", waited).0, Verdict::Pass, "its clients waited for it");
+}
+
+#[test]
+fn harm_that_was_not_undone_fails_whatever_else_held() {
+    let (failed, text) = judged("kill-instance", |o| o.not_undone.push("the freezer has died".to_owned()));
+    assert_eq!((failed, text.as_str()), (Verdict::Fail, "the harm could not be undone: the freezer has died"));
+}
+
+#[test]
 fn what_depends_on_something_slow_must_be_left_alone() {
     let restarted =
         |o: &mut Observed| o.stages.push(Stage::new(stages::RESTARTED, 1500, "shop/1 has been started again"));
@@ -236,7 +253,7 @@ fn what_depends_on_something_slow_must_be_left_alone() {
     let none = FILE.replace("dependency = \"api\"\n", "");
     let refused = |file: &str, service: &str| {
         let stack = stack::parse(file, "keel.toml").unwrap();
-        let wish = Wish { service: Some(service.to_owned()), for_ms: None };
+        let wish = Wish { service: Some(service.to_owned()), ..Wish::default() };
         plan(find("slow-dependency").unwrap(), &stack, &the_status(), &wish).unwrap_err().to_string()
     };
     assert!(refused(&none, "shop").contains("`dependency` in [drills]"), "{}", refused(&none, "shop"));

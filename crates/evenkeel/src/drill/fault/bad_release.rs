@@ -1,22 +1,35 @@
 //! A deploy of a release that passes its checks and fails every request.
 //!
 //! Ordered as `keel deploy` does it, through the API. What it runs is this binary (see `failing`). That it is taken back
-//! is the work of a process of its own (see `withdraw`), which does so also when this one is gone.
+//! is the work of a process of its own (see `withdraw`), which does so also when this one is gone. Whether a request
+//! ever reached it is told: without that nothing is rehearsed.
 
-use std::process::Stdio;
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use evenkeel_core::{
-    drill::Plan,
+    drill::{Plan, stages},
     stack::Service,
     status::{ServiceStatus, Status},
 };
-use tokio::{
-    io::{AsyncBufReadExt, BufReader},
-    process::{Child, ChildStdin, Command},
+
+use super::{
+    Aim, Doing, FaultError, Harm, Means,
+    helper::{Helper, Undo},
+};
+use crate::{
+    api::Api,
+    drill::{
+        control::Control,
+        withdraw::{self, Args, PATIENCE, Told},
+    },
+    running::Running,
 };
 
-use super::{Aim, Doing, FaultError, Harm, Means};
-use crate::drill::control::Control;
+/// How long the drill itself tries where the withdrawal has failed.
+const AGAIN: Duration = Duration::from_secs(30);
 
 /// A release that is about to be deployed.
 struct Ready<'a> {
@@ -29,16 +42,27 @@ struct Ready<'a> {
 /// A release that was deployed.
 struct Deployed<'a> {
     plan: &'a Plan,
+    number: u64,
     /// `None` once it was taken back.
     withdrawal: Option<Withdrawal>,
     /// What the last status said of it.
     told: String,
+    /// Whether it was told that a request has reached it.
+    tried: bool,
 }
 
 /// The process that takes the release back.
 struct Withdrawal {
-    child: Child,
-    orders: ChildStdin,
+    helper: Helper,
+    told: Arc<Mutex<Told>>,
+}
+
+/// The same from here.
+#[derive(Debug)]
+struct Back {
+    api: Api,
+    args: Args,
+    told: Arc<Mutex<Told>>,
 }
 
 /// Prepares the release and its withdrawal.
@@ -46,9 +70,10 @@ pub(super) async fn aim<'a>(means: Means<'a>) -> Result<Box<dyn Aim<'a> + 'a>, F
     let Means { plan, control, .. } = means;
     let stack = control.stack().await.map_err(|failure| FaultError::Stack(failure.what().to_owned()))?;
     let binary = std::env::current_exe().map_err(FaultError::Helper)?;
-    let mut run = vec![binary.display().to_string(), "__failing".to_owned()];
+    let mark = format!("{:x}-{:x}", crate::words::now().as_millis(), std::process::id());
+    let mut run = vec![binary.display().to_string(), "__failing".to_owned(), "--mark".to_owned(), mark.clone()];
     run.extend(stack.services.get(&plan.subject.service).map(probed).unwrap_or_default());
-    let withdrawal = Withdrawal::start(plan, control).await?;
+    let withdrawal = Withdrawal::start(plan, control, mark).await?;
     Ok(Box::new(Ready { plan, control, run, withdrawal }))
 }
 
@@ -70,14 +95,34 @@ fn probed(service: &Service) -> Vec<String> {
 impl<'a> Aim<'a> for Ready<'a> {
     fn fire(self: Box<Self>) -> Doing<'a, Result<(Box<dyn Harm + 'a>, String), FaultError>> {
         Box::pin(async move {
-            let Self { plan, control, run, withdrawal } = *self;
+            let Self { plan, control, run, mut withdrawal } = *self;
             let service = &plan.subject.service;
+            withdrawal.tell("deploy", |told| told.ordered = true).await?;
             let number = control.deploy(service, &run).await;
             let number = number.map_err(|failure| FaultError::Stack(failure.what().to_owned()))?;
+            withdrawal.tell(&format!("release {number}"), |told| told.release = Some(number)).await?;
             let text = format!("release {number} of {service} is being deployed, which fails every request");
-            let harm = Deployed { plan, withdrawal: Some(withdrawal), told: String::new() };
+            let harm = Deployed { plan, number, withdrawal: Some(withdrawal), told: String::new(), tried: false };
             Ok((Box::new(harm) as Box<dyn Harm>, text))
         })
+    }
+}
+
+impl Deployed<'_> {
+    fn look(&mut self, service: &ServiceStatus) -> Vec<(&'static str, String)> {
+        let mut told = Vec::new();
+        let Some(deploy) = service.deploy.as_ref().filter(|deploy| deploy.release == self.number) else { return told };
+        let affected = deploy.affected;
+        if affected.clients + affected.repeated > 0 && !self.tried {
+            self.tried = true;
+            told.push((stages::TRIED, format!("requests have reached release {}: {affected}", self.number)));
+        }
+        let words = deploy.held.clone().unwrap_or_else(|| deploy.phase.clone());
+        if words != self.told {
+            told.push(("deploy", deploy.held.clone().unwrap_or_else(|| deploy.message.clone())));
+            self.told = words;
+        }
+        told
     }
 }
 
@@ -92,52 +137,57 @@ impl Harm for Deployed<'_> {
     ) -> Doing<'h, Result<Vec<(&'static str, String)>, FaultError>> {
         let of = |service: &&ServiceStatus| service.name == self.plan.subject.service;
         let service = status.and_then(|status| status.services.iter().find(of));
-        let mut stages = Vec::new();
-        if let Some(deploy) = service.and_then(|service| service.deploy.as_ref()) {
-            let told = deploy.held.clone().unwrap_or_else(|| deploy.phase.clone());
-            if told != self.told {
-                let words = deploy.held.clone().unwrap_or_else(|| deploy.message.clone());
-                stages.push(("deploy", words));
-                self.told = told;
-            }
-        }
+        let stages = service.map(|service| self.look(service)).unwrap_or_default();
         Box::pin(async { Ok(stages) })
     }
 
     fn release(&mut self) -> Doing<'_, ()> {
         Box::pin(async {
             if let Some(withdrawal) = self.withdrawal.take() {
-                withdrawal.finish().await;
+                withdrawal.helper.finish().await;
             }
         })
     }
 }
 
 impl Withdrawal {
-    async fn start(plan: &Plan, control: &Control) -> Result<Self, FaultError> {
-        let mut child = Command::new("/proc/self/exe")
-            .args(["drill", "withdraw", &plan.subject.service, &plan.subject.generation.to_string(), "--state-dir"])
-            .arg(control.state_dir())
-            // Ctrl-C in a terminal goes to a whole process group; this must outlive it.
-            .process_group(0)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .map_err(FaultError::Helper)?;
-        let orders = child.stdin.take().expect("standard input is piped");
-        let mut words = BufReader::new(child.stdout.take().expect("standard output is piped")).lines();
-        match words.next_line().await {
-            Ok(Some(word)) if word == "ready" => Ok(Self { child, orders }),
-            Ok(_) => Err(FaultError::Stack("the process that would take the release back does not start".to_owned())),
-            Err(error) => Err(FaultError::Helper(error)),
-        }
+    async fn start(plan: &Plan, control: &Control, mark: String) -> Result<Self, FaultError> {
+        let (service, former) = (plan.subject.service.clone(), plan.subject.generation);
+        let words = [&service, &former.to_string(), &mark, "--state-dir"].map(std::ffi::OsString::from);
+        let arguments: Vec<_> = words.into_iter().chain([control.state_dir().into()]).collect();
+        let told = Arc::<Mutex<Told>>::default();
+        let args = Args { service, former, mark };
+        let undo = Back { api: control.api().clone(), args, told: Arc::clone(&told) };
+        let helper = Helper::start(control.helpers(), "withdraw", &arguments, Box::new(undo)).await?;
+        Ok(Self { helper, told })
     }
 
-    async fn finish(self) {
-        let Self { mut child, orders } = self;
-        drop(orders);
-        // It ends once the former release is in force; how it ends makes no difference to that.
-        let _ = child.wait().await;
+    /// Tells it, and remembers that.
+    async fn tell(&mut self, words: &str, change: impl FnOnce(&mut Told)) -> Result<(), FaultError> {
+        change(&mut self.told.lock().unwrap_or_else(PoisonError::into_inner));
+        self.helper.tell(words).await.map_err(|source| FaultError::Broken { name: "withdraw", source })
+    }
+}
+
+impl Undo for Back {
+    fn within(&self) -> Duration {
+        PATIENCE + AGAIN
+    }
+
+    fn again(&self) -> Doing<'_, Result<(), String>> {
+        let told = *self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        let api = move || {
+            let state_dir = self.api.state_dir();
+            // Whoever runs the stack may be another one by now.
+            Ok(Running::in_dir(state_dir).map_or_else(|| self.api.clone(), |running| Api::of(&running)))
+        };
+        Box::pin(async move {
+            let done = withdraw::withdraw(&api, &self.args, told, AGAIN).await;
+            done.map_err(|failure| failure.what().to_owned())
+        })
+    }
+
+    fn by_hand(&self) -> String {
+        format!("take it back by hand: keel rollback {} --to {}", self.args.service, self.args.former)
     }
 }

@@ -2,11 +2,20 @@
 //!
 //! Carried out by a process of its own (see `clock`), which takes it back when this one is gone.
 
-use std::fs;
+use std::{
+    fs,
+    path::PathBuf,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 use evenkeel_core::{drill::SHIFTED, status::Status};
 
-use super::{Aim, Doing, FaultError, Harm, Means, helper::Helper};
+use super::{
+    Aim, Doing, FaultError, Harm, Means,
+    helper::{Helper, Undo},
+};
+use crate::drill::clock::{Space, leave};
 
 /// A namespace with other clocks that nobody is in yet.
 struct Ready {
@@ -21,11 +30,39 @@ struct Shifted {
     seen: bool,
 }
 
+/// How the namespace is left where the clock does not see to it; empty until it is known.
+#[derive(Clone, Debug, Default)]
+struct Leave(Arc<OnceLock<Space>>);
+
+impl Undo for Leave {
+    fn within(&self) -> Duration {
+        Duration::from_secs(30)
+    }
+
+    fn again(&self) -> Doing<'_, Result<(), String>> {
+        Box::pin(async {
+            let Some(space) = self.0.get().cloned() else { return Ok(()) };
+            let left = tokio::task::spawn_blocking(move || leave(&space)).await;
+            left.unwrap_or_else(|error| Err(error.to_string()))
+        })
+    }
+
+    fn by_hand(&self) -> String {
+        "kill the node process: the guard starts another one, which has the clocks of everybody".to_owned()
+    }
+}
+
 /// Makes the namespace.
 pub(super) async fn aim<'a>(node: u32, by_ms: i64, means: Means<'a>) -> Result<Box<dyn Aim<'a> + 'a>, FaultError> {
     let status = means.control.status_now().await.ok_or_else(|| FaultError::NoProcess("the stack".to_owned()))?;
-    let (guard, seconds) = (status.guard.pid.to_string(), (by_ms / 1000).to_string());
-    let clock = Helper::start("clock", &[guard.into(), seconds.into(), means.control.runtime_dir().into()]).await?;
+    let guard = status.guard.pid;
+    let runtime_dir: PathBuf = means.control.runtime_dir().into();
+    let undo = Leave::default();
+    let arguments = [guard.to_string().into(), (by_ms / 1000).to_string().into(), runtime_dir.clone().into()];
+    let clock = Helper::start(means.control.helpers(), "clock", &arguments, Box::new(undo.clone())).await?;
+    if let Some(space) = clock.pid().and_then(|clock| Space::of(clock, guard, &runtime_dir)) {
+        let _ = undo.0.set(space);
+    }
     Ok(Box::new(Ready { clock, node }))
 }
 

@@ -8,13 +8,34 @@ use evenkeel_core::{
     journal::{Level, Reason},
 };
 
-use super::{Aim, Doing, FaultError, Harm, Means, helper::Helper};
-use crate::drill::control::Control;
+use super::{
+    Aim, Doing, FaultError, Harm, Means,
+    helper::{Helper, Undo},
+};
+use crate::drill::{
+    control::Control,
+    limiter::{self, Former},
+    processes::Known,
+};
 
 /// A limiter that is ready.
 struct Ready<'a> {
     limiter: Helper,
     control: &'a Control,
+}
+
+/// What the processes were allowed before.
+#[derive(Debug)]
+struct Lift(Vec<Former>);
+
+impl Undo for Lift {
+    fn again(&self) -> Doing<'_, Result<(), String>> {
+        Box::pin(async { limiter::lift(&self.0) })
+    }
+
+    fn by_hand(&self) -> String {
+        "kill the node process and the edge: the guard starts others, which are under no limit".to_owned()
+    }
 }
 
 /// The limiter while the limit is in force.
@@ -24,8 +45,11 @@ struct Full(Option<Helper>);
 pub(super) async fn aim<'a>(node: u32, means: Means<'a>) -> Result<Box<dyn Aim<'a> + 'a>, FaultError> {
     let status = means.control.status_now().await.ok_or_else(|| FaultError::NoProcess("the stack".to_owned()))?;
     let edge = status.edge.map(|edge| edge.pid);
-    let pids = [Some(node), edge].into_iter().flatten().map(|pid| pid.to_string().into());
-    let limiter = Helper::start("limiter", &pids.collect::<Vec<_>>()).await?;
+    let known: Vec<Known> = [Some(node), edge].into_iter().flatten().filter_map(Known::of).collect();
+    let former = known.iter().map(|known| Former::of(*known)).collect::<Result<_, _>>();
+    let undo = Box::new(Lift(former.map_err(|_| FaultError::Gone(node))?));
+    let arguments: Vec<_> = known.iter().map(|known| known.to_string().into()).collect();
+    let limiter = Helper::start(means.control.helpers(), "limiter", &arguments, undo).await?;
     Ok(Box::new(Ready { limiter, control: means.control }))
 }
 

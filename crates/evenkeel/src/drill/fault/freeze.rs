@@ -1,15 +1,22 @@
 //! SIGSTOP to a process and its descendants and SIGCONT afterwards, once or by turns.
 //!
-//! Carried out by a process of its own (see `freezer`), which thaws when this one is gone.
+//! Carried out by a process of its own (see `freezer`), which thaws when this one is gone. Whatever it froze is held
+//! here as well, so that it can be thawed where the freezer has died.
 
-use std::process::Stdio;
-
-use tokio::{
-    io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines},
-    process::{Child, ChildStdin, ChildStdout, Command},
+use std::{
+    ffi::OsString,
+    io,
+    sync::{Arc, Mutex, PoisonError},
 };
 
-use super::{Aim, Doing, FaultError, Harm};
+use super::{
+    Aim, Doing, FaultError, Harm,
+    helper::{Helper, Helpers, Undo},
+};
+use crate::drill::{
+    freezer,
+    processes::{Held, descendants},
+};
 
 /// How much longer than planned a freezer waits for a drill that does not end.
 const FREEZER_MARGIN_MS: u64 = 60_000;
@@ -25,19 +32,26 @@ pub(super) struct Pattern {
 
 /// The freezer's process.
 pub(super) struct Freezer {
-    pids: Vec<u32>,
+    first: u32,
     by_turns: bool,
-    child: Child,
-    orders: ChildStdin,
-    words: Lines<BufReader<ChildStdout>>,
+    helper: Helper,
+    thaw: Thaw,
 }
 
 /// What the freezer holds still; `None` once it was thawed.
 struct Frozen(Option<Freezer>);
 
+/// Everything that may stand still.
+#[derive(Clone, Debug)]
+struct Thaw(Arc<Mutex<Vec<Held>>>);
+
 /// Takes hold of a process.
-pub(super) async fn aim<'a>(pid: u32, pattern: Pattern) -> Result<Box<dyn Aim<'a> + 'a>, FaultError> {
-    Ok(Box::new(Freezer::start(&[pid], pattern).await?))
+pub(super) async fn aim<'a>(
+    helpers: &Arc<Helpers>,
+    pid: u32,
+    pattern: Pattern,
+) -> Result<Box<dyn Aim<'a> + 'a>, FaultError> {
+    Ok(Box::new(Freezer::start(helpers, &[pid], pattern).await?))
 }
 
 impl<'a> Aim<'a> for Freezer {
@@ -48,7 +62,7 @@ impl<'a> Aim<'a> for Freezer {
                 more => format!(" and {} of its descendants", more - 1),
             };
             let what = if self.by_turns { "SIGSTOP and SIGCONT by turns" } else { "SIGSTOP" };
-            let text = format!("{what} to process {}{more}", self.first());
+            let text = format!("{what} to process {}{more}", self.first);
             Ok((Box::new(Frozen(Some(*self))) as Box<dyn Harm>, text))
         })
     }
@@ -70,50 +84,60 @@ impl Harm for Frozen {
 
 impl Freezer {
     /// Takes hold of these processes.
-    pub(super) async fn start(pids: &[u32], pattern: Pattern) -> Result<Self, FaultError> {
+    pub(super) async fn start(helpers: &Arc<Helpers>, pids: &[u32], pattern: Pattern) -> Result<Self, FaultError> {
+        let first = pids.first().copied().unwrap_or_default();
+        let roots = pids.iter().map(|pid| Held::open(*pid)).collect::<Result<Vec<_>, _>>();
+        let thaw = Thaw(Arc::new(Mutex::new(roots.map_err(|_| FaultError::Gone(first))?)));
         let bound_ms = pattern.for_ms.saturating_add(FREEZER_MARGIN_MS);
-        let mut command = Command::new("/proc/self/exe");
-        command.args(["drill", "freezer", &bound_ms.to_string()]);
-        command.args(pids.iter().map(u32::to_string));
+        let mut arguments: Vec<OsString> = vec![bound_ms.to_string().into()];
+        arguments.extend(pids.iter().map(|pid| pid.to_string().into()));
         if let Some((stopped_ms, running_ms)) = pattern.by_turns_ms {
-            command.args(["--stopped-ms", &stopped_ms.to_string(), "--running-ms", &running_ms.to_string()]);
+            let turns = ["--stopped-ms", &stopped_ms.to_string(), "--running-ms", &running_ms.to_string()];
+            arguments.extend(turns.map(OsString::from));
         }
-        let mut child = command
-            // Ctrl-C in a terminal goes to a whole process group; the freezer must outlive it.
-            .process_group(0)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .map_err(FaultError::Freezer)?;
-        let orders = child.stdin.take().expect("standard input is piped");
-        let words = BufReader::new(child.stdout.take().expect("standard output is piped")).lines();
-        let by_turns = pattern.by_turns_ms.is_some();
-        let mut freezer = Self { pids: pids.to_vec(), by_turns, child, orders, words };
-        match freezer.words.next_line().await {
-            Ok(Some(word)) if word == "ready" => Ok(freezer),
-            Ok(_) => Err(FaultError::Gone(freezer.first())),
-            Err(error) => Err(FaultError::Freezer(error)),
-        }
+        let started = Helper::start(helpers, "freezer", &arguments, Box::new(thaw.clone())).await;
+        let helper = started.map_err(|error| match error {
+            FaultError::Broken { source, .. } if source.kind() == io::ErrorKind::UnexpectedEof => {
+                FaultError::Gone(first)
+            }
+            other => other,
+        })?;
+        Ok(Self { first, by_turns: pattern.by_turns_ms.is_some(), helper, thaw })
     }
 
     /// Begins; returns how many processes stand still.
     pub(super) async fn freeze(&mut self) -> Result<usize, FaultError> {
-        self.orders.write_all(b"freeze\n").await.map_err(FaultError::Freezer)?;
-        let word = self.words.next_line().await.map_err(FaultError::Freezer)?;
-        let count = word.as_deref().and_then(|word| word.strip_prefix("frozen ")).and_then(|n| n.parse().ok());
-        count.ok_or(FaultError::NotFrozen(self.first()))
+        let said = self.helper.order("freeze").await;
+        let count = said.ok().and_then(|word| word.strip_prefix("frozen ")?.parse().ok());
+        self.thaw.hold_descendants();
+        count.ok_or(FaultError::NotFrozen(self.first))
     }
 
     /// Lets all of them run.
     pub(super) async fn thaw(self) {
-        let Self { mut child, orders, .. } = self;
-        drop(orders);
-        // It ends once it has thawed everything; how it ends makes no difference to what it did.
-        let _ = child.wait().await;
+        self.helper.finish().await;
+    }
+}
+
+impl Thaw {
+    /// What stands still forks no more, so this finds all of them, even if one between is killed later.
+    fn hold_descendants(&self) {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let roots: Vec<u32> = all.iter().filter(|held| held.is_there()).map(|held| held.pid).collect();
+        let below = roots.into_iter().flat_map(descendants);
+        all.extend(below.filter_map(|pid| Held::open(pid).ok()).collect::<Vec<_>>());
+    }
+}
+
+impl Undo for Thaw {
+    fn again(&self) -> Doing<'_, Result<(), String>> {
+        self.hold_descendants();
+        Box::pin(async { freezer::thawed(&self.0.lock().unwrap_or_else(PoisonError::into_inner)) })
     }
 
-    fn first(&self) -> u32 {
-        self.pids.first().copied().unwrap_or_default()
+    fn by_hand(&self) -> String {
+        let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let pids: Vec<String> = all.iter().filter(|held| held.is_there()).map(|held| held.pid.to_string()).collect();
+        format!("let it run by hand: kill -CONT {}", pids.join(" "))
     }
 }

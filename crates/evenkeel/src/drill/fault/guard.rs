@@ -11,13 +11,16 @@ use std::{
 
 use evenkeel_core::{drill::STARTED, status::Status};
 use rustix::process::Signal;
-use tokio::task::JoinHandle;
 
-use super::{Aim, Doing, FaultError, Harm, Means, helper::Helper};
+use super::{
+    Aim, Doing, FaultError, Harm, Means,
+    helper::{Helper, Undo},
+};
 use crate::{
     drill::{
         control::Control,
         processes::{Held, descendants, stat},
+        starter::{self, Recipe},
     },
     process,
 };
@@ -45,9 +48,8 @@ struct Doomed<'a> {
 
 /// There is no guard, or it is another one.
 struct Down<'a> {
+    reach: Reach,
     starter: Option<Helper>,
-    /// What it says once it has looked.
-    waiting: Option<JoinHandle<Option<String>>>,
     control: &'a Control,
     /// What it said, and whether that was told.
     said: Option<String>,
@@ -57,8 +59,11 @@ struct Down<'a> {
 /// Takes hold of the guard, and of everything else where that is meant.
 pub(super) async fn aim<'a>(guard: u32, reach: Reach, means: Means<'a>) -> Result<Box<dyn Aim<'a> + 'a>, FaultError> {
     must_be_its_user(guard)?;
-    let state_dir = means.control.state_dir();
-    let starter = Helper::start("starter", &[guard.to_string().into(), state_dir.into()]).await?;
+    let (dir, sockets) = (means.control.state_dir(), means.control.runtime_dir());
+    let args = starter::Args { guard, dir: dir.into(), sockets: sockets.into() };
+    let recipe = Recipe::of(args).map_err(|_| FaultError::Gone(guard))?;
+    let arguments = [guard.to_string().into(), dir.into(), sockets.into()];
+    let starter = Helper::start(means.control.helpers(), "starter", &arguments, Box::new(recipe)).await?;
     let mut numbers = vec![guard];
     if reach == Reach::Everything {
         let status = means.control.status_now().await.ok_or_else(|| FaultError::NoProcess("the stack".to_owned()))?;
@@ -73,6 +78,27 @@ pub(super) async fn aim<'a>(guard: u32, reach: Reach, means: Means<'a>) -> Resul
         }
     }
     Ok(Box::new(Doomed { reach, held, starter, control: means.control }))
+}
+
+impl Undo for Recipe {
+    fn within(&self) -> Duration {
+        Duration::from_secs(30)
+    }
+
+    fn again(&self) -> Doing<'_, Result<(), String>> {
+        Box::pin(async {
+            let recipe = self.clone();
+            let started = tokio::task::spawn_blocking(move || recipe.start_unless()).await;
+            match started {
+                Ok(started) => started.map(drop).map_err(|error| error.to_string()),
+                Err(error) => Err(error.to_string()),
+            }
+        })
+    }
+
+    fn by_hand(&self) -> String {
+        "start `keel up` by hand, as it was started before".to_owned()
+    }
 }
 
 /// Every process of the stack but the guard. Stubs that were adopted are not below it.
@@ -124,17 +150,16 @@ impl<'a> Aim<'a> for Doomed<'a> {
                     Ok(false) | Err(_) => {}
                 }
             }
-            if reach == Reach::Guard {
-                let harm = Down { starter: Some(starter), waiting: None, control, said: None, told: false };
-                return Ok((Box::new(harm) as Box<dyn Harm>, format!("SIGKILL to the guard, process {guard}")));
-            }
-            let text = format!("SIGKILL to {killed} processes at once, the guard ({guard}) among them");
-            let waiting = tokio::spawn(async move {
-                let said = starter.order("start").await.ok();
-                starter.finish().await;
-                said
-            });
-            let harm = Down { starter: None, waiting: Some(waiting), control, said: None, told: false };
+            let text = match reach {
+                Reach::Guard => format!("SIGKILL to the guard, process {guard}"),
+                Reach::Everything => {
+                    // It looks at once; what it says comes later.
+                    let failed = |source| FaultError::Broken { name: "starter", source };
+                    starter.tell("start").await.map_err(failed)?;
+                    format!("SIGKILL to {killed} processes at once, the guard ({guard}) among them")
+                }
+            };
+            let harm = Down { reach, starter: Some(starter), control, said: None, told: false };
             Ok((Box::new(harm) as Box<dyn Harm>, text))
         })
     }
@@ -142,7 +167,7 @@ impl<'a> Aim<'a> for Doomed<'a> {
 
 impl Harm for Down<'_> {
     fn lasts(&self) -> bool {
-        self.starter.is_some()
+        self.reach == Reach::Guard && self.starter.is_some()
     }
 
     fn goes_on<'h>(
@@ -150,8 +175,11 @@ impl Harm for Down<'_> {
         _status: Option<&'h Status>,
     ) -> Doing<'h, Result<Vec<(&'static str, String)>, FaultError>> {
         Box::pin(async {
-            if let Some(waiting) = self.waiting.take_if(|waiting| waiting.is_finished()) {
-                self.said = waiting.await.ok().flatten();
+            if self.reach == Reach::Everything
+                && let Some(starter) = &mut self.starter
+                && let Some(said) = starter.said().await
+            {
+                self.said = Some(said);
             }
             Ok(self.afterwards())
         })
@@ -160,7 +188,12 @@ impl Harm for Down<'_> {
     fn release(&mut self) -> Doing<'_, ()> {
         Box::pin(async {
             let Some(mut starter) = self.starter.take() else { return };
-            self.said = starter.order("start").await.ok();
+            if self.said.is_none() {
+                self.said = match self.reach {
+                    Reach::Guard => starter.order("start").await.ok(),
+                    Reach::Everything => starter.word().await.ok(),
+                };
+            }
             starter.finish().await;
             if self.said.as_deref().is_some_and(|said| said.starts_with(STARTED)) {
                 self.wait_until_back().await;

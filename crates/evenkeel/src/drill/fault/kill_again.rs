@@ -1,7 +1,10 @@
 //! SIGKILL to the process of an instance, and to each process that takes its place, so many times in all.
 //!
 //! Each new process is taken hold of when a status shows it and killed when the next one still does, so that no other
-//! process that may have got its number is ever hit. What was given up meanwhile is started again at the end.
+//! process that may have got its number is ever hit. What was given up meanwhile is started again at the end, by a process
+//! of its own (see `reviver`), which does so also when this one is gone.
+
+use std::time::Duration;
 
 use evenkeel_core::{
     drill::{Subject, stages},
@@ -9,8 +12,18 @@ use evenkeel_core::{
 };
 use rustix::{io::Errno, process::Signal};
 
-use super::{Aim, Doing, FaultError, Harm, Means};
-use crate::drill::{control::Control, processes::Held};
+use super::{
+    Aim, Doing, FaultError, Harm, Means,
+    helper::{Helper, Undo},
+};
+use crate::{
+    api::Api,
+    drill::{processes::Held, reviver},
+    running::Running,
+};
+
+/// How long the drill itself tries where the reviver has failed.
+const AGAIN: Duration = Duration::from_secs(30);
 
 /// Holds the first process.
 struct First<'a> {
@@ -21,7 +34,7 @@ struct First<'a> {
 /// What is killed, and how often still.
 struct Loop<'a> {
     subject: &'a Subject,
-    control: &'a Control,
+    reviver: Option<Helper>,
     times: u32,
     killed: u32,
     /// The process that was seen last: it is killed at the next look.
@@ -32,12 +45,44 @@ struct Loop<'a> {
 }
 
 /// Takes hold of a process.
-pub(super) fn aim<'a>(means: Means<'a>, pid: u32, times: u32) -> Result<Box<dyn Aim<'a> + 'a>, FaultError> {
+pub(super) async fn aim<'a>(means: Means<'a>, pid: u32, times: u32) -> Result<Box<dyn Aim<'a> + 'a>, FaultError> {
     let Means { plan, control, .. } = means;
     let subject = &plan.subject;
     let generation = subject.generation;
-    let loops = Loop { subject, control, times, killed: 0, next: None, generation, gave_up: false };
-    Ok(Box::new(First { process: hold(pid)?, loops }))
+    let process = hold(pid)?;
+    let undo = Box::new(Revive { api: control.api().clone(), instance: subject.name.clone() });
+    let arguments = [subject.name.clone().into(), "--state-dir".into(), control.state_dir().into()];
+    let reviver = Some(Helper::start(control.helpers(), "reviver", &arguments, undo).await?);
+    let loops = Loop { subject, reviver, times, killed: 0, next: None, generation, gave_up: false };
+    Ok(Box::new(First { process, loops }))
+}
+
+/// The same as the reviver does, from here.
+#[derive(Debug)]
+struct Revive {
+    api: Api,
+    instance: String,
+}
+
+impl Undo for Revive {
+    fn within(&self) -> Duration {
+        reviver::PATIENCE + AGAIN
+    }
+
+    fn again(&self) -> Doing<'_, Result<(), String>> {
+        let api = move || {
+            let running = Running::in_dir(self.api.state_dir());
+            Ok(running.map_or_else(|| self.api.clone(), |running| Api::of(&running)))
+        };
+        Box::pin(async move {
+            let done = reviver::revive(&api, &self.instance, AGAIN).await;
+            done.map_err(|failure| failure.what().to_owned())
+        })
+    }
+
+    fn by_hand(&self) -> String {
+        format!("start it by hand: keel restart {}", self.instance)
+    }
 }
 
 fn hold(pid: u32) -> Result<Held, FaultError> {
@@ -110,8 +155,9 @@ impl Harm for Loop<'_> {
 
     fn release(&mut self) -> Doing<'_, ()> {
         Box::pin(async {
-            if std::mem::take(&mut self.gave_up) {
-                self.control.restart(&self.subject.name).await;
+            self.gave_up = false;
+            if let Some(reviver) = self.reviver.take() {
+                reviver.finish().await;
             }
         })
     }

@@ -10,7 +10,7 @@ mod clock;
 mod disk;
 mod freeze;
 mod guard;
-mod helper;
+pub(super) mod helper;
 mod kill;
 mod kill_again;
 mod ramp;
@@ -56,13 +56,10 @@ pub(crate) enum FaultError {
         /// What the kernel says.
         source: Errno,
     },
-    /// The freezer does not start.
-    #[error("cannot start the freezer: {0}")]
-    Freezer(#[source] io::Error),
     /// The freezer ended without its word.
     #[error("the freezer did not freeze process {0}")]
     NotFrozen(u32),
-    /// A process that takes the harm back does not start.
+    /// This program's own file cannot be found.
     #[error("cannot start the process that takes the harm back: {0}")]
     Helper(#[source] io::Error),
     /// The stack does not do what it is told.
@@ -148,12 +145,14 @@ pub(super) async fn aim<'a>(means: Means<'a>) -> Result<Box<dyn Aim<'a> + 'a>, F
         Fault::DiskFull { .. } => disk::aim(process()?, means).await,
         Fault::ClockStep { by_ms, .. } => clock::aim(process()?, *by_ms, means).await,
         Fault::Kill => kill::aim(process()?),
-        Fault::Freeze { for_ms } => freeze::aim(process()?, Pattern { for_ms: *for_ms, by_turns_ms: None }).await,
+        Fault::Freeze { for_ms } => {
+            freeze::aim(means.control.helpers(), process()?, Pattern { for_ms: *for_ms, by_turns_ms: None }).await
+        }
         Fault::Stutter { for_ms, stopped_ms, running_ms } => {
             let by_turns_ms = Some((*stopped_ms, *running_ms));
-            freeze::aim(process()?, Pattern { for_ms: *for_ms, by_turns_ms }).await
+            freeze::aim(means.control.helpers(), process()?, Pattern { for_ms: *for_ms, by_turns_ms }).await
         }
-        Fault::KillAgain { times } => kill_again::aim(means, process()?, *times),
+        Fault::KillAgain { times } => kill_again::aim(means, process()?, *times).await,
         Fault::BadRelease => bad_release::aim(means).await,
         Fault::Spike { factor, .. } => spike::aim(means, *factor).await,
         Fault::Ramp { step_ms, p99_ms } => ramp::aim(means, *step_ms, *p99_ms).await,

@@ -4,7 +4,7 @@
 //! is said. The drain is the work of a process of its own (see `drainer`), which ends it also when this one is gone.
 
 use std::{
-    process::Stdio,
+    ffi::OsString,
     time::{Duration, Instant},
 };
 
@@ -12,14 +12,17 @@ use evenkeel_core::{
     drill::{Capacity, Climb, PACE_PER_S, Step, in_words},
     status::{ServiceStatus, Status},
 };
-use tokio::{
-    io::{AsyncBufReadExt, AsyncReadExt, BufReader},
-    process::{Child, ChildStdin, Command},
-    task::JoinSet,
-};
+use tokio::task::JoinSet;
 
-use super::{Aim, Doing, FaultError, Harm, Means, asked};
-use crate::drill::crowd::Crowd;
+use super::{
+    Aim, Doing, FaultError, Harm, Means, asked,
+    helper::{Helper, Undo},
+};
+use crate::{
+    api::Api,
+    drill::{crowd::Crowd, drainer},
+    running::Running,
+};
 
 /// Between two looks: asking for the status takes from the processors that are measured.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
@@ -27,8 +30,12 @@ const LOOK_EVERY: Duration = Duration::from_millis(50);
 const COUNTED: Duration = Duration::from_millis(600);
 /// How long it is looked how much users ask.
 const LOOK: Duration = Duration::from_millis(2500);
+/// How long the stack may leave open which instances there are.
+const TOLD_WITHIN: Duration = Duration::from_secs(10);
 /// How long requests in flight at the drained instance may take.
 const DRAIN: Duration = Duration::from_secs(10);
+/// How long the drill itself tries to end the drain where its process has failed.
+const AGAIN: Duration = Duration::from_secs(30);
 /// How much longer than planned a drain goes on for a drill that does not end.
 const DRAIN_MARGIN_MS: u64 = 60_000;
 
@@ -59,6 +66,10 @@ struct Ramp<'a> {
 
 enum Phase {
     Climbing,
+    /// The first climb is at its end, and it is asked which instance can go.
+    Choosing {
+        since: Instant,
+    },
     Draining {
         since: Instant,
     },
@@ -67,17 +78,31 @@ enum Phase {
     TakenBack,
 }
 
+/// Which instance goes for the second climb.
+#[derive(Debug, PartialEq, Eq)]
+enum Going {
+    One(String),
+    /// There is only one.
+    Lone,
+    /// The stack did not tell.
+    Unknown,
+}
+
 /// The process that drains an instance.
-struct Drain {
-    child: Child,
-    orders: ChildStdin,
+struct Drain(Helper);
+
+/// The end of the drain, from here.
+#[derive(Debug)]
+struct Resume {
+    api: Api,
+    instance: String,
 }
 
 /// Looks how much users ask while no client of the drill does.
 pub(super) async fn aim<'a>(means: Means<'a>, step_ms: u64, p99_ms: u64) -> Result<Box<dyn Aim<'a> + 'a>, FaultError> {
     means.load.pause();
     tokio::time::sleep(COUNTED).await;
-    let present_per_s = asked::per_s(means.control, &means.plan.subject.service, LOOK).await;
+    let present_per_s = asked::per_s(means.control, &means.plan.subject.service, LOOK).await?;
     let (step, p99) = (Duration::from_millis(step_ms), Duration::from_millis(p99_ms));
     Ok(Box::new(Ready { means, step, p99, present_per_s }))
 }
@@ -123,7 +148,7 @@ impl Harm for Ramp<'_> {
         status: Option<&'h Status>,
     ) -> Doing<'h, Result<Vec<(&'static str, String)>, FaultError>> {
         Box::pin(async move {
-            if matches!(self.phase, Phase::Climbing | Phase::Draining { .. }) {
+            if matches!(self.phase, Phase::Climbing | Phase::Choosing { .. } | Phase::Draining { .. }) {
                 tokio::time::sleep(LOOK_EVERY).await;
             }
             let of = |service: &&ServiceStatus| service.name == self.means.plan.subject.service;
@@ -139,10 +164,11 @@ impl Harm for Ramp<'_> {
                         }
                         stages.push(("step", in_short(&step)));
                         if !self.next_step() {
-                            stages.extend(self.top(service).await?);
+                            self.top();
                         }
                     }
                 }
+                Phase::Choosing { since } => stages.extend(self.choose(service, since).await?),
                 Phase::Draining { since } => stages.extend(self.drained(service, since)?),
                 Phase::Over | Phase::TakenBack => {}
             }
@@ -177,24 +203,45 @@ impl Ramp<'_> {
         true
     }
 
-    /// The climb is at its end: takes one instance out for the second one, or ends.
-    async fn top(&mut self, service: Option<&ServiceStatus>) -> Result<Option<(&'static str, String)>, FaultError> {
+    /// The climb is at its end: one instance is to be taken out for the second one, or all is known.
+    fn top(&mut self) {
         if let Some(with_all) = &self.with_all {
             self.found = Some(Capacity::of(with_all, Some(&self.climb), self.gone.clone(), self.present_per_s));
             self.phase = Phase::Over;
-            return Ok(None);
-        }
-        let last = service.filter(|service| service.instances.len() > 1).and_then(|service| service.instances.last());
-        let Some(last) = last.filter(|_| self.climb.best() > 0) else {
+        } else if self.climb.best() == 0 {
             self.found = Some(Capacity::of(&self.climb, None, None, self.present_per_s));
             self.phase = Phase::Over;
-            return Ok(None);
+        } else {
+            self.phase = Phase::Choosing { since: Instant::now() };
+        }
+    }
+
+    /// Takes one instance out for the second climb, or ends where there is no other. Who is not told how many there are
+    /// asks again, and does not conclude that there is one.
+    async fn choose(
+        &mut self,
+        service: Option<&ServiceStatus>,
+        since: Instant,
+    ) -> Result<Option<(&'static str, String)>, FaultError> {
+        let last = match who_goes(service) {
+            Going::One(last) => last,
+            Going::Lone => {
+                self.found = Some(Capacity::of(&self.climb, None, None, self.present_per_s));
+                self.phase = Phase::Over;
+                return Ok(None);
+            }
+            Going::Unknown if since.elapsed() > TOLD_WITHIN => {
+                let why = "nobody knows what is left with one instance gone: the stack did not tell which there are";
+                return Err(FaultError::Stack(format!("{why} for {}", in_words(millis(TOLD_WITHIN)))));
+            }
+            Going::Unknown => return Ok(None),
         };
         let bound_ms = self.means.plan.fault.lasts_ms() + DRAIN_MARGIN_MS;
-        self.drain = Some(Drain::start(&last.name, bound_ms, self.means).await?);
-        self.gone = Some(last.name.clone());
+        self.drain = Some(Drain::start(&last, bound_ms, self.means).await?);
         self.phase = Phase::Draining { since: Instant::now() };
-        Ok(Some(("drain", format!("{} gets no new requests", last.name))))
+        let words = format!("{last} gets no new requests");
+        self.gone = Some(last);
+        Ok(Some(("drain", words)))
     }
 
     /// Goes on with the second climb once nothing is in flight at the drained instance.
@@ -221,37 +268,54 @@ impl Ramp<'_> {
     }
 }
 
+/// The last instance, unless it is the only one.
+fn who_goes(service: Option<&ServiceStatus>) -> Going {
+    let Some(service) = service else { return Going::Unknown };
+    match (service.instances.last(), service.instances.len()) {
+        (Some(last), 2..) => Going::One(last.name.clone()),
+        // Others are about to be there.
+        _ if service.replicas > 1 => Going::Unknown,
+        _ => Going::Lone,
+    }
+}
+
 impl Drain {
     async fn start(instance: &str, bound_ms: u64, means: Means<'_>) -> Result<Self, FaultError> {
-        let mut child = Command::new("/proc/self/exe")
-            .args(["drill", "drainer", instance, &bound_ms.to_string(), "--state-dir"])
-            .arg(means.control.state_dir())
-            // Ctrl-C in a terminal goes to a whole process group; this must outlive it.
-            .process_group(0)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .map_err(FaultError::Helper)?;
-        let orders = child.stdin.take().expect("standard input is piped");
-        let mut words = BufReader::new(child.stdout.take().expect("standard output is piped")).lines();
-        match words.next_line().await {
-            Ok(Some(word)) if word == "drained" => Ok(Self { child, orders }),
-            Ok(_) => {
-                let mut why = String::new();
-                let mut errors = child.stderr.take().expect("standard error is piped");
-                let _ = errors.read_to_string(&mut why).await;
-                Err(FaultError::Stack(format!("{instance} cannot be drained: {}", why.trim())))
-            }
-            Err(error) => Err(FaultError::Helper(error)),
+        let control = means.control;
+        let words = [instance, &bound_ms.to_string(), "--state-dir"].map(OsString::from);
+        let arguments: Vec<_> = words.into_iter().chain([control.state_dir().into()]).collect();
+        let undo = Resume { api: control.api().clone(), instance: instance.to_owned() };
+        let mut helper = Helper::start(control.helpers(), "drainer", &arguments, Box::new(undo)).await?;
+        match helper.order("drain").await {
+            Ok(said) if said == "drained" => Ok(Self(helper)),
+            Ok(said) => Err(FaultError::Stack(format!("{instance} cannot be drained: {said}"))),
+            Err(source) => Err(FaultError::Broken { name: "drainer", source }),
         }
     }
 
     async fn end(self) {
-        let Self { mut child, orders } = self;
-        drop(orders);
-        // It ends once the instance has requests again; how it ends makes no difference to that.
-        let _ = child.wait().await;
+        self.0.finish().await;
+    }
+}
+
+impl Undo for Resume {
+    fn within(&self) -> Duration {
+        drainer::PATIENCE + AGAIN
+    }
+
+    fn again(&self) -> Doing<'_, Result<(), String>> {
+        let api = move || {
+            let running = Running::in_dir(self.api.state_dir());
+            Ok(running.map_or_else(|| self.api.clone(), |running| Api::of(&running)))
+        };
+        Box::pin(async move {
+            let done = drainer::resume(&api, &self.instance, AGAIN).await;
+            done.map_err(|failure| failure.what().to_owned())
+        })
+    }
+
+    fn by_hand(&self) -> String {
+        format!("let it have requests by hand: keel resume {}", self.instance)
     }
 }
 
@@ -277,4 +341,24 @@ fn millis(time: Duration) -> u64 {
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "it is not negative, and casts saturate")]
 fn whole(number: f64) -> u64 {
     number.max(0.0).ceil() as u64
+}
+
+#[cfg(test)]
+mod tests {
+    use evenkeel_core::status::InstanceStatus;
+
+    use super::*;
+
+    #[test]
+    fn only_a_stack_that_says_so_has_a_single_instance() {
+        let service = |replicas, there: u32| {
+            let name = |n| InstanceStatus { name: format!("shop/{n}"), ..InstanceStatus::default() };
+            let instances = (1..=there).map(name).collect();
+            ServiceStatus { name: "shop".to_owned(), replicas, instances, ..ServiceStatus::default() }
+        };
+        assert_eq!(who_goes(None), Going::Unknown, "nobody answered");
+        assert_eq!(who_goes(Some(&service(1, 1))), Going::Lone);
+        assert_eq!(who_goes(Some(&service(3, 1))), Going::Unknown, "two others are about to be there");
+        assert_eq!(who_goes(Some(&service(3, 3))), Going::One("shop/3".to_owned()));
+    }
 }

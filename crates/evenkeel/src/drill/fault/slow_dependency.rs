@@ -4,7 +4,11 @@
 //! a dependency that was restarted is not therefore quicker. It also looks at the instances of the service that asks,
 //! and tells when one of them was restarted.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::BTreeMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use evenkeel_core::{
     drill::{Plan, stages},
@@ -14,7 +18,11 @@ use evenkeel_core::{
 use super::{
     Aim, Doing, FaultError, Harm, Means,
     freeze::{Freezer, Pattern},
+    helper::Helpers,
 };
+
+/// How long it takes until a request that came before is counted.
+const COUNTED: Duration = Duration::from_millis(800);
 
 /// What is about to be slow.
 struct Ready<'a> {
@@ -27,6 +35,13 @@ struct Slow<'a> {
     plan: &'a Plan,
     service: &'a str,
     pattern: Pattern,
+    helpers: &'a Arc<Helpers>,
+    /// When it began.
+    since: Instant,
+    /// What the edge had counted of it once nothing was missing that came before; `None` until then.
+    asked_before: Option<u64>,
+    /// Whether it was told that it is asked.
+    asked: bool,
     freezers: Vec<Freezer>,
     /// Processes that are or were made slow.
     known: Vec<u32>,
@@ -47,9 +62,22 @@ pub(super) async fn aim<'a>(
     if known.is_empty() {
         return Err(FaultError::NoProcess(service.to_owned()));
     }
-    let freezer = Freezer::start(&known, pattern).await?;
+    let helpers = control.helpers();
+    let freezer = Freezer::start(helpers, &known, pattern).await?;
     let starts = starts_of(&status, &plan.subject.service);
-    let slow = Slow { plan, service, pattern, freezers: Vec::new(), known, starts, released: false };
+    let slow = Slow {
+        plan,
+        service,
+        pattern,
+        helpers,
+        since: Instant::now(),
+        asked_before: None,
+        asked: false,
+        freezers: Vec::new(),
+        known,
+        starts,
+        released: false,
+    };
     Ok(Box::new(Ready { slow, freezer }))
 }
 
@@ -73,6 +101,7 @@ impl<'a> Aim<'a> for Ready<'a> {
             let Self { mut slow, mut freezer } = *self;
             let count = freezer.freeze().await?;
             slow.freezers.push(freezer);
+            slow.since = Instant::now();
             let text = format!("SIGSTOP and SIGCONT by turns to {count} processes of {}", slow.service);
             Ok((Box::new(slow) as Box<dyn Harm>, text))
         })
@@ -88,18 +117,31 @@ impl Slow<'_> {
                 told.push((stages::RESTARTED, format!("{name} has been started again, start {generation}")));
             }
         }
+        told.extend(self.looks_asked(status));
         let fresh: Vec<u32> =
             processes_of(status, self.service).into_iter().filter(|pid| !self.known.contains(pid)).collect();
         for pid in fresh {
             self.known.push(pid);
             // One that is gone already is replaced by another, which the next status shows.
-            if let Ok(mut freezer) = Freezer::start(&[pid], self.pattern).await
+            if let Ok(mut freezer) = Freezer::start(self.helpers, &[pid], self.pattern).await
                 && freezer.freeze().await.is_ok()
             {
                 self.freezers.push(freezer);
             }
         }
         told
+    }
+
+    /// Whether anybody asks what is slow. Where nobody does, nothing is rehearsed.
+    fn looks_asked(&mut self, status: &Status) -> Option<(&'static str, String)> {
+        if self.asked || self.since.elapsed() < COUNTED {
+            return None;
+        }
+        let requests = find(status, self.service)?.requests;
+        let before = *self.asked_before.get_or_insert(requests);
+        self.asked = requests > before;
+        let words = || format!("the edge counts requests to {} while it is slow", self.service);
+        self.asked.then(|| (stages::ASKED, words()))
     }
 }
 

@@ -35,7 +35,7 @@ struct Crowded<'a> {
 /// Looks how much is asked now, the drill's own steady clients among it.
 pub(super) async fn aim<'a>(means: Means<'a>, factor: u32) -> Result<Box<dyn Aim<'a> + 'a>, FaultError> {
     let Means { plan, control, load } = means;
-    let before_per_s = asked::per_s(control, &plan.subject.service, LOOK).await;
+    let before_per_s = asked::per_s(control, &plan.subject.service, LOOK).await?;
     let more = before_per_s * f64::from(factor.saturating_sub(1)) / f64::from(READS_PER_S);
     // Never fewer than the same multiple of the drill's own clients, whatever the counters say.
     let clients = whole(more).clamp(READERS * factor.saturating_sub(1), MOST_CLIENTS);

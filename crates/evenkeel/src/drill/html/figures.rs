@@ -1,4 +1,4 @@
-//! The few numbers that count, side by side.
+//! The few numbers that count, side by side: how long it was down and whether data was lost stand first.
 
 use evenkeel_core::drill::{Report, in_words};
 use maud::{Markup, html};
@@ -6,26 +6,61 @@ use maud::{Markup, html};
 use crate::words::count;
 
 pub(super) fn render(report: &Report) -> Markup {
-    let time = |ms: Option<u64>| ms.map_or_else(|| "never".to_owned(), in_words);
-    let writes = match (report.acknowledged_writes + report.unacknowledged_writes, report.lost_writes) {
-        (0, _) => "–".to_owned(),
-        (_, lost) => (lost + report.doubled_writes).to_string(),
-    };
     if report.capacity.is_some() {
         // Nothing broke: times until it was noticed and mended would mean nothing.
         return html! {};
     }
-    let beside_writes = match report.acknowledged_writes {
-        0 => "no writes were made".to_owned(),
-        n => format!("of {} confirmed", count(n)),
+    let time = |ms: Option<u64>| ms.map_or_else(|| "never".to_owned(), in_words);
+    let (down, beside_down) = match report.outage {
+        Some(outage) if outage.is_down() && outage.ended => {
+            (in_words(outage.lasted_ms), "no test visitor got an answer".to_owned())
+        }
+        Some(outage) if outage.is_down() => (in_words(outage.lasted_ms), "and still so at the end".to_owned()),
+        Some(outage) => ("0 s".to_owned(), format!("at most {} between two answers", in_words(outage.lasted_ms))),
+        None => ("–".to_owned(), "not measured".to_owned()),
     };
+    let (recovered, beside_recovered) = match report.started_by_drill_ms {
+        Some(ms) => {
+            (time(report.recovery_ms), format!("from the drill's own start on, {} after the harm", in_words(ms)))
+        }
+        None => (time(report.recovery_ms), "from the harm on".to_owned()),
+    };
+    let (noticed, beside_noticed) = match (report.noticed_by_drill, report.detection_ms) {
+        (true, Some(ms)) => {
+            ("not by keel".to_owned(), format!("it was down itself; the drill saw it after {}", in_words(ms)))
+        }
+        (true, None) => ("not by keel".to_owned(), "it was down itself".to_owned()),
+        (false, ms) => (time(ms), "by keel, from the harm on".to_owned()),
+    };
+    let (lost, beside_lost) = lost(report);
+    let failed_share = format!("of {} by test visitors", count(report.requests));
     html! {
         dl.figures {
-            (figure(&count(report.errors), "failed requests", &format!("of {}", count(report.requests))))
+            (figure(&down, "down for", &beside_down))
+            (figure(&count(report.errors), "failed requests", &failed_share))
+            (figure(&lost, "data lost", &beside_lost))
+            (figure(&recovered, "well again after", &beside_recovered))
+            (figure(&noticed, "noticed after", &beside_noticed))
             (figure(&in_words(report.worst_ms), "longest wait", &format!("{} before the harm", in_words(report.worst_before_ms))))
-            (figure(&time(report.detection_ms), "until it was noticed", "by Evenkeel, from the harm on"))
-            (figure(&time(report.recovery_ms), "until all was well", "from the harm on"))
-            (figure(&writes, "writes lost or doubled", &beside_writes))
+        }
+    }
+}
+
+fn lost(report: &Report) -> (String, String) {
+    match (report.acknowledged_writes + report.unacknowledged_writes, report.acknowledged_writes) {
+        (0, _) => ("not tested".to_owned(), "the drill has nothing to write".to_owned()),
+        (_, 0) => ("not tested".to_owned(), "no write was confirmed".to_owned()),
+        (_, n) => {
+            let bad = report.lost_writes + report.doubled_writes;
+            let unknown = match report.unverified_writes {
+                0 => String::new(),
+                n => format!("; {} could not be looked for", count(n)),
+            };
+            let doubled = match report.doubled_writes {
+                0 => String::new(),
+                doubled => format!(", {} of them there more than once", count(doubled)),
+            };
+            (count(bad), format!("of {} confirmed writes{doubled}{unknown}", count(n)))
         }
     }
 }

@@ -1,46 +1,94 @@
-//! What the words of a report mean.
+//! What the words of a report mean: those that occur in it, and no others.
 
-use evenkeel_core::drill::{Report, Target};
 use maud::{Markup, html};
 
-const TERMS: [(&str, &str); 9] = [
+/// A term, what shows that a page has it, and what it means.
+const TERMS: [(&str, &[&str], &str); 21] = [
     (
         "drill",
-        "A rehearsal: a failure that is caused on purpose, on a running system, to see whether its users would notice.",
+        &[],
+        "A rehearsal: a failure that is caused on purpose, on a running system, to see whether anybody would notice.",
     ),
-    ("stack", "Everything that one Evenkeel runs: the services, their copies, and the way requests take to them."),
-    ("service", "A program that answers requests, as a shop or an API, by the name it has in the stack."),
-    ("instance", "One running copy of a service. There are usually several, so that one may fail."),
-    ("healthy", "An instance that answers its checks, and so gets requests."),
-    ("noticed (detected)", "Evenkeel itself has seen the failure, without being told of it."),
+    ("harm", &[], "What the drill does to the system on purpose, as killing a process."),
     (
-        "well again (recovered)",
+        "test visitors",
+        &[],
+        "Ten connections of the drill itself. They use the service all the time as real visitors would, never repeat a \
+         request, and count what they get. Real visitors are not counted here.",
+    ),
+    ("service", &[], "A program that answers requests, as a shop or an API, by the name it has in the stack file."),
+    ("instance", &["instance"], "One running copy of a service. There are usually several, so that one may fail."),
+    ("healthy", &["healthy"], "An instance that answers its checks, and so gets requests."),
+    (
+        "keel, `keel up`",
+        &["keel"],
+        "keel is the program of Evenkeel. `keel up` is the command that runs the whole stack; it stays for as long as the \
+         stack is up.",
+    ),
+    (
+        "stack, stack file",
+        &[],
+        "Everything that one Evenkeel runs: services, their instances, and the way requests take to them. The file keel.toml \
+         describes it.",
+    ),
+    (
+        "guard",
+        &["guard"],
+        "The process of keel that starts all others and starts them again when they die. It is `keel up` itself.",
+    ),
+    (
+        "node process, or node",
+        &["node"],
+        "The process of keel that watches and decides. Requests do not pass through it.",
+    ),
+    ("edge", &["edge"], "The process of keel that takes requests and passes them on to instances."),
+    ("process 1234", &["process "], "A running program, by the number that the operating system gave it."),
+    (
+        "SIGKILL",
+        &["sigkill"],
+        "The operating system ends a process at once: it can neither prevent that nor finish anything before.",
+    ),
+    (
+        "SIGSTOP",
+        &["sigstop"],
+        "The operating system stops a process where it is, as if time stood still for it, until it is let go on.",
+    ),
+    ("control socket", &["control socket"], "Where keel answers its own commands on this machine, as `keel status`."),
+    ("noticed by keel", &["noticed by keel"], "keel itself has seen the failure, without being told of it."),
+    (
+        "all well again (recovered)",
+        &[],
         "Every instance of the service is healthy, and whatever was harmed is back or replaced.",
     ),
+    ("down", &["down"], "The longest time after the harm in which no test visitor got an answer at all."),
     (
-        "99 of 100 (p99)",
-        "The time within which 99 of 100 requests were answered; the slowest one may have taken longer.",
+        "99 of 100 within",
+        &["99 of 100"],
+        "The time within which 99 of 100 good answers came; the slowest may have taken longer. Requests that failed are \
+         not among them: how quickly something is refused says nothing about how long answers take.",
     ),
     (
-        "verdict",
-        "Passed if all conditions held that the owner of the stack asks for, as “no request may fail”; else failed.",
+        "confirmed write",
+        &["confirmed"],
+        "Something a test visitor asked the service to keep, and the service said that it did. It must be there afterwards, \
+         exactly once.",
+    ),
+    (
+        "error budget",
+        &["error budget"],
+        "How many requests may fail without the objective being missed that the stack file declares for the service.",
     ),
 ];
 
-pub(super) fn render(report: &Report) -> Markup {
-    let own = match report.subject.target {
-        Target::Edge => Some(("edge", "The process of Evenkeel that takes requests and passes them on to instances.")),
-        Target::Node => {
-            Some(("node process", "The process of Evenkeel that watches and decides. Requests do not pass through it."))
-        }
-        Target::Guard => Some(("guard", "The process of Evenkeel that starts all others and starts them again.")),
-        Target::Instance | Target::Service | Target::Stack => None,
-    };
+/// The terms of a page with this text.
+pub(super) fn render(page: &str) -> Markup {
+    let page = page.to_lowercase();
+    let occurs = |marks: &[&str]| marks.is_empty() || marks.iter().any(|mark| page.contains(mark));
     html! {
         section {
             h2 { "What the words mean" }
             dl.glossary {
-                @for (term, meaning) in TERMS.into_iter().chain(own) {
+                @for (term, _, meaning) in TERMS.iter().filter(|(_, marks, _)| occurs(marks)) {
                     div { dt { (term) } dd { (meaning) } }
                 }
             }

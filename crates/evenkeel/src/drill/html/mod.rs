@@ -1,9 +1,10 @@
 //! The report of a run as one page that needs nothing else: no script, no font, no picture from elsewhere.
 //!
-//! It is written for somebody who has never seen Evenkeel: first the verdict in one sentence, then what was done and what
-//! users noticed, a timeline, why the verdict is what it is, and what the words mean. Every number of the timeline stands
-//! in a table too. It is a function of what the run left behind.
+//! It is written for somebody who has never seen Evenkeel: first the verdict with how long the service was down, what to
+//! beware of, then what was done and noticed, what can be done next, a timeline, each limit beside what was measured, and
+//! what the words mean. Every number of the timeline stands in a table too. It is a function of what the run left behind.
 
+mod conditions;
 mod figures;
 mod glossary;
 mod style;
@@ -15,6 +16,11 @@ use evenkeel_core::{
     journal::{Entry, Role},
 };
 use maud::{DOCTYPE, Markup, PreEscaped, html};
+
+use super::{
+    outcome,
+    summary::{self, Todo},
+};
 
 /// What the page tells.
 pub(super) struct Told<'a> {
@@ -40,6 +46,19 @@ pub(super) fn render(told: &Told<'_>) -> String {
         Verdict::Fail => "failed",
     };
     let title = format!("{} {verdict} on {stack}", report.drill);
+    let body = html! {
+        (head(told, verdict))
+        (figures::render(report))
+        (happened(told))
+        (advice(report))
+        (capacity(report))
+        (timeline::render(told))
+        (conditions::render(report))
+        (errors(report))
+        (earlier(told))
+        (how(told))
+        (journal(told))
+    };
     let page = html! {
         (DOCTYPE)
         html lang="en" {
@@ -52,17 +71,8 @@ pub(super) fn render(told: &Told<'_>) -> String {
             }
             body {
                 main {
-                    (head(told, verdict))
-                    (happened(told))
-                    (figures::render(report))
-                    (capacity(report))
-                    (timeline::render(told))
-                    (reasons(report))
-                    (errors(report))
-                    (earlier(told))
-                    (how(told))
-                    (journal(told))
-                    (glossary::render(report))
+                    (body)
+                    (glossary::render(&body.0))
                 }
                 footer {
                     p { "Run " code { (run) } " of the stack " code { (stack) } ", begun " (report.started)
@@ -86,7 +96,13 @@ fn head(told: &Told<'_>, verdict: &str) -> Markup {
             h1 { (words::title(report)) }
             div class=(class) {
                 span.mark aria-hidden="true" { (mark) }
-                p { strong { "The drill " (verdict) "." } " " (words::verdict(report)) }
+                p { strong { "The drill " (verdict) "." } @for sentence in words::verdict(report) { " " (sentence) } }
+            }
+            @for warning in &report.warnings {
+                div.caution {
+                    span.mark aria-hidden="true" { "!" }
+                    p { strong { "Caution." } " " (sentence(warning)) }
+                }
             }
         }
     }
@@ -101,26 +117,36 @@ fn happened(told: &Told<'_>) -> Markup {
                 @for sentence in words::done(report, plan) { p { (sentence) } }
             }
             div {
-                h2 { "What users noticed" }
+                h2 { "What test visitors noticed" }
                 @for sentence in words::noticed(report) { p { (sentence) } }
             }
         }
     }
 }
 
-fn reasons(report: &Report) -> Markup {
-    let conditions = report.reasons.iter().filter(|reason| reason.role == Role::Seen).enumerate();
+/// What bounds the verdict, and what can be done now.
+fn advice(report: &Report) -> Markup {
+    let limits: Vec<&str> =
+        report.reasons.iter().filter(|reason| reason.role == Role::Rule).map(|reason| reason.text.as_str()).collect();
+    let steps = summary::next(report);
     html! {
-        section {
-            h2 { "Why it " @if report.verdict == Verdict::Pass { "passed" } @else { "failed" } }
-            p { "A drill passes only if every one of these conditions holds." }
-            ul.conditions {
-                @for (index, condition) in conditions {
-                    @if index < report.failed_conditions {
-                        li.bad { span.sign { "✗ did not hold" } " " (condition.text) }
-                    } @else {
-                        li.good { span.sign { "✓ held" } " " (condition.text) }
-                    }
+        section.two {
+            @if !limits.is_empty() {
+                div {
+                    h2 { "What to keep in mind" }
+                    ul { @for limit in limits { li { (sentence(limit)) } } }
+                }
+            }
+            @if !steps.is_empty() {
+                div {
+                    h2 { "What to do next" }
+                    ul.steps { @for step in steps { li {
+                        (sentence(&step.why))
+                        @match step.what {
+                            Todo::Command(args) => { pre { code { "keel " (args) } } }
+                            Todo::Lines(lines) => { pre { code { (lines) } } }
+                        }
+                    } } }
                 }
             }
         }
@@ -166,7 +192,7 @@ fn errors(report: &Report) -> Markup {
             h2 { "What failed requests got" }
             div.scroll tabindex="0" role="group" aria-label="scrolls sideways" { table {
                 thead { tr { th.n { "first after" } th { "request" } th { "answer" } th.n { "took" } th.n { "how often" } } }
-                tbody { @for sample in &report.error_samples { tr {
+                tbody { @for sample in outcome::errors(&report.error_samples) { tr {
                     td.n { (in_words(sample.at_ms)) } td { code { (sample.request) } } td { (sample.seen) }
                     td.n { (in_words(sample.took_ms)) } td.n { (sample.count) }
                 } } }
@@ -186,9 +212,11 @@ fn earlier(told: &Told<'_>) -> Markup {
             div.scroll tabindex="0" role="group" aria-label="scrolls sideways" { table {
                 thead { tr { td {} th.n { "this run" } th.n { "middle of earlier runs" } } }
                 tbody {
-                    tr { th { "until it was noticed" } td.n { (time(report.detection_ms)) } td.n { (time(earlier.detection_ms)) } }
-                    tr { th { "until all was well" } td.n { (time(report.recovery_ms)) } td.n { (time(earlier.recovery_ms)) } }
-                    tr { th { "slowest request" } td.n { (in_words(report.worst_ms)) } td.n { (time(earlier.worst_ms)) } }
+                    @if !report.noticed_by_drill {
+                        tr { th { "until keel noticed" } td.n { (time(report.detection_ms)) } td.n { (time(earlier.detection_ms)) } }
+                    }
+                    tr { th { "until all was well again" } td.n { (time(report.recovery_ms)) } td.n { (time(earlier.recovery_ms)) } }
+                    tr { th { "longest wait" } td.n { (in_words(report.worst_ms)) } td.n { (time(earlier.worst_ms)) } }
                 }
             } }
         }
@@ -196,17 +224,11 @@ fn earlier(told: &Told<'_>) -> Markup {
 }
 
 fn how(told: &Told<'_>) -> Markup {
-    let Told { plan, report, .. } = told;
+    let Told { plan, .. } = told;
     html! {
         section {
             h2 { "How it was measured" }
-            ol { @for line in plan.lines() { li { (line) } } }
-            @let notes: Vec<&str> =
-                report.reasons.iter().filter(|reason| reason.role == Role::Rule).map(|reason| reason.text.as_str()).collect();
-            @if !notes.is_empty() {
-                h3 { "What to keep in mind" }
-                ul { @for note in notes { li { (note) } } }
-            }
+            ol { @for line in plan.lines() { li { (sentence(&line)) } } }
         }
     }
 }
@@ -239,5 +261,15 @@ fn journal(told: &Told<'_>) -> Markup {
     }
 }
 
+/// With a capital and a full stop; a name or a command keeps its first letter.
+fn sentence(text: &str) -> String {
+    let mut letters = text.chars();
+    let first = letters.next().filter(char::is_ascii_lowercase);
+    let is_plain = text.split(' ').next().is_some_and(|word| word.bytes().all(|byte| byte.is_ascii_lowercase()));
+    let begin = first.filter(|_| is_plain).map(|first| format!("{}{}", first.to_ascii_uppercase(), letters.as_str()));
+    let text = begin.unwrap_or_else(|| text.to_owned());
+    if text.ends_with(['.', '!', '?']) { text } else { format!("{text}.") }
+}
+
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

@@ -24,11 +24,15 @@ section{margin:2.2rem 0}
 .pass .mark,.pass strong{color:var(--good)}
 .fail{background:var(--bad-bg);border-color:var(--bad)}
 .fail .mark,.fail strong{color:var(--bad)}
+.caution{display:flex;gap:.9rem;align-items:flex-start;padding:.8rem 1.1rem;margin:.7rem 0 0;border-radius:.5rem;
+border-left:.4rem solid var(--mark);background:var(--heal)}
+.caution p{margin:0}
+.caution .mark{font-size:1.3rem;line-height:1.2;font-weight:700;color:var(--mark);min-width:1.1rem;text-align:center}
 .two{display:grid;grid-template-columns:repeat(auto-fit,minmax(18rem,1fr));gap:1.2rem 2.5rem}
-.figures{display:grid;grid-template-columns:repeat(auto-fit,minmax(10.5rem,1fr));gap:.75rem;margin:0}
+.figures{display:grid;grid-template-columns:repeat(auto-fit,minmax(9rem,1fr));gap:.75rem;margin:1.4rem 0 0}
 .figures>div{background:var(--panel);border-radius:.5rem;padding:.75rem .9rem;display:flex;flex-direction:column}
 .figures dt{color:var(--soft);font-size:.875rem}
-.figures dd{margin:0;font-size:1.5rem;font-weight:650;font-variant-numeric:tabular-nums;line-height:1.3}
+.figures dd{margin:0;font-size:1.375rem;font-weight:650;font-variant-numeric:tabular-nums;line-height:1.3}
 .figures small{display:block;font-size:.8125rem;font-weight:400;color:var(--soft)}
 .scroll{overflow-x:auto}
 table{border-collapse:collapse;width:100%;font-size:.9375rem}
@@ -38,13 +42,19 @@ thead th{color:var(--soft);font-size:.875rem}
 .n{text-align:right;font-variant-numeric:tabular-nums;white-space:nowrap}
 td.n,th.n{padding-right:1.25rem}
 code{font:.9em ui-monospace,SFMono-Regular,Menlo,Consolas,monospace;overflow-wrap:anywhere}
-.conditions{list-style:none;padding:0;margin:0}
-.conditions li{padding:.4rem 0 .4rem .9rem;border-left:.25rem solid;margin:0 0 .4rem;overflow-wrap:anywhere}
-.conditions .good{border-color:var(--good)}
-.conditions .bad{border-color:var(--bad)}
-.sign{display:inline-block;min-width:7.2rem;font-weight:600}
+.conditions td{overflow-wrap:anywhere}
+.conditions small{display:block;color:var(--soft);font-size:.875rem;overflow-wrap:anywhere}
+.sign{white-space:nowrap;font-weight:600}
 .good .sign{color:var(--good)}
 .bad .sign{color:var(--bad)}
+.open td{color:var(--soft)}
+.bad td{background:var(--bad-bg)}
+.steps{list-style:none;padding:0}
+.steps li{margin:0 0 .8rem}
+pre{margin:.25rem 0 0;padding:.5rem .75rem;background:var(--panel);border-radius:.375rem;white-space:pre-wrap}
+.two ul:not(.steps){padding-left:1.2rem;margin:0}
+.two ul:not(.steps) li{margin:0 0 .4rem}
+.journal td:nth-child(2) code{white-space:nowrap}
 .reason{display:block;color:var(--soft);font-size:.875rem}
 .reason::before{content:'because: '}
 details{margin:.6rem 0}
@@ -69,10 +79,18 @@ figcaption{color:var(--soft);font-size:.9375rem;margin:0 0 .6rem}
 .plot .instant{stroke:var(--bad);stroke-width:2.5}
 .plot .stage{stroke:var(--mark);stroke-width:1;stroke-dasharray:3 3}
 .plot .ball{fill:var(--bg);stroke:var(--mark);stroke-width:1.5}
+.plot .cut{stroke:var(--bg);stroke-width:4;fill:none}
+.plot .beyond{font-size:12px;paint-order:stroke;stroke:var(--bg);stroke-width:4px}
+.plot .down{paint-order:stroke;stroke:var(--bg);stroke-width:4px}
+.plot .down{fill:var(--bad);font-weight:600}
 .plot .number{fill:var(--text);font-size:12px;font-weight:600;text-anchor:middle}
 .legend{display:flex;flex-wrap:wrap;gap:.3rem 1.3rem;margin:.5rem 0 1rem;padding:0;list-style:none;font-size:.875rem;color:var(--soft)}
 .legend svg{width:1.1rem;height:.8rem;margin-right:.4rem;vertical-align:-.05rem}
+tfoot th,tfoot td{font-weight:600}
 .stages td:first-child{font-weight:600;width:2rem}
 @media print{body{font-size:12px}.plot{min-width:0}details:not([open])>*{display:block}}
-@media (max-width:30rem){main,footer{padding:1rem}h1{font-size:1.5rem}.sign{display:block}}
+@media (max-width:30rem){main,footer{padding:1rem}h1{font-size:1.5rem}table{font-size:.875rem}th,td{padding-right:.5rem}
+.conditions thead{display:none}.conditions tr{display:block;padding:.4rem .5rem;border-bottom:1px solid var(--line)}
+.conditions td{display:block;border:0;padding:.05rem 0}.conditions td[data-label]::before{content:attr(data-label);color:var(--soft)}
+.bad td{background:none}tr.bad{background:var(--bad-bg)}}
 ";

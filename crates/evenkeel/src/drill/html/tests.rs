@@ -2,7 +2,7 @@
 
 use evenkeel_core::time::WallTime;
 use evenkeel_core::{
-    drill::{ErrorSample, Report, Stage, TICK_MS, Tick},
+    drill::{ErrorSample, Fault, Outage, Report, Stage, TICK_MS, Target, Tick},
     journal::{Level, Reason},
 };
 
@@ -32,6 +32,7 @@ pub(crate) fn some_report(verdict: Verdict) -> Report {
             p50_us: Some(900),
             p99_us: Some(if n == 10 { 200_000 } else { 2_100 }),
             worst_us: Some(if n == 10 { 212_000 } else { 3_000 }),
+            ..Tick::default()
         })
         .collect();
     observed.traffic.samples = if failed {
@@ -41,7 +42,7 @@ pub(crate) fn some_report(verdict: Verdict) -> Report {
         Vec::new()
     };
     observed.stages = vec![
-        Stage::new("load", 0, "clients have started"),
+        Stage::new("load", 0, "test visitors have started"),
         Stage::new("fault", 1000, "SIGKILL to shop/1, process 1"),
         Stage::new("detected", 1040, "the process of shop/1 is gone"),
         Stage::new("replaced", 1041, "shop/1 has process 2"),
@@ -52,7 +53,11 @@ pub(crate) fn some_report(verdict: Verdict) -> Report {
 }
 
 fn page(verdict: Verdict) -> String {
-    let (report, plan) = (some_report(verdict), some_plan());
+    page_of(&some_report(verdict))
+}
+
+fn page_of(report: &Report) -> String {
+    let plan = some_plan();
     let entry = Entry {
         id: 1,
         at: WallTime::from_millis(1_700_000_001_040),
@@ -63,14 +68,15 @@ fn page(verdict: Verdict) -> String {
         reasons: vec![Reason::seen("it ended")],
     };
     let run = "1700000000000-kill-instance";
-    render(&Told { report: &report, plan: &plan, run, stack: "shop", events: &[entry], earlier: None })
+    render(&Told { report, plan: &plan, run, stack: "shop", events: &[entry], earlier: None })
 }
 
 #[test]
 fn the_verdict_is_one_sentence_at_the_top() {
     let passed = page(Verdict::Pass);
     assert!(passed.contains("The drill passed."));
-    assert!(passed.contains("No client saw an error, and everything was well again after 900 ms."), "{passed}");
+    let told = "None of 600 requests failed. Lost data: not tested. All was well again 900 ms after the harm.";
+    assert!(passed.contains(told), "{passed}");
     let failed = page(Verdict::Fail);
     assert!(failed.contains("The drill failed."));
     assert!(failed.contains("1 of 600 requests failed (0.17 %)"), "{failed}");
@@ -92,4 +98,76 @@ fn the_picture_has_its_numbers_beside_it() {
     assert_eq!(page.matches("class=\"failed\"").count(), 2, "one bar and its key");
     assert!(page.contains("The numbers behind the picture") && page.contains("200 ms"));
     assert_eq!(page.matches("<circle").count(), 4, "clients that start and stop are no stages of the stack");
+}
+
+/// A reboot that took three seconds, after which the drill had to start everything itself.
+fn long_outage() -> Report {
+    let mut report = some_report(Verdict::Pass);
+    (report.drill, report.fault, report.subject.target) = ("reboot".to_owned(), Fault::Reboot, Target::Stack);
+    (report.started_by_drill_ms, report.recovery_ms, report.noticed_by_drill) = (Some(3100), Some(900), true);
+    report.warnings = vec!["nobody but this drill started `keel up` again".to_owned()];
+    (report.requests, report.errors, report.unavoidable_errors) = (600, 40, 40);
+    report.outage = Some(Outage { from_ms: 1000, lasted_ms: 3200, failed: 40, ended: true, usual_ms: 5 });
+    let seen = "cannot connect: Connection refused (os error 111)".to_owned();
+    report.error_samples = vec![ErrorSample { at_ms: 1010, request: "GET /".to_owned(), seen, took_ms: 1, count: 40 }];
+    report
+}
+
+#[test]
+fn what_to_beware_of_stands_under_the_verdict() {
+    let page = page_of(&long_outage());
+    let at = |text: &str| page.find(text).unwrap_or_else(|| panic!("{text}: {page}"));
+    assert!(at("The drill passed.") < at("Nobody but this drill started `keel up` again."));
+    assert!(
+        at("Nobody but this drill started") < at("What was done") && at("What to do next") < at("What happened when")
+    );
+    assert!(at("keel doctor") > at("What to do next"));
+}
+
+#[test]
+fn an_outage_and_whether_data_was_lost_are_at_the_top() {
+    let page = page_of(&long_outage());
+    let top = page.split("What was done").next().unwrap();
+    for told in [
+        "Down for 3.2 s: all 40 requests of that time failed; before and after it none did (600 requests in all).",
+        "Lost data: not tested.",
+        "The drill started it again after 3.1 s; from then on it took 900 ms until all was well.",
+        "it was down itself; the drill saw it after 40 ms",
+    ] {
+        assert!(top.contains(told), "{told}: {top}");
+    }
+    assert!(page.contains("nobody answered: 3.2 s"), "in the picture too");
+    assert!(page.contains("nobody accepts connections there") && !page.contains("os error"), "{page}");
+}
+
+#[test]
+fn words_that_occur_are_explained_and_no_others() {
+    let page = page(Verdict::Pass);
+    assert!(page.contains("<dt>SIGKILL</dt>") && page.contains("<dt>test visitors</dt>"));
+    assert!(!page.contains("<dt>error budget</dt>") && !page.contains("<dt>SIGSTOP</dt>"));
+    let told = page.split("<body>").nth(1).unwrap().to_lowercase();
+    for other in ["clients", "fault", "users"] {
+        assert!(!told.contains(other), "one name for one thing: {other} in {told}");
+    }
+}
+
+#[test]
+fn limits_stand_beside_what_was_measured_and_sums_are_the_total() {
+    let page = page(Verdict::Fail);
+    assert!(page.contains(">1 of 600</td>") && page.contains(">30.0 s</td>") && page.contains("no limit set"));
+    assert!(page.contains("<tr><th>in all</th><td class=\"n\">600</td><td class=\"n\">1</td>"), "{page}");
+}
+
+#[test]
+fn visitors_that_hurry_do_not_make_a_line_of_everything_else() {
+    let mut report = some_report(Verdict::Pass);
+    report.series[10].requests = 130;
+    report.series.extend((30..90).map(|n| Tick { at_ms: n * TICK_MS, ..Tick::default() }));
+    let page = page_of(&report);
+    assert!(
+        page.contains(">up to 1,300</text>") && page.contains("class=\"cut\""),
+        "what leaves the plot has its number"
+    );
+    assert!(page.contains(">300</text>") && !page.contains(">2000</text>"), "the scale is that of all others");
+    assert!(!page.contains(">8 s</text>"), "what comes after the last visitor is left out");
 }

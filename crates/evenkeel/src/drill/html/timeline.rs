@@ -4,10 +4,14 @@
 //! is a coloured span behind both, stages are numbered marks that the table below explains. Plain SVG with its numbers in
 //! a table, so that nothing is only to be seen.
 
-use evenkeel_core::drill::{Report, Stage, TICK_MS, Tick, in_words};
+use evenkeel_core::drill::{Outage, Report, Stage, TICK_MS, Tick, in_words};
 use maud::{Markup, html};
 
 use super::Told;
+use crate::{
+    drill::outcome,
+    words::{count, plain},
+};
 
 /// Of the picture, in its own units; the plots lie between.
 const WIDTH: f64 = 960.0;
@@ -37,7 +41,7 @@ pub(super) fn render(told: &Told<'_>) -> Markup {
     if report.series.is_empty() {
         return html! {};
     }
-    let last_tick = report.series.last().map_or(0, |tick| tick.at_ms + TICK_MS);
+    let last_tick = ticks(report).last().map_or(0, |tick| tick.at_ms + TICK_MS);
     let last_stage = report.stages.iter().filter(|stage| is_shown(stage)).map(|stage| stage.at_ms).max().unwrap_or(0);
     let axis = Axis { end_ms: last_tick.max(last_stage).max(1) };
     html! {
@@ -48,7 +52,7 @@ pub(super) fn render(told: &Told<'_>) -> Markup {
                     "Each bar and point stands for a tenth of a second. Times count from the start of the drill; the harm "
                     "was done at " (in_words(report.fault_at_ms)) "."
                     @if report.capacity.is_none() {
-                        " Just around that moment the test clients hurry on purpose, so that some requests are on their "
+                        " Just around that moment test visitors hurry on purpose, so that some requests are on their "
                         "way when it strikes."
                     }
                 }
@@ -63,11 +67,11 @@ pub(super) fn render(told: &Told<'_>) -> Markup {
 
 fn picture(report: &Report, axis: &Axis) -> Markup {
     let per_s = |tick: &Tick| tick.requests * 1000 / TICK_MS;
-    let most = nice(report.series.iter().map(per_s).max().unwrap_or(0).max(10));
-    let slowest_us = report.series.iter().filter_map(|tick| tick.worst_us).max().unwrap_or(0);
+    let most = nice(tallest(ticks(report).iter().map(per_s).collect()).max(10));
+    let slowest_us = ticks(report).iter().filter_map(|tick| tick.worst_us).max().unwrap_or(0);
     let longest_ms = nice(slowest_us.div_ceil(1000).max(5));
     let description = format!(
-        "{} requests in {}, {} failed; the longest took {}.",
+        "{} requests in {}, {} failed; the longest wait was {}.",
         report.requests,
         in_words(axis.end_ms),
         report.errors,
@@ -80,8 +84,12 @@ fn picture(report: &Report, axis: &Axis) -> Markup {
             (spans(report, axis))
             (frame("requests a second", RATE, most, &|value| value.to_string()))
             (frame("wait for an answer", WAIT, longest_ms, &in_words))
-            @for tick in &report.series { (bar(tick, per_s(tick), most, axis)) }
-            (waits(&report.series, longest_ms, axis))
+            @for tick in ticks(report) { (bar(tick, per_s(tick), most, axis)) }
+            @if let Some(tick) = ticks(report).iter().filter(|tick| per_s(tick) > most).max_by_key(|tick| tick.requests) {
+                text.beyond x=(n(axis.x(tick.at_ms + TICK_MS / 2))) y=(n(RATE.0 - 5.0)) { "up to " (count(per_s(tick))) }
+            }
+            (waits(ticks(report), longest_ms, axis))
+            (down(report, axis))
             (times(axis))
             (marks(report, axis))
         }
@@ -90,14 +98,16 @@ fn picture(report: &Report, axis: &Axis) -> Markup {
 
 /// The harm, and the time until everything was well again.
 fn spans(report: &Report, axis: &Axis) -> Markup {
-    let recovered = report.recovery_ms.map_or(axis.end_ms, |ms| report.fault_at_ms + ms);
     let span = |class: &'static str, from: u64, to: u64| {
         let (x, width) = (axis.x(from), axis.x(to) - axis.x(from));
         html! { rect class=(class) x=(n(x)) y=(n(RATE.0)) width=(n(width.max(1.0))) height=(n(WAIT.1 - RATE.0)) {} }
     };
     let x = n(axis.x(report.fault_at_ms));
+    let began = report.started_by_drill_ms.map(|ms| report.fault_at_ms + ms);
+    let recovered = report.recovery_ms.map_or(axis.end_ms, |ms| began.unwrap_or(report.fault_at_ms) + ms);
     html! {
-        (span("heal", report.fault_at_ms, recovered))
+        (span("heal", began.unwrap_or(report.fault_at_ms), recovered))
+        @if let Some(began) = began { (span("harm", report.fault_at_ms, began)) }
         @if let Some(released) = report.released_at_ms { (span("harm", report.fault_at_ms, released)) }
         line.instant x1=(x) x2=(x) y1=(n(RATE.0)) y2=(n(WAIT.1)) {}
     }
@@ -119,17 +129,33 @@ fn bar(tick: &Tick, per_s: u64, most: u64, axis: &Axis) -> Markup {
     let (top, bottom) = RATE;
     let x = axis.x(tick.at_ms);
     let width = (axis.x(tick.at_ms + TICK_MS) - x - 0.6).max(0.6);
-    let height = (bottom - top) * share(per_s, most);
+    let height = (bottom - top) * share(per_s.min(most), most);
     let failed = height * share(tick.errors, tick.requests.max(1));
+    let leaves = per_s > most;
     html! {
         @if tick.requests > 0 {
             rect.rate x=(n(x)) y=(n(bottom - height)) width=(n(width)) height=(n(height)) {}
+        }
+        @if leaves {
+            // It goes on beyond the plot, and is cut through.
+            path.cut d=(format!("M{} {} l{} -5", n(x - 1.0), n(top + 10.0), n(width + 2.0))) {}
         }
         @if tick.errors > 0 {
             // At least so high that one among many is seen.
             @let failed = failed.max(4.0);
             rect.failed x=(n(x)) y=(n(bottom - failed)) width=(n(width.max(2.0))) height=(n(failed)) {}
         }
+    }
+}
+
+/// How long nobody was answered, between the plots.
+fn down(report: &Report, axis: &Axis) -> Markup {
+    let Some(outage) = report.outage.filter(Outage::is_down) else { return html! {} };
+    let (from, to) = (axis.x(outage.from_ms), axis.x(outage.until_ms()));
+    let (y, middle) = (RATE.1 + 10.0, f64::midpoint(from, to).clamp(LEFT + 160.0, RIGHT - 60.0));
+    html! {
+        rect.failed x=(n(from)) y=(n(y - 2.5)) width=(n((to - from).max(2.0))) height="5" {}
+        text.down x=(n(middle)) y=(n(y + 17.0)) text-anchor="middle" { "nobody answered: " (in_words(outage.lasted_ms)) }
     }
 }
 
@@ -191,7 +217,7 @@ fn marks(report: &Report, axis: &Axis) -> Markup {
         @for ((number, stage), (_, ball, row)) in shown(report).zip(placed) {
             @let x = axis.x(stage.at_ms);
             path.stage d=(format!("M{} {} L{} {} L{} {}", n(ball), n(row), n(x), n(RATE.0 - 2.0), n(x), n(WAIT.1))) fill="none" {}
-            circle.ball cx=(n(ball)) cy=(n(row)) r="9" { title { (stage.name) ": " (stage.detail) } }
+            circle.ball cx=(n(ball)) cy=(n(row)) r="9" { title { (outcome::said(&stage.name, report.noticed_by_drill)) ": " (stage.detail) } }
             text.number x=(n(ball)) y=(n(row + 4.0)) { (number) }
         }
     }
@@ -203,11 +229,12 @@ fn legend(report: &Report) -> Markup {
     };
     html! {
         ul.legend {
-            (swatch("rate", "requests answered"))
+            (swatch("rate", "requests with a good answer"))
             (swatch("failed", "requests that failed"))
-            (swatch("dot", "line: 99 of 100 took at most so long"))
-            (swatch("worst", "bar: the slowest one"))
+            (swatch("dot", "line: 99 of 100 good answers came within"))
+            (swatch("worst", "bar: the longest wait, for an answer or an error"))
             @if report.released_at_ms.is_some() { (swatch("harm", "while the harm lasted")) }
+            @if report.started_by_drill_ms.is_some() { (swatch("harm", "until the drill itself started everything again")) }
             (swatch("heal", "until everything was well again"))
         }
     }
@@ -230,33 +257,41 @@ fn stages(report: &Report) -> Markup {
                 td { (number) }
                 td.n { (in_words(stage.at_ms)) }
                 td.n { @if stage.at_ms >= report.fault_at_ms { (in_words(stage.at_ms - report.fault_at_ms)) } @else { "before" } }
-                td { b { (said(&stage.name)) } ": " (stage.detail) }
+                td { b { (outcome::said(&stage.name, report.noticed_by_drill)) } ": " (plain(&stage.detail)) }
             } } }
         } }
     }
 }
 
-/// What a stage is called in a report.
-fn said(name: &str) -> &str {
-    match name {
-        "fault" => "harm done",
-        "detected" => "noticed",
-        "replaced" => "replaced",
-        "released" => "harm taken back",
-        "recovered" => "all well again",
-        "aborted" => "given up",
-        other => other,
-    }
+/// Up to the last one in which anything happened: while writes are looked for nobody visits.
+fn ticks(report: &Report) -> &[Tick] {
+    let last = report.series.iter().rposition(|tick| tick.requests > 0).map_or(0, |last| last + 1);
+    &report.series[..last]
+}
+
+/// How high the plot of rates must be: visitors that hurry for a moment must not make a line of everything else.
+fn tallest(mut rates: Vec<u64>) -> u64 {
+    rates.retain(|rate| *rate > 0);
+    rates.sort_unstable();
+    let most = rates.last().copied().unwrap_or(0);
+    let usual = rates.get((rates.len() * 9 / 10).saturating_sub(1)).copied().unwrap_or(most);
+    if most > 2 * usual { usual + usual / 2 } else { most }
 }
 
 fn numbers(report: &Report) -> Markup {
     let ms = |us: Option<u64>| us.map_or_else(|| "–".to_owned(), milliseconds);
+    let sum = |of: fn(&Tick) -> u64| ticks(report).iter().map(of).sum();
     html! {
         details {
             summary { "The numbers behind the picture" }
             div.scroll tabindex="0" role="group" aria-label="scrolls sideways" { table {
-                thead { tr { th.n { "from" } th.n { "requests" } th.n { "failed" } th.n { "half within" } th.n { "99 of 100 within" } th.n { "slowest" } } }
-                tbody { @for tick in &report.series { tr {
+                thead { tr { th.n { "from" } th.n { "requests" } th.n { "failed" } th.n { "half of the answers within" } th.n { "99 of 100 within" } th.n { "longest wait" } } }
+                tfoot { tr {
+                    th { "in all" }
+                    td.n { (count(sum(|tick| tick.requests))) } td.n { (count(sum(|tick| tick.errors))) } td {} td {}
+                    td.n { (ms(ticks(report).iter().filter_map(|tick| tick.worst_us).max())) }
+                } }
+                tbody { @for tick in ticks(report) { tr {
                     td.n { (seconds(tick.at_ms)) } td.n { (tick.requests) } td.n { (tick.errors) }
                     td.n { (ms(tick.p50_us)) } td.n { (ms(tick.p99_us)) } td.n { (ms(tick.worst_us)) }
                 } } }
@@ -273,11 +308,13 @@ fn seconds(ms: u64) -> String {
     if ms.is_multiple_of(1000) { format!("{} s", ms / 1000) } else { format!("{}.{} s", ms / 1000, ms % 1000 / 100) }
 }
 
-/// The next number of the form 1, 2 or 5 times a power of ten.
+/// The next number of two digits at most that divides well by two, times a power of ten: a scale that fits.
 fn nice(value: u64) -> u64 {
     let mut scale = 1_u64;
     loop {
-        if let Some(found) = [1, 2, 5].into_iter().map(|digit| digit * scale).find(|nice| *nice >= value) {
+        if let Some(found) =
+            [10, 12, 16, 20, 24, 30, 40, 50, 60, 80].into_iter().map(|digit| digit * scale).find(|nice| *nice >= value)
+        {
             return found;
         }
         scale = scale.saturating_mul(10);

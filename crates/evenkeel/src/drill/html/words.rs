@@ -5,28 +5,31 @@ use evenkeel_core::{
     time::WallTime,
 };
 
-use crate::words::count;
+use crate::{
+    drill::summary::{self, requests},
+    words::{count, plain},
+};
 
 /// What was rehearsed, as a headline.
 pub(super) fn title(report: &Report) -> String {
     let service = &report.subject.service;
     let copy = if is_alone(report) { "The only" } else { "One" };
     match (&report.fault, report.subject.target) {
-        (Fault::Kill, Target::Instance) => format!("{copy} copy of “{service}” was killed while clients used it"),
+        (Fault::Kill, Target::Instance) => format!("{copy} copy of “{service}” was killed while it was used"),
         (Fault::Kill, Target::Edge) => "The process that takes all requests was killed".to_owned(),
-        (Fault::Kill, Target::Node) => "The process that decides was killed while clients used the service".to_owned(),
+        (Fault::Kill, Target::Node) => "The process that decides was killed while the service was used".to_owned(),
         (Fault::Kill, Target::Guard) => "The process that watches all others was killed".to_owned(),
-        (Fault::Freeze { .. }, _) => format!("{copy} copy of “{service}” hung while clients used it"),
-        (Fault::Stutter { .. }, _) => format!("{copy} copy of “{service}” became slow while clients used it"),
+        (Fault::Freeze { .. }, _) => format!("{copy} copy of “{service}” hung while it was used"),
+        (Fault::Stutter { .. }, _) => format!("{copy} copy of “{service}” became slow while it was used"),
         (Fault::KillAgain { .. }, _) => format!("{copy} copy of “{service}” crashed again and again"),
         (Fault::BadRelease, _) => format!("A broken release of “{service}” was deployed"),
         (Fault::Spike { factor, .. }, _) => format!("“{service}” got {factor} times as many requests"),
         (Fault::Ramp { .. }, _) => format!("How many requests “{service}” bears"),
-        (Fault::DiskFull { .. }, _) => "The disk was full while clients used the service".to_owned(),
+        (Fault::DiskFull { .. }, _) => "The disk was full while the service was used".to_owned(),
         (Fault::SlowDependency { service: other, .. }, _) => {
             format!("“{other}”, which “{service}” needs, became slow")
         }
-        (Fault::ClockStep { .. }, _) => "The clock jumped while clients used the service".to_owned(),
+        (Fault::ClockStep { .. }, _) => "The clock jumped while the service was used".to_owned(),
         (Fault::Reboot, _) => "Everything was killed at once, as by a loss of power".to_owned(),
         (fault, _) => format!("{}: {fault}", report.drill),
     }
@@ -37,51 +40,59 @@ fn is_alone(report: &Report) -> bool {
     report.reasons.iter().any(|reason| reason.text.starts_with("there is only one instance"))
 }
 
-/// The verdict in one sentence.
-pub(super) fn verdict(report: &Report) -> String {
+/// What the verdict amounts to: what did not hold, how long the service was down, what was lost, when all was well.
+pub(super) fn verdict(report: &Report) -> Vec<String> {
+    let mut sentences = Vec::new();
     if report.verdict == Verdict::Fail {
-        let reason = report.reasons.first().map(|reason| reason.text.clone()).unwrap_or_default();
-        return match report.failed_conditions {
+        let reason = report.reasons.first().map(|reason| plain(&reason.text)).unwrap_or_default();
+        sentences.push(match report.failed_conditions {
             0 | 1 => format!("What did not hold: {reason}."),
             n => format!("{n} conditions did not hold; the first: {reason}."),
-        };
+        });
     }
     if let Some(capacity) = &report.capacity {
         let Capacity { rate, rate_with_one_gone, .. } = capacity;
-        return format!(
+        sentences.push(format!(
             "The service bears {} requests a second, and {} with one copy of it gone.",
             count(*rate),
             count(*rate_with_one_gone)
-        );
+        ));
+        return sentences;
     }
-    let errors = match (report.errors.saturating_sub(report.unavoidable_errors), report.unavoidable_errors) {
-        (0, 0) => "No client saw an error".to_owned(),
-        (0, n) => format!("Apart from {}, which nothing could have saved, no client saw an error", requests(n)),
-        (n, _) => format!("{} failed, and that many may", requests(n)),
-    };
-    match report.recovery_ms {
-        Some(ms) => format!("{errors}, and everything was well again after {}.", in_words(ms)),
-        None => format!("{errors}."),
+    sentences.push(summary::outage(report));
+    if report.verdict == Verdict::Pass && report.unavoidable_errors > 0 {
+        sentences
+            .push("This kind of harm cannot be got over without that, so it is not held against the stack.".to_owned());
     }
+    sentences.push(summary::lost(report));
+    sentences.push(summary::recovery(report));
+    sentences
 }
 
 /// What was done, a few sentences.
 pub(super) fn done(report: &Report, plan: &Plan) -> Vec<String> {
+    let lasted =
+        report.released_at_ms.filter(|_| report.fault.lasts_ms() > 0 && report.capacity.is_none()).map(|released| {
+            format!("The harm was taken back after {}.", in_words(released.saturating_sub(report.fault_at_ms)))
+        });
+    let mut sentences = vec![harm(report)];
+    sentences.extend(lasted);
+    sentences.push(visitors(plan));
+    sentences.extend(report.aborted.as_ref().map(|why| format!("The drill was given up early: {why}.")));
+    sentences
+}
+
+/// The harm that was done.
+fn harm(report: &Report) -> String {
     let subject = report.subject.in_words();
     let service = &report.subject.service;
     let after = in_words(report.fault_at_ms);
-    let served = if is_alone(report) {
-        format!("“{service}” is served by a single program. {after} into the drill it, {subject},")
-    } else {
-        format!(
-            "“{service}” is served by several copies of the same program. {after} into the drill one of them, {subject},"
-        )
-    };
-    let harm = match (&report.fault, report.subject.target) {
+    let served = served_by(report, &subject, &after);
+    match (&report.fault, report.subject.target) {
         (Fault::Kill, Target::Instance) => format!(
             "{served} was killed at once, without a chance to finish its work: as in a crash, or when memory runs out."
         ),
-        (Fault::Kill, _) => format!("{after} into the drill {subject} was killed at once, as in a crash."),
+        (Fault::Kill, target) => killed(target, &subject, &after),
         (Fault::Freeze { .. }, _) => {
             format!("{served} was frozen: it kept its connections open but answered nothing, as in a deadlock.")
         }
@@ -97,94 +108,100 @@ pub(super) fn done(report: &Report, plan: &Plan) -> Vec<String> {
             format!("{after} into the drill a new version of “{service}” was deployed that does not work.")
         }
         (Fault::Spike { for_ms, factor, .. }, _) => {
-            format!("From {after} on, for {}, clients sent {factor} times as many requests.", in_words(*for_ms))
+            format!("From {after} on, for {}, test visitors sent {factor} times as many requests.", in_words(*for_ms))
         }
-        (Fault::Ramp { .. }, _) => "Clients sent ever more requests until the service could not answer them in time; \
+        (Fault::Ramp { .. }, _) => {
+            "Test visitors sent ever more requests until the service could not answer them in time; \
                                     then the same again with one copy of it gone."
-            .to_owned(),
+                .to_owned()
+        }
         (Fault::DiskFull { for_ms, .. }, _) => {
             format!("From {after} on, for {}, Evenkeel could write nothing to its disk.", in_words(*for_ms))
         }
         (Fault::SlowDependency { service: other, .. }, _) => {
             format!("From {after} on, “{other}”, which “{service}” asks for what it needs, answered late.")
         }
-        (fault, _) => format!("{after} into the drill: {fault}."),
-    };
-    let writes = plan.writes.as_ref().map_or_else(String::new, |writes| {
-        format!(" and wrote to {} (each write with a name of its own, looked for afterwards)", writes.post)
-    });
-    let clients = format!("Before, meanwhile and after, test clients read {}{writes}, all the time.", plan.read);
-    let lasted =
-        report.released_at_ms.filter(|_| report.fault.lasts_ms() > 0 && report.capacity.is_none()).map(|released| {
-            format!("The harm was taken back after {}.", in_words(released.saturating_sub(report.fault_at_ms)))
-        });
-    let mut sentences = vec![harm];
-    sentences.extend(lasted);
-    sentences.push(clients);
-    sentences.extend(report.aborted.as_ref().map(|why| format!("The drill was given up early: {why}.")));
-    sentences
+        (Fault::ClockStep { by_ms, for_ms }, _) => format!(
+            "{after} into the drill the process of keel that decides was started again with clocks that are {} {}, for {}.",
+            in_words(by_ms.unsigned_abs()),
+            if *by_ms < 0 { "behind" } else { "ahead" },
+            in_words(*for_ms)
+        ),
+        (Fault::Reboot, _) => rebooted(report, &after),
+    }
 }
 
-/// What users would have noticed.
+/// Who was harmed, where one copy of the service was.
+fn served_by(report: &Report, subject: &str, after: &str) -> String {
+    let service = &report.subject.service;
+    let (by, who) = if is_alone(report) {
+        ("a single program", "it")
+    } else {
+        ("several copies of the same program", "one of them")
+    };
+    format!("“{service}” is served by {by}. {after} into the drill {who}, {subject},")
+}
+
+/// One of keel's own processes was killed.
+fn killed(target: Target, subject: &str, after: &str) -> String {
+    let what = match target {
+        Target::Edge => "the edge, which takes all requests and passes them on to instances,",
+        Target::Node => "the node process, which watches and decides, and through which no request passes,",
+        _ => "the guard, which starts all other processes of keel and watches them,",
+    };
+    format!("{after} into the drill {what} was killed at once, as in a crash ({subject}).")
+}
+
+/// Everything was killed.
+fn rebooted(report: &Report, after: &str) -> String {
+    let then = match report.started_by_drill_ms {
+        Some(ms) => format!("Nobody started it again, so the drill did, after {}.", in_words(ms)),
+        None => "Then whatever watches over keel on this machine started it again.".to_owned(),
+    };
+    format!(
+        "{after} into the drill everything was killed at once, as by a loss of power: keel itself and every instance of \
+         every service. {then}"
+    )
+}
+
+/// What test visitors did.
+fn visitors(plan: &Plan) -> String {
+    let writes = plan.writes.as_ref().map_or_else(String::new, |writes| {
+        format!(
+            " and wrote to {}, each write with a name of its own, by which it was looked for afterwards",
+            writes.post
+        )
+    });
+    format!("Before, meanwhile and after, test visitors read {}{writes}, all the time.", plan.read)
+}
+
+/// What test visitors noticed.
 pub(super) fn noticed(report: &Report) -> Vec<String> {
-    let sent = count(report.requests);
+    let sent = requests(report.requests);
     let mut sentences = vec![match report.errors {
-        0 => format!("No errors: all {sent} requests got their answer."),
+        0 => format!("No errors: all {sent} got their answer."),
         n => format!(
-            "{} of {sent} requests failed ({}): whoever sent one saw an error or a broken connection.",
+            "{} of {sent} failed ({}): whoever sent one saw an error or a broken connection.",
             count(n),
             percent(n, report.requests)
         ),
     }];
-    if report.unavoidable_errors > 0 {
-        let n = requests(report.unavoidable_errors);
-        sentences.push(format!("{n} of them nothing could have saved; they do not count against the verdict."));
-    }
     if report.capacity.is_some() {
-        // Clients were many and slow on purpose; what waits mean there the rates below say.
+        // Visitors were many and slow on purpose; what waits mean there the rates below say.
         return sentences;
     }
-    let before = in_words(report.worst_before_ms);
+    let (worst, before, p99) = (in_words(report.worst_ms), in_words(report.worst_before_ms), in_words(report.p99_ms));
     sentences.push(match report.worst_ms.saturating_sub(report.worst_before_ms) {
-        0..=20 => {
-            format!(
-                "Answers came as fast as ever: the slowest took {}, before the harm {before}.",
-                in_words(report.worst_ms)
-            )
-        }
+        0..=20 => format!("Answers came as fast as ever: the longest wait was {worst}, before the harm {before}."),
         _ => format!(
-            "The longest wait for an answer was {}; before the harm it was {before}. 99 of 100 requests after it took \
-             at most {}.",
-            in_words(report.worst_ms),
-            in_words(report.p99_ms)
+            "The longest wait for an answer or an error was {worst}; before the harm it was {before}. 99 of 100 good answers \
+             after it came within {p99}."
         ),
     });
-    let writes = report.acknowledged_writes + report.unacknowledged_writes;
-    if writes > 0 {
-        let lost_or_doubled = report.lost_writes + report.doubled_writes + report.unverified_writes;
-        sentences.push(if lost_or_doubled == 0 {
-            format!(
-                "Nothing was lost: each of the {} writes that were confirmed is there exactly once.",
-                count(report.acknowledged_writes)
-            )
-        } else {
-            format!(
-                "Of {} confirmed writes {} are missing, {} are there more than once and {} could not be looked for.",
-                count(report.acknowledged_writes),
-                report.lost_writes,
-                report.doubled_writes,
-                report.unverified_writes
-            )
-        });
-    }
-    if let Some(spent) = report.budget_spent {
-        sentences.push(format!("It took {spent:.2} % of the errors that the service may have (its error budget)."));
-    }
+    sentences.push(summary::lost(report));
+    sentences.extend(summary::noticed(report));
+    sentences.extend(summary::budget(report));
     sentences
-}
-
-fn requests(n: u64) -> String {
-    if n == 1 { "1 request".to_owned() } else { format!("{} requests", count(n)) }
 }
 
 #[expect(clippy::cast_precision_loss, reason = "shown with two decimals")]

@@ -1,6 +1,6 @@
 //! `crash-loop`: starts come ever later, and the last one holds; else the drill says what was missing.
 
-use super::{run, shop};
+use super::{Running, run, shop, wait_until_undone};
 use crate::rig::all_healthy;
 
 #[test]
@@ -30,5 +30,14 @@ fn what_is_given_up_fails_and_is_started_again() {
     assert_eq!((code, &report["verdict"]), (Some(1), &"fail".into()), "{report:#}");
     let reasons = report["reasons"].as_array().unwrap();
     assert!(reasons.iter().any(|reason| reason["text"].as_str().unwrap().contains("was given up")), "{report:#}");
+    rig.wait_until("it was started again", all_healthy);
+}
+
+#[test]
+fn what_was_given_up_is_started_again_although_the_drill_was_killed() {
+    let (rig, _database) = shop("restart = { attempts = 2 }\n", "");
+    let mut drill = Running::start(&rig, &["crash-loop"]);
+    drill.says("it is not started any more").kill();
+    wait_until_undone(&rig);
     rig.wait_until("it was started again", all_healthy);
 }

@@ -1,16 +1,18 @@
 //! Runs as they are kept: folders, reports, history, proofs, the API that starts them, schedules and blackouts.
 
 use std::{
-    fs,
+    fs::{self, File},
+    io::{Read, Write},
     path::PathBuf,
-    process::{Command, Stdio},
+    process::{Child, Command, Stdio},
     time::{Duration, Instant},
 };
 
+use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use serde_json::{Value, json};
 
 use super::{run, shop};
-use crate::rig::{PATIENCE, Rig, all_healthy};
+use crate::rig::{PATIENCE, Rig, all_healthy, command};
 
 fn runs_of(rig: &Rig) -> PathBuf {
     rig.folder.path().join("state/drills")
@@ -117,6 +119,65 @@ fn a_drill_that_the_api_starts_outlives_the_node_process() {
 }
 
 #[test]
+fn the_list_tells_of_kept_runs_also_where_nothing_runs() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = folder.path().join("state/drills/7-kill-edge");
+    fs::create_dir_all(&run).unwrap();
+    let report = json!({ "drill": "kill-edge", "verdict": "fail", "started": 7, "subject": { "service": "shop" } });
+    fs::write(run.join("report.json"), report.to_string()).unwrap();
+    let output = command(folder.path(), &["drill", "list", "--json"]).output().unwrap();
+    let listed: Value = serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {output:?}"));
+    let of =
+        |name: &str| listed.as_array().unwrap().iter().find(|drill| drill["name"] == name).unwrap()["last"].clone();
+    assert_eq!((of("kill-edge"), of("kill-instance")), (json!({ "verdict": "fail", "at": 7 }), Value::Null));
+}
+
+/// A drill that was asked for on a terminal, up to its question.
+fn asked_on_a_terminal(rig: &Rig) -> (Child, File) {
+    let control = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
+    grantpt(&control).unwrap();
+    unlockpt(&control).unwrap();
+    let name = ptsname(&control, Vec::new()).unwrap();
+    let open = || File::options().read(true).write(true).open(name.to_str().unwrap()).unwrap();
+    let child = command(rig.folder.path(), &["drill", "run", "kill-instance"])
+        .stdin(open())
+        .stdout(open())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut terminal = File::from(control);
+    let mut shown = Vec::new();
+    while !String::from_utf8_lossy(&shown).contains("Start it?") {
+        let mut piece = [0; 4096];
+        let read = terminal.read(&mut piece).unwrap();
+        shown.extend_from_slice(&piece[..read]);
+    }
+    (child, terminal)
+}
+
+#[test]
+fn an_answer_that_comes_late_finds_another_stack() {
+    let (rig, _database) = shop("", "");
+    rig.wait_until("all is well", |status| !status.services.is_empty() && all_healthy(status));
+    let file = rig.folder.path().join("keel.toml");
+    let text = fs::read_to_string(&file).unwrap();
+    for (drills, why) in [
+        ("abort = { errors = 40, after = \"5s\" }\n", "changed since the plan was shown"),
+        ("blackout = [\"00:00-12:00\", \"12:00-00:00\"]\n", "no drill shall run now"),
+    ] {
+        let (child, mut terminal) = asked_on_a_terminal(&rig);
+        fs::write(&file, text.replacen("[drills]\n", &format!("[drills]\n{drills}"), 1)).unwrap();
+        let applied = rig.keel(&["apply", &file.display().to_string()]);
+        assert!(applied.status.success(), "{applied:?}");
+        terminal.write_all(b"y\n").unwrap();
+        let output = child.wait_with_output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.code() == Some(5) && said.contains(why), "{said}");
+    }
+    assert_eq!(keel_json(&rig, &["drill", "history"]), json!([]), "none ran");
+}
+
+#[test]
 fn a_run_that_is_interrupted_says_so() {
     let (rig, _database) = shop("", "");
     rig.wait_until("all is well", |status| !status.services.is_empty() && all_healthy(status));
@@ -180,7 +241,39 @@ fn a_scheduled_drill_runs_by_itself_and_never_in_a_blackout() {
     };
     assert_eq!(ended(&rig, &id)["summary"]["state"], "passed");
     let events = String::from_utf8(rig.keel(&["events", "--subject", "drill", "--json"]).stdout).unwrap();
-    assert!(events.contains("it is scheduled"), "{events}");
+    let by_schedule = events.find("it is scheduled").unwrap_or_else(|| panic!("{events}"));
+    let (before, after) = events.split_at(by_schedule);
+    assert!(before.matches("\"started\"").count() == 1 && after.contains("\"started\""), "who, then what: {events}");
     let kept: Value = serde_json::from_slice(&fs::read(runs_of(&rig).join("schedule.json")).unwrap()).unwrap();
     assert!(kept["kill-instance shop every 1h"]["started"].is_number(), "{kept:#}");
+}
+
+#[test]
+fn no_schedule_harms_the_only_instance() {
+    let rig = Rig::up(&format!(
+        "[listeners.web]\nbind = \"{{listen}}\"\n[services.app]\nrun = {}\nreplicas = 1\ncheck = {{ http = \"/\" }}\n",
+        crate::slow_app::run()
+    ));
+    rig.wait_until("all is well", |status| !status.services.is_empty() && all_healthy(status));
+    fs::create_dir_all(runs_of(&rig)).unwrap();
+    let known = json!({ "kill-instance * every 1h": { "since": 1000 } });
+    fs::write(runs_of(&rig).join("schedule.json"), known.to_string()).unwrap();
+    let file = rig.folder.path().join("keel.toml");
+    let text = fs::read_to_string(&file).unwrap();
+    fs::write(&file, format!("{text}[[drills.schedule]]\ndrill = \"kill-instance\"\nevery = \"1h\"\n")).unwrap();
+    let before = rig.status().services[0].instances[0].pid;
+    let applied = rig.keel(&["apply", &file.display().to_string()]);
+    assert!(applied.status.success(), "{applied:?}");
+    let start = Instant::now();
+    let events = loop {
+        let events = String::from_utf8(rig.keel(&["events", "--subject", "drill"]).stdout).unwrap();
+        if events.contains("was refused") {
+            break events;
+        }
+        assert!(start.elapsed() < PATIENCE, "it is not refused: {events}{}", rig.log());
+        std::thread::sleep(Duration::from_millis(100));
+    };
+    assert!(events.contains("app/1 is the only instance"), "{events}");
+    assert_eq!(rig.status().services[0].instances[0].pid, before, "nobody harmed it");
+    assert_eq!(keel_json(&rig, &["drill", "history"]), json!([]), "none ran");
 }

@@ -61,6 +61,15 @@ fn a_liveness_check_that_asks_the_dependency_makes_an_outage_of_it() {
 }
 
 #[test]
+fn where_nobody_asks_the_dependency_nothing_is_shown() {
+    let rig = Rig::up(&stack("http = \"/alive\"", "dependency = \"other\"\nread = \"/alive\"\n"));
+    rig.wait_until("all is well", all_healthy);
+    let (code, report) = run(&rig, &["slow-dependency", "--service", "app", "--for", "3s"]);
+    assert_eq!((code, &report["verdict"]), (Some(1), &"fail".into()), "{report:#}");
+    assert!(report["reasons"][0]["text"].as_str().unwrap().contains("nobody asked the dependency"), "{report:#}");
+}
+
+#[test]
 fn a_stack_without_a_dependency_says_so() {
     let rig = Rig::up(&stack("http = \"/alive\"", ""));
     rig.wait_until("all is well", all_healthy);
