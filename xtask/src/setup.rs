@@ -31,7 +31,7 @@ struct Tool {
     need: Need,
 }
 
-const TOOLS: [Tool; 20] = [
+const TOOLS: [Tool; 23] = [
     // `tidy`, the last step of the tests, asks it for the list of files.
     Tool { program: "git", package: "git", need: Need::Tests },
     Tool { program: "curl", package: "curl", need: Need::Tests },
@@ -48,6 +48,8 @@ const TOOLS: [Tool; 20] = [
     // What the edge forwards has to mean the same to them.
     Tool { program: "haproxy", package: "haproxy", need: Need::Tests },
     Tool { program: "nginx", package: "nginx-light", need: Need::Tests },
+    // The console is used in it as by a person.
+    Tool { program: "chromium", package: "chromium", need: Need::Tests },
     // It counts the instructions of a request.
     Tool { program: "valgrind", package: "valgrind", need: Need::Tests },
     Tool { program: "wrk", package: "wrk", need: Need::Benches },
@@ -59,6 +61,9 @@ const TOOLS: [Tool; 20] = [
     Tool { program: "h2load", package: "nghttp2-client", need: Need::Conformance },
     Tool { program: "slowhttptest", package: "slowhttptest", need: Need::Conformance },
     Tool { program: "python3", package: "python3", need: Need::Conformance },
+    // It looks at the console by rules that npm brings.
+    Tool { program: "chromium", package: "chromium", need: Need::Conformance },
+    Tool { program: "npm", package: "npm", need: Need::Conformance },
 ];
 
 /// Daemons and their modules are installed here, which the search path of an ordinary user often leaves out.
@@ -241,18 +246,21 @@ mod tests {
             "python3-grpcio",
         ]
         .as_slice();
-        let servers = ["haproxy", "nginx-light", "valgrind"].as_slice();
+        let servers = ["haproxy", "nginx-light", "chromium", "valgrind"].as_slice();
         assert_eq!(missing(Need::Tests, &folders), [tests, servers].concat());
         assert_eq!(missing(Need::Benches, &folders), [tests, servers, &["wrk", "strace"]].concat());
-        let suites = ["curl", "wrk", "hey", "nghttp2-client", "slowhttptest", "python3"];
+        let suites = ["curl", "wrk", "hey", "nghttp2-client", "slowhttptest", "python3", "chromium", "npm"];
         assert_eq!(missing(Need::Conformance, &folders), suites);
         for found in ["nginx", "libphp8.4.so"] {
             std::fs::write(empty.path().join(found), "").expect("the folder is writable");
         }
-        assert_eq!(missing(Need::Tests, &folders), [&tests[..6], &tests[7..], &["haproxy", "valgrind"]].concat());
+        assert_eq!(
+            missing(Need::Tests, &folders),
+            [&tests[..6], &tests[7..], &["haproxy", "chromium", "valgrind"]].concat()
+        );
         assert_eq!(
             missing(Need::Benches, &folders),
-            [&tests[..6], &tests[7..], &["haproxy", "valgrind", "wrk", "strace"]].concat()
+            [&tests[..6], &tests[7..], &["haproxy", "chromium", "valgrind", "wrk", "strace"]].concat()
         );
     }
 

@@ -7,6 +7,8 @@ use std::process::{Command, Stdio};
 
 /// The scanner of crates.io.
 const SMUGGLEX: &str = "0.4.0";
+/// The rules of accessibility of npm's registry.
+const AXE: &str = "4.14.1";
 /// Autobahn's test suite and the library that it tests with, of the Python registry. They need Python 2.7.
 const AUTOBAHN: [&str; 2] = ["autobahntestsuite==25.10.1", "autobahn==0.10.9"];
 
@@ -20,6 +22,19 @@ pub(super) fn smugglex(home: &Path) -> Result<PathBuf, String> {
         succeed(&mut command)?;
     }
     Ok(program)
+}
+
+/// The script of axe-core, installed if it is missing.
+pub(super) fn axe(home: &Path) -> Result<PathBuf, String> {
+    let folder = home.join(format!("axe-core-{AXE}"));
+    let script = folder.join("node_modules/axe-core/axe.min.js");
+    if !script.is_file() {
+        std::fs::create_dir_all(&folder).map_err(|error| format!("{}: {error}", folder.display()))?;
+        let mut command = Command::new("npm");
+        command.args(["install", "--silent", "--no-audit", "--no-fund", "--ignore-scripts", "--prefix"]);
+        succeed(command.arg(&folder).arg(format!("axe-core@{AXE}")))?;
+    }
+    Ok(script)
 }
 
 /// Python 2.7 and the folder with Autobahn's test suite, installed if it is missing.

@@ -4,6 +4,7 @@
 //! started for them; every suite is a step, and a table at the end says what each found. This is outside of the tests,
 //! since it takes minutes and needs the network once. Nothing here decides what is right: the suites do.
 
+mod accessibility;
 mod autobahn;
 mod clients;
 mod install;
@@ -26,12 +27,13 @@ struct Suite {
     run: fn(&Stand, &Path) -> Verdict,
 }
 
-const SUITES: [Suite; 5] = [
+const SUITES: [Suite; 6] = [
     Suite { name: "curl", run: clients::curl },
     Suite { name: "load", run: clients::load },
     Suite { name: "smugglex", run: smuggle::run },
     Suite { name: "slowhttptest", run: slow::run },
     Suite { name: "autobahn", run: autobahn::run },
+    Suite { name: "accessibility", run: accessibility::run },
 ];
 
 /// `conformance [SUITE…]`

@@ -4,8 +4,8 @@
 //! `Authorization: Bearer TOKEN` (RFC 6750) or the console's cookie: 401 without a valid one, after a short wait that
 //! makes guessing pointless, and 403 where the role is too low. Browsers send a cookie whoever's page asks, so with it
 //! every request must call us by a name of ours and come from no page elsewhere, and every change must repeat in
-//! `X-Keel-Csrf` what only our own page knows. What is being answered ends with the right to read it. The connection of
-//! somebody who is known may stay silent for longer.
+//! `X-Keel-Csrf` what only our own page knows. What is being answered ends with the right to read it. Whoever is known
+//! has a place among those who are, as far as there is room (`seats`).
 
 use std::{
     net::SocketAddr,
@@ -21,7 +21,7 @@ use axum::{
     extract::{ConnectInfo, Request, State, connect_info::Connected},
     http::{
         HeaderMap, HeaderName, HeaderValue,
-        header::{AUTHORIZATION, WWW_AUTHENTICATE},
+        header::{AUTHORIZATION, RETRY_AFTER, WWW_AUTHENTICATE},
         request::Parts,
     },
     middleware::Next,
@@ -30,14 +30,20 @@ use axum::{
 };
 use evenkeel_core::access::{Role, required};
 
-use super::{bounded::Bounded, entitled::Entitled, error::ApiError, who::Who};
+use super::{
+    bounded::Bounded,
+    entitled::{Entitled, Still},
+    error::ApiError,
+    seats::{Answering, Full, Guest},
+    who::Who,
+};
 use crate::{
     clock::wall_now,
     console::{
         Door, Session, Signed, Standing, authority, csrf_of, harden, is_csrf, is_foreign_page, is_open, is_our_page,
         shown,
     },
-    tokens::{Shown, Token},
+    tokens::{Shown, Token, hash},
 };
 
 /// How long somebody waits who showed nothing valid. Connections are bounded in number, and so is what waits.
@@ -46,11 +52,27 @@ const FAILURE_WAIT: Duration = Duration::from_millis(200);
 /// What a page repeats with every change.
 const CSRF: HeaderName = HeaderName::from_static("x-keel-csrf");
 
+/// The way in at one address.
+#[derive(Clone, Debug)]
+pub(super) struct Gate {
+    door: Door,
+    /// Whether it is served there no more.
+    closed: Arc<AtomicBool>,
+}
+
+impl Gate {
+    /// With what closes it.
+    pub(super) fn new(door: Door) -> (Self, Arc<AtomicBool>) {
+        let closed = Arc::<AtomicBool>::default();
+        (Self { door, closed: Arc::clone(&closed) }, closed)
+    }
+}
+
 /// Somebody at the other end of a TCP connection.
 #[derive(Clone, Debug)]
 pub(super) struct Caller {
     address: SocketAddr,
-    known: Arc<AtomicBool>,
+    guest: Arc<Guest>,
 }
 
 impl Caller {
@@ -62,24 +84,20 @@ impl Caller {
 
 impl Connected<IncomingStream<'_, Bounded>> for Caller {
     fn connect_info(stream: IncomingStream<'_, Bounded>) -> Self {
-        Self { address: *stream.remote_addr(), known: stream.io().known() }
+        Self { address: *stream.remote_addr(), guest: stream.io().guest() }
     }
 }
 
 /// Lets those pass who may do what they ask for, and puts onto every answer what keeps pages elsewhere from it.
-pub(super) async fn admit(State(door): State<Door>, request: Request, next: Next) -> Response {
+pub(super) async fn admit(State(gate): State<Gate>, request: Request, next: Next) -> Response {
     // A body is not to be looked at from here, and would keep this future on one thread.
     let (mut head, body) = request.into_parts();
-    let mut response = match judge(&door, &mut head).await {
-        Err(refusal) => refusal,
-        Ok(right) => {
-            let response = next.run(Request::from_parts(head, body)).await;
-            match right {
-                Some(right) => response.map(|body| while_entitled(body, door, right)),
-                None => response,
-            }
-        }
+    let answering = head.extensions.get::<ConnectInfo<Caller>>().map(|ConnectInfo(caller)| caller.guest.answer());
+    let (mut response, right) = match judge(&gate.door, &mut head).await {
+        Err(refusal) => (refusal, None),
+        Ok(right) => (next.run(Request::from_parts(head, body)).await, right),
     };
+    response = response.map(|body| while_entitled(body, gate, right, answering));
     harden(&mut response);
     response
 }
@@ -100,6 +118,14 @@ impl Right {
                 let who = format!("token {}", token.name);
                 Standing { who, role: token.role, token: Some(token.clone()) }
             }
+        }
+    }
+
+    /// What tells whoever shows this from others, without being what they show.
+    fn key(&self) -> String {
+        match self {
+            Self::Session(id, _) => hash(id),
+            Self::Token(token) => format!("token {}", token.name),
         }
     }
 
@@ -137,10 +163,19 @@ async fn judge(door: &Door, head: &mut Parts) -> Result<Option<Right>, Response>
         return Err(ApiError::new(403, error, hint).into_response());
     }
     if let Some(ConnectInfo(caller)) = head.extensions.get::<ConnectInfo<Caller>>() {
-        caller.known.store(true, Ordering::Relaxed);
+        caller.guest.admit(&right.key(), role).map_err(too_many)?;
     }
     tell(head, &right);
     Ok(Some(right))
+}
+
+/// 429 (RFC 6585, section 4) or 503.
+fn too_many(full: Full) -> Response {
+    let status = if full == Full::OfOne { 429 } else { 503 };
+    let hint = "Close some of them, or wait until their answers end; an idle connection makes room by itself.";
+    let mut response = ApiError::new(status, full.to_string(), hint).into_response();
+    response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
+    response
 }
 
 fn too_low(right: &Right, who: &str, role: Role, needed: Role) -> (String, String) {
@@ -159,20 +194,27 @@ fn too_low(right: &Right, who: &str, role: Role, needed: Role) -> (String, Strin
 /// Tells handlers who asks.
 fn tell(head: &mut Parts, right: &Right) {
     let standing = right.standing();
-    let (who, csrf, ends) = match right {
-        Right::Token(token) => (standing.who.clone(), String::new(), token.expires),
-        Right::Session(id, session) => (format!("{}, in the console", standing.who), csrf_of(id), Some(session.ends)),
+    let (who, csrf, session, ends) = match right {
+        Right::Token(token) => (standing.who.clone(), String::new(), None, token.expires),
+        Right::Session(id, session) => {
+            (format!("{}, in the console", standing.who), csrf_of(id), Some(hash(id)), Some(session.ends))
+        }
     };
     head.extensions.insert(Who(who));
-    head.extensions.insert(Signed { who: standing.who.clone(), role: standing.role, csrf, ends });
+    head.extensions.insert(Signed { who: standing.who.clone(), role: standing.role, csrf, session, ends });
     head.extensions.insert(standing);
 }
 
-fn while_entitled(body: Body, door: Door, right: Right) -> Body {
-    match body.size_hint().exact() {
-        Some(_) => body,
-        None => Body::new(Entitled { body, lasts: move || right.lasts(&door) }),
-    }
+fn while_entitled(body: Body, gate: Gate, right: Option<Right>, answering: Option<Answering>) -> Body {
+    let is_whole = body.size_hint().exact().is_some();
+    let still = move || match &right {
+        // It was ready at once, and so it was entitled.
+        _ if is_whole => Still::GoesOn,
+        Some(right) if !right.lasts(&gate.door) => Still::Refused,
+        _ if gate.closed.load(Ordering::Relaxed) => Still::Over,
+        _ => Still::GoesOn,
+    };
+    Body::new(Entitled { body, still, _answering: answering })
 }
 
 async fn by_token(door: &Door, text: &str) -> Result<Right, Response> {
@@ -192,15 +234,18 @@ async fn by_session(door: &Door, head: &Parts) -> Result<Right, Response> {
                         console, by `keel console`.";
     let headers = &head.headers;
     let called = authority(&head.uri, headers).unwrap_or_default();
-    let Some(id) = shown(headers, called) else { return Err(refused("this needs a token", HINT).await) };
+    let ids = shown(headers, called);
+    if ids.is_empty() {
+        return Err(refused("this needs a token", HINT).await);
+    }
     if !door.hosts.are_ours(called) {
         return Err(not_our_name());
     }
     if is_foreign_page(headers, called) {
         return Err(ApiError::new(403, "a page elsewhere may not ask with your session", "").into_response());
     }
-    let Some(session) = door.sessions.look_up(id, wall_now()) else {
-        return Err(refused("this session has ended", "Sign in again: keel console").await);
+    let Some((id, session)) = door.sessions.look_up_shown(&ids, wall_now()) else {
+        return Err(refused("this session has ended, or it is not the only one", "Sign in again: keel console").await);
     };
     let changes = !matches!(head.method.as_str(), "GET" | "HEAD");
     let csrf = headers.get(CSRF).and_then(|value| value.to_str().ok()).unwrap_or_default();
@@ -215,8 +260,8 @@ async fn by_session(door: &Door, head: &Parts) -> Result<Right, Response> {
 
 /// The session that a browser shows with an open path, if it lasts.
 fn session(door: &Door, head: &Parts, called: &str) -> Option<Right> {
-    let id = shown(&head.headers, called)?;
-    door.sessions.look_up(id, wall_now()).map(|session| Right::Session(id.to_owned(), session))
+    let shown = door.sessions.look_up_shown(&shown(&head.headers, called), wall_now());
+    shown.map(|(id, session)| Right::Session(id.to_owned(), session))
 }
 
 fn our_name<'a>(door: &Door, head: &'a Parts) -> Option<&'a str> {
@@ -260,7 +305,16 @@ mod tests {
     };
 
     use super::*;
-    use crate::tokens::Tokens;
+    use crate::{
+        api::{
+            bounded::{Bounds, Patience},
+            seats::Room,
+        },
+        tokens::Tokens,
+    };
+
+    /// Connections of one who is known.
+    const MOST_OF_ONE: usize = 3;
 
     /// Serves a few routes, of which `/` and `/v1/why` answer later than connections may stay silent.
     async fn serve(tokens: &Tokens) -> SocketAddr {
@@ -270,7 +324,12 @@ mod tests {
     async fn serve_door(door: Door) -> SocketAddr {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let bounds = super::super::Bounds { connections: 8, silence: Duration::from_secs(1) };
+        let (gate, _) = Gate::new(door);
+        let long = Duration::from_hours(1);
+        let bounds = Bounds {
+            room: Room { strangers: 8, strangers_of_one: 8, known: [8; 3], known_of_one: MOST_OF_ONE },
+            patience: Patience { silence: Duration::from_secs(1), head: long, stuck: long },
+        };
         let who = async |Who(who): Who| who;
         let late = async || {
             tokio::time::sleep(Duration::from_secs(3)).await;
@@ -293,7 +352,7 @@ mod tests {
             .route("/v1/status", get(who))
             .route("/v1/logs", get(follow))
             .route("/v1/apply", get(who).post(who))
-            .layer(middleware::from_fn_with_state(door, admit));
+            .layer(middleware::from_fn_with_state(gate, admit));
         let service = routes.into_make_service_with_connect_info::<Caller>();
         tokio::spawn(async move { axum::serve(Bounded::new(listener, bounds), service).await });
         address
@@ -386,6 +445,35 @@ mod tests {
         tokio::time::timeout(Duration::from_secs(20), both).await.expect("both answers end");
     }
 
+    #[tokio::test]
+    async fn who_follows_too_much_keeps_nobody_else_out() {
+        let temp = tempfile::tempdir().unwrap();
+        let tokens = Tokens::open(&temp.path().join("tokens.json"));
+        let (_, wall) = tokens.create("wall", Role::Viewer, wall_now(), None).unwrap();
+        let (_, ci) = tokens.create("ci", Role::Viewer, wall_now(), None).unwrap();
+        let address = serve(&tokens).await;
+        let mut following = Vec::new();
+        for _ in 0..MOST_OF_ONE {
+            let mut stream = TcpStream::connect(address).await.unwrap();
+            let head = format!("GET /v1/logs HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {}\r\n\r\n", wall.expose());
+            stream.write_all(head.as_bytes()).await.unwrap();
+            let mut answer = [0; 12];
+            stream.read_exact(&mut answer).await.unwrap();
+            assert_eq!(&answer, b"HTTP/1.1 200");
+            following.push(stream);
+        }
+        let (status, answer) = ask(address, "GET /v1/status", Some(wall.expose())).await;
+        assert!(status == 429 && answer.contains("retry-after: 1"), "{answer}");
+        assert_eq!(ask(address, "GET /v1/status", Some(ci.expose())).await.0, 200);
+        following.pop();
+        let again = async {
+            while ask(address, "GET /v1/status", Some(wall.expose())).await.0 != 200 {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(20), again).await.expect("its place is free");
+    }
+
     fn door(temp: &tempfile::TempDir) -> Door {
         Door::open(&temp.path().join("sessions.json"), Tokens::open(&temp.path().join("tokens.json")))
     }
@@ -398,9 +486,9 @@ mod tests {
     async fn a_session_changes_things_only_by_our_own_page() {
         let temp = tempfile::tempdir().unwrap();
         let door = door(&temp);
-        let (_, id) = door.sessions.begin(of(Role::Admin), wall_now());
-        let (_, other) = door.sessions.begin(of(Role::Admin), wall_now());
-        let (_, low) = door.sessions.begin(of(Role::Viewer), wall_now());
+        let (_, id) = door.sessions.begin(of(Role::Admin), wall_now()).await;
+        let (_, other) = door.sessions.begin(of(Role::Admin), wall_now()).await;
+        let (_, low) = door.sessions.begin(of(Role::Viewer), wall_now()).await;
         let address = serve_door(door).await;
         let port = address.port();
         let cookie = |id: &Secret| format!("host: {address}\r\ncookie: keel_session_{port}={}\r\n", id.expose());
@@ -440,7 +528,7 @@ mod tests {
     async fn whose_session_ends_reads_no_further() {
         let temp = tempfile::tempdir().unwrap();
         let door = door(&temp);
-        let (_, id) = door.sessions.begin(of(Role::Viewer), wall_now());
+        let (_, id) = door.sessions.begin(of(Role::Viewer), wall_now()).await;
         let address = serve_door(door.clone()).await;
         let mut stream = TcpStream::connect(address).await.unwrap();
         let cookie = format!("cookie: keel_session_{}={}", address.port(), id.expose());
@@ -449,7 +537,7 @@ mod tests {
         let mut answer = [0; 1024];
         assert!(stream.read(&mut answer).await.unwrap() > 0);
         assert!(answer.starts_with(b"HTTP/1.1 200"), "{}", String::from_utf8_lossy(&answer));
-        door.sessions.end(id.expose(), wall_now());
+        door.sessions.end(&[id.expose()], wall_now()).await;
         let rest = tokio::time::timeout(Duration::from_secs(20), stream.read_to_end(&mut Vec::new())).await;
         let _ = rest.expect("the answer ends");
         let (status, _) = send(address, "GET /v1/status", &format!("host: {address}\r\n{cookie}\r\n")).await;

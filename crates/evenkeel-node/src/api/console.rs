@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use super::{Api, error::ApiError, who::Who};
 use crate::{
     clock::wall_now,
-    console::{SIGN_IN, Session, Standing},
+    console::{SIGN_IN, Session, Signed, Standing},
     node::Command,
 };
 
@@ -49,6 +49,7 @@ pub(super) async fn link(
     State(api): State<Api>,
     Who(who): Who,
     standing: Option<Extension<Standing>>,
+    signed: Option<Signed>,
     wanted: Result<Json<Wanted>, JsonRejection>,
 ) -> Result<Json<Made>, ApiError> {
     let Json(Wanted { role }) = wanted?;
@@ -62,7 +63,8 @@ pub(super) async fn link(
         None => Standing { who, role, token: None },
     };
     let by = Reason::seen(format!("by {}", standing.who));
-    let (code, ends) = api.door.links.make(standing, wall_now());
+    let session = signed.and_then(|signed| signed.session);
+    let (code, ends) = api.door.make_link(standing, session, wall_now());
     let message = format!("a link to sign in to the console as {role} was made; it works once, until {ends}");
     api.journal.note(Level::Info, "tokens", "link", message, vec![by]);
     Ok(Json(Made { address, path: format!("{SIGN_IN}?code={}", code.expose()), role, ends }))
@@ -88,9 +90,10 @@ pub(super) struct Ended {
 
 /// Signs everybody out, and lets no link that is about work any more.
 pub(super) async fn end_all(State(api): State<Api>, who: Who) -> Json<Ended> {
-    api.door.links.forget();
-    let ended = api.door.sessions.end_all(wall_now());
-    let message = format!("everybody was signed out of the console ({ended})");
+    let there = api.door.sessions.list(wall_now()).len();
+    let message = format!("everybody is signed out of the console ({there})");
     api.journal.note(Level::Info, "tokens", "sign-out", message, vec![who.reason()]);
+    api.door.links.forget();
+    let ended = api.door.sessions.end_all(wall_now()).await;
     Json(Ended { ended })
 }

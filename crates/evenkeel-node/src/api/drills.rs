@@ -2,7 +2,8 @@
 //!
 //! `GET /v1/drills` lists drills with their last run, blackouts and schedules; `GET /v1/drills/plan` says what a drill
 //! would do; `POST /v1/drills` starts one; `GET /v1/drills/runs` and below tell of runs, also of the one that goes on.
-//! Everything about runs is read from their folders, on another thread.
+//! Everything about runs is read from their folders, on another thread, and once for all who ask. What a drill writes is
+//! the stack file's, which only admins read: others are told where it goes, not what it says.
 
 use std::path::PathBuf;
 
@@ -24,10 +25,12 @@ use evenkeel_core::{
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use super::{
     Api,
     error::ApiError,
+    limits::within,
     openapi::{Table, for_role},
     who::Who,
 };
@@ -35,7 +38,7 @@ use crate::{
     clock::wall_now,
     console::Standing,
     drills::{self, Details, KEPT_RUNS, NotStarted, Order},
-    node::{Command, scheduled},
+    node::{Command, InForce, scheduled},
 };
 
 /// The routes, with what they are for.
@@ -103,7 +106,8 @@ struct Scheduled {
 pub(super) async fn list(State(api): State<Api>) -> Result<Json<All>, ApiError> {
     let stack = stack_of(&api).await?;
     let now = wall_now();
-    let (runs, known) = on_disk(&api, |dir| (drills::summaries(&dir, KEPT_RUNS), scheduled::read(&dir))).await?;
+    let runs = api.runs().summaries().await;
+    let known = on_disk(&api, |dir| scheduled::read(&dir)).await?;
     let listed = drill::ALL.iter().map(|drill| Listed {
         name: drill.name(),
         summary: drill.summary(),
@@ -145,22 +149,51 @@ pub(super) struct Plan {
     /// Why it is so, and what it cannot show.
     notes: Vec<String>,
     /// All of it.
-    #[schemars(with = "serde_json::Value")]
     #[serde(rename = "plan")]
-    whole: drill::Plan,
+    whole: Value,
 }
 
 /// Plans a drill without carrying it out.
 pub(super) async fn plan(
     State(api): State<Api>,
+    standing: Option<Extension<Standing>>,
     wanted: Result<Query<Planned>, QueryRejection>,
 ) -> Result<Json<Plan>, ApiError> {
     let Query(Planned { drill, service, for_ms }) = wanted?;
+    let for_ms = length(for_ms)?;
     let drill = find(&drill)?;
     let stack = stack_of(&api).await?;
     let status = api.commands.ask(Command::Status).await.ok_or_else(ApiError::ending)?;
-    let plan = drill::plan(drill, &stack, &status, &Wish { service, for_ms }).map_err(|refusal| refused(&refusal))?;
-    Ok(Json(Plan { lines: plan.lines(), notes: plan.notes.clone(), whole: plan }))
+    let plan = drill::plan(drill, &stack, &status, &Wish { service, for_ms, ..Wish::default() })
+        .map_err(|refusal| refused(&refusal))?;
+    let (lines, notes) = (plan.lines(), plan.notes.clone());
+    let mut whole = serde_json::to_value(plan).expect("a plan is plain data");
+    if !may_read_bodies(standing) {
+        hide_body(&mut whole);
+    }
+    Ok(Json(Plan { lines, notes, whole }))
+}
+
+/// How long a lasting fault may last, in milliseconds: an hour.
+const LONGEST_MS: u64 = 3_600_000;
+
+fn length(for_ms: Option<u64>) -> Result<Option<u64>, ApiError> {
+    within("for_ms", for_ms, 1..=LONGEST_MS, "milliseconds")
+}
+
+/// What stands in place of what a drill writes.
+const HIDDEN: &str = "(it stands in the stack file, which the role admin may read)";
+
+/// Whether somebody may read the stack file; over the control socket everybody may.
+fn may_read_bodies(standing: Option<Extension<Standing>>) -> bool {
+    standing.is_none_or(|Extension(standing)| standing.role >= Role::Admin)
+}
+
+/// Takes what a drill writes out of its plan, whichever version wrote that.
+fn hide_body(plan: &mut Value) {
+    if let Some(body) = plan.get_mut("writes").and_then(|writes| writes.get_mut("body")) {
+        *body = HIDDEN.into();
+    }
 }
 
 fn refused(refusal: &Refusal) -> ApiError {
@@ -197,6 +230,7 @@ pub(super) async fn start(
     wanted: Result<Json<Wanted>, JsonRejection>,
 ) -> Result<(StatusCode, Json<Started>), ApiError> {
     let Json(Wanted { drill, service, for_ms, force }) = wanted?;
+    let for_ms = length(for_ms)?;
     // Blackouts stand in the stack file, which is the administrators'.
     if force && standing.is_some_and(|Extension(standing)| standing.role < Role::Admin) {
         return Err(ApiError::new(403, "only the role admin may rehearse in a blackout", ""));
@@ -206,7 +240,7 @@ pub(super) async fn start(
     if service.as_deref().is_some_and(bare) {
         return Err(ApiError::new(404, "there is no such service", ""));
     }
-    let order = Order { drill, service, for_ms, force };
+    let order = Order { drill, service, for_ms, force, unattended: false };
     // First of all: whoever asks may go away, and the drill goes on.
     let message = format!("{} was ordered", order.drill);
     api.journal.note(Level::Info, "drill", "ordered", message, vec![who.reason()]);
@@ -237,26 +271,34 @@ pub(super) async fn runs(
     which: Result<Query<Which>, QueryRejection>,
 ) -> Result<Json<Vec<RunSummary>>, ApiError> {
     let Query(Which { drill, limit }) = which?;
-    let mut runs = on_disk(&api, |dir| drills::summaries(&dir, KEPT_RUNS)).await?;
+    let mut runs = api.runs().summaries().await;
     runs.retain(|run| drill.as_ref().is_none_or(|drill| run.drill == *drill));
     runs.truncate(limit.unwrap_or(KEPT_RUNS));
     Ok(Json(runs))
 }
 
 /// Tells of one run.
-pub(super) async fn run(State(api): State<Api>, Path(id): Path<String>) -> Result<Json<Details>, ApiError> {
-    on_disk(&api, move |dir| drills::details(&dir, &id)).await?.map(Json).ok_or_else(no_such_run)
+pub(super) async fn run(
+    State(api): State<Api>,
+    standing: Option<Extension<Standing>>,
+    Path(id): Path<String>,
+) -> Result<Json<Details>, ApiError> {
+    let others = api.runs().summaries().await;
+    let details = on_disk(&api, move |dir| drills::details_among(&dir, &id, &others)).await?;
+    let mut details = details.ok_or_else(no_such_run)?;
+    if !may_read_bodies(standing) {
+        hide_body(&mut details.plan);
+    }
+    Ok(Json(details))
 }
 
 /// What a report may do in a browser: nothing but look as it does.
-const REPORT_POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; \
-                             form-action 'none'; frame-ancestors 'self'";
+const REPORT_POLICY: &str = "sandbox; default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; \
+                             form-action 'none'; frame-ancestors 'none'";
 
 /// Shows a report.
 pub(super) async fn page(State(api): State<Api>, Path(id): Path<String>) -> Result<Response, ApiError> {
-    drill::parse_run_id(&id).ok_or_else(no_such_run)?;
-    let read = move |dir: PathBuf| std::fs::read(drills::folder(&dir).join(id).join("report.html")).ok();
-    let html = on_disk(&api, read).await?.ok_or_else(no_such_run)?;
+    let html = on_disk(&api, move |dir| drills::report_page(&dir, &id)).await?.ok_or_else(no_such_run)?;
     let headers = [
         (header::CONTENT_TYPE, "text/html; charset=utf-8"),
         (header::CONTENT_SECURITY_POLICY, REPORT_POLICY),
@@ -284,7 +326,7 @@ fn find(name: &str) -> Result<&'static dyn drill::Drill, ApiError> {
 
 /// The stack file in force.
 async fn stack_of(api: &Api) -> Result<Stack, ApiError> {
-    let (file, text, _) = api.commands.ask(Command::Stack).await.ok_or_else(ApiError::ending)?;
+    let InForce { file, text, .. } = api.commands.ask(Command::Stack).await.ok_or_else(ApiError::ending)?;
     let parsed = stack::parse_leniently(&text, &file);
     parsed.map(|(stack, _)| stack).map_err(|faults| ApiError::new(500, faults.to_string(), ""))
 }
@@ -295,5 +337,6 @@ async fn on_disk<T: Send + 'static>(
     read: impl FnOnce(PathBuf) -> T + Send + 'static,
 ) -> Result<T, ApiError> {
     let dir = api.state_dir().to_owned();
+    let _turn = api.readers.acquire().await.map_err(|_| ApiError::ending())?;
     tokio::task::spawn_blocking(move || read(dir)).await.map_err(|_| ApiError::ending())
 }

@@ -1,8 +1,10 @@
 //! Answers that end with the right to read them.
 //!
 //! Who may ask is found out once a request, but an answer that follows what happens goes on for days. So each piece of
-//! an answer is handed on only while the token or the session that was shown is valid. Whoever follows something is sent a piece a
-//! second at least, be it an empty one, so nobody reads for much longer after it was revoked or has ended.
+//! an answer is handed on only while the token or the session that was shown is valid, and the address is served at
+//! which it was asked for. Whoever follows something is sent a piece a second at least, be it an empty one, so nobody
+//! reads for much longer after that ended. Until its end, each answer keeps its connection from being taken for an idle
+//! one.
 
 use std::{
     io,
@@ -16,13 +18,27 @@ use axum::{
 };
 use hyper::body::{Body as Pieces, Frame, SizeHint};
 
-/// An answer to somebody who may read it for as long as `lasts` says so.
-pub(super) struct Entitled<F> {
-    pub(super) body: Body,
-    pub(super) lasts: F,
+use super::seats::Answering;
+
+/// Whether an answer goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Still {
+    /// It does.
+    GoesOn,
+    /// It ends, as if nothing more was to say.
+    Over,
+    /// It is cut off: who reads it may do so no more.
+    Refused,
 }
 
-impl<F: Fn() -> bool + Unpin> Pieces for Entitled<F> {
+/// An answer to somebody who may read it for as long as `still` says so.
+pub(super) struct Entitled<F> {
+    pub(super) body: Body,
+    pub(super) still: F,
+    pub(super) _answering: Option<Answering>,
+}
+
+impl<F: Fn() -> Still + Unpin> Pieces for Entitled<F> {
     type Data = Bytes;
     type Error = Error;
 
@@ -31,11 +47,17 @@ impl<F: Fn() -> bool + Unpin> Pieces for Entitled<F> {
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
         let polled = Pin::new(&mut self.body).poll_frame(context);
-        if matches!(polled, Poll::Ready(Some(Ok(_)))) && !(self.lasts)() {
-            let ended = io::Error::new(io::ErrorKind::PermissionDenied, "the right to read this has ended");
-            return Poll::Ready(Some(Err(Error::new(ended))));
+        if !matches!(polled, Poll::Ready(Some(Ok(_)))) {
+            return polled;
         }
-        polled
+        match (self.still)() {
+            Still::GoesOn => polled,
+            Still::Over => Poll::Ready(None),
+            Still::Refused => {
+                let ended = io::Error::new(io::ErrorKind::PermissionDenied, "the right to read this has ended");
+                Poll::Ready(Some(Err(Error::new(ended))))
+            }
+        }
     }
 
     fn is_end_stream(&self) -> bool {

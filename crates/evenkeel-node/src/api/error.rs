@@ -35,6 +35,12 @@ impl ApiError {
         Self { status, body: Body { error: error.into(), hint: hint.into(), diagnostics: None } }
     }
 
+    /// The same with something before the hint.
+    pub(super) fn with(mut self, hint: &str) -> Self {
+        self.body.hint.insert_str(0, &format!("{hint} "));
+        self
+    }
+
     /// The process is about to end.
     pub(super) fn ending() -> Self {
         Self::new(503, "the node process is ending", "Try again in a second.")
@@ -71,6 +77,11 @@ impl From<Refused> for ApiError {
                 Self::new(409, error, hint)
             }
             Refused::Undo(what, fix) => Self::new(409, what, fix),
+            Refused::Newer { expected, in_force } => Self::new(
+                409,
+                format!("the file was made from revision {expected}, and revision {in_force} is in force"),
+                "Look at what is in force now, and make the change to that; nothing was changed.",
+            ),
             Refused::Stopping => Self::new(409, "keel is being stopped", "Start it again with the new file."),
         }
     }

@@ -11,16 +11,14 @@ use axum::{
     },
     http::StatusCode,
 };
-use evenkeel_core::{
-    journal::{Entry, Level, Reason},
-    time::WallTime,
-};
+use evenkeel_core::journal::{Entry, Level, Reason};
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
 use super::{
     Api,
     error::ApiError,
+    limits::moment,
     why::{LOOKED_THROUGH, is_about, is_kind_of_work},
 };
 use crate::journal;
@@ -64,8 +62,8 @@ pub(super) async fn list(
     let limit = wanted.limit.unwrap_or(100).min(MAX_ENTRIES);
     let mut query = journal::Query {
         after: wanted.after,
-        since: wanted.since_ms.map(WallTime::from_millis),
-        until: wanted.until_ms.map(WallTime::from_millis),
+        since: moment("since_ms", wanted.since_ms)?,
+        until: moment("until_ms", wanted.until_ms)?,
         limit: if work.is_some() { limit.max(LOOKED_THROUGH) } else { limit },
         subject: subject.filter(|_| work.is_none()),
     };

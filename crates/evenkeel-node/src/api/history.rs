@@ -7,7 +7,11 @@ use axum::{
 use evenkeel_core::{stack::nearest, time::WallTime};
 use serde::{Deserialize, Serialize};
 
-use super::{Api, error::ApiError};
+use super::{
+    Api,
+    error::ApiError,
+    limits::{moment, within},
+};
 use crate::{clock::wall_now, history::Point, node::Command};
 
 /// How far back an answer goes where nothing else is asked for, in milliseconds.
@@ -15,7 +19,7 @@ const BACK_MS: u64 = 3_600_000;
 
 /// How many points there are at most, where nothing else is asked for and at all.
 const POINTS: usize = 360;
-const MOST_POINTS: usize = 2_000;
+const MOST_POINTS: u64 = 2_000;
 
 #[derive(Debug, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -25,8 +29,8 @@ pub(super) struct Wanted {
     from: Option<u64>,
     /// Only points that had ended by then. Default: now.
     to: Option<u64>,
-    /// At most so many: neighbours become one.
-    most: Option<usize>,
+    /// At most so many, up to 2000: neighbours become one.
+    most: Option<u64>,
 }
 
 /// What was counted.
@@ -44,13 +48,15 @@ pub(super) async fn read(
     wanted: Result<Query<Wanted>, QueryRejection>,
 ) -> Result<Json<History>, ApiError> {
     let Query(Wanted { service, from, to, most }) = wanted?;
-    let to = to.unwrap_or_else(|| wall_now().as_millis());
-    let from = from.unwrap_or_else(|| to.saturating_sub(BACK_MS));
-    let most = most.unwrap_or(POINTS).min(MOST_POINTS);
+    let to = moment("to", to)?.unwrap_or_else(wall_now);
+    let back = || WallTime::from_millis(to.as_millis().saturating_sub(BACK_MS));
+    let from = moment("from", from)?.unwrap_or_else(back);
+    let most = within("most", most, 1..=MOST_POINTS, "points")?.and_then(|most| usize::try_from(most).ok());
+    let most = most.unwrap_or(POINTS);
     if from >= to {
         return Err(ApiError::new(400, "`from` is not before `to`", "Both are milliseconds since the Unix epoch."));
     }
-    let points = api.history().read(&service, WallTime::from_millis(from), WallTime::from_millis(to), most);
+    let points = api.history().read(&service, from, to, most);
     if points.is_empty() {
         must_exist(&api, &service).await?;
     }

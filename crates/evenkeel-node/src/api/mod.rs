@@ -14,11 +14,13 @@ mod entitled;
 mod error;
 mod events;
 mod history;
+mod limits;
 mod logs;
 mod openapi;
 mod operate;
 mod peer;
 mod routes;
+mod seats;
 mod secrets;
 mod tokens;
 mod who;
@@ -30,7 +32,10 @@ use std::{
     net::SocketAddr,
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
-    sync::OnceLock,
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -42,24 +47,25 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use evenkeel_core::status::Status;
-use serde::Serialize;
 use tokio::{
     net::{TcpListener, UnixListener},
-    sync::oneshot,
+    sync::{Semaphore, oneshot},
 };
 
 pub(crate) use self::tokens::in_clear;
 use self::{
-    bounded::{Bounded, Bounds},
+    bounded::{Bounded, Bounds, Patience},
     error::ApiError,
+    seats::Room,
 };
 use crate::{
-    console::{self as page, Door, Live},
+    console::{self as page, Door, Live, Views},
+    drills::Runs,
     history::History,
     journal::Journal,
     logs::Logs,
     metrics,
-    node::{Command, Commands},
+    node::{Command, Commands, InForce},
     tokens::Tokens,
 };
 
@@ -68,7 +74,14 @@ const BODY_BYTES: usize = 4 << 20;
 
 /// What connections to the console may cost. A browser opens several; whoever scrapes asks at least every minute or opens
 /// another connection.
-const CONSOLE: Bounds = Bounds { connections: 256, silence: Duration::from_secs(75) };
+const CONSOLE: Bounds = Bounds {
+    room: Room { strangers: 64, strangers_of_one: 16, known: [128, 192, 256], known_of_one: 32 },
+    patience: Patience {
+        silence: Duration::from_secs(75),
+        head: Duration::from_secs(15),
+        stuck: Duration::from_secs(30),
+    },
+};
 
 /// What handlers use.
 #[derive(Clone, Debug)]
@@ -79,8 +92,15 @@ pub(crate) struct Api {
     history: History,
     door: Door,
     state_dir: PathBuf,
+    runs: Runs,
     live: Live,
+    views: Views,
+    /// Who may read the state directory at the same time.
+    readers: Arc<Semaphore>,
 }
+
+/// How many read the state directory at the same time: each holds a thread and a file in memory.
+const READERS: usize = 4;
 
 impl Api {
     pub(crate) fn new(
@@ -91,7 +111,9 @@ impl Api {
         door: Door,
         state_dir: PathBuf,
     ) -> Self {
-        Self { commands, journal, logs, history, door, state_dir, live: Live::default() }
+        let runs = Runs::new(&state_dir);
+        let (live, views, readers) = (Live::default(), Views::default(), Arc::new(Semaphore::new(READERS)));
+        Self { commands, journal, logs, history, door, state_dir, runs, live, views, readers }
     }
 
     /// What was counted of services.
@@ -102,6 +124,16 @@ impl Api {
     /// The stack's state directory.
     pub(crate) fn state_dir(&self) -> &Path {
         &self.state_dir
+    }
+
+    /// Runs of drills.
+    pub(crate) fn runs(&self) -> &Runs {
+        &self.runs
+    }
+
+    /// What is seen of all by those who look at the console.
+    pub(crate) fn views(&self) -> &Views {
+        &self.views
     }
 
     /// Who looks at the console.
@@ -153,11 +185,19 @@ pub(crate) fn serve_control(path: &Path, api: Api) -> io::Result<()> {
     Ok(())
 }
 
-/// A console that is served until this is dropped; then it takes no more connections and finishes its answers.
+/// A console that is served until this is dropped; then it takes no more connections and finishes its answers. Those
+/// that would never be finished end then.
 #[derive(Debug)]
 pub(crate) struct Served {
     address: SocketAddr,
     _until: oneshot::Sender<Infallible>,
+    closed: Arc<AtomicBool>,
+}
+
+impl Drop for Served {
+    fn drop(&mut self) {
+        self.closed.store(true, Ordering::Relaxed);
+    }
 }
 
 impl Served {
@@ -174,7 +214,8 @@ pub(crate) fn serve_console(bound: std::net::TcpListener, api: Api) -> io::Resul
     let address = bound.local_addr()?;
     let listener = Bounded::new(TcpListener::from_std(bound)?, CONSOLE);
     let (until, ended) = oneshot::channel::<Infallible>();
-    let admitted = middleware::from_fn_with_state(api.door.clone(), auth::admit);
+    let (gate, closed) = auth::Gate::new(api.door.clone());
+    let admitted = middleware::from_fn_with_state(gate, auth::admit);
     let routes = routes().merge(page::routes()).layer(admitted).with_state(api);
     let service = routes.into_make_service_with_connect_info::<auth::Caller>();
     tokio::spawn(async move {
@@ -183,7 +224,7 @@ pub(crate) fn serve_console(bound: std::net::TcpListener, api: Api) -> io::Resul
             tracing::error!(%error, "metrics are not served any more");
         }
     });
-    Ok(Served { address, _until: until })
+    Ok(Served { address, _until: until, closed })
 }
 
 fn routes() -> Router<Api> {
@@ -195,19 +236,8 @@ async fn status(State(api): State<Api>) -> Result<Json<Status>, ApiError> {
     api.commands.ask(Command::Status).await.map(Json).ok_or_else(ApiError::ending)
 }
 
-/// The stack file in force.
-#[derive(Debug, Serialize, schemars::JsonSchema)]
-struct StackFile {
-    /// Its name, for messages about it.
-    file: String,
-    text: String,
-    /// What commands changed of it, in words.
-    overrides: Vec<String>,
-}
-
-async fn stack(State(api): State<Api>) -> Result<Json<StackFile>, ApiError> {
-    let (file, text, overrides) = api.commands.ask(Command::Stack).await.ok_or_else(ApiError::ending)?;
-    Ok(Json(StackFile { file, text, overrides }))
+async fn stack(State(api): State<Api>) -> Result<Json<InForce>, ApiError> {
+    api.commands.ask(Command::Stack).await.map(Json).ok_or_else(ApiError::ending)
 }
 
 /// Serves the description of the API.

@@ -11,11 +11,14 @@ use axum::{
 };
 use serde::Deserialize;
 
-use super::{Api, error::ApiError, who::Who};
+use super::{Api, error::ApiError, limits::within, who::Who};
 use crate::node::{Command, Operation, Ordered};
 
 /// The longest reason, in bytes: it is shown on one line.
 const MOST_WORDS: usize = 500;
+
+/// The longest pause, in milliseconds: thirty days.
+const LONGEST_PAUSE_MS: u64 = 30 * 24 * 3_600_000;
 
 type Answer = Result<Json<Ordered>, ApiError>;
 type Wanted<T> = Result<Json<T>, JsonRejection>;
@@ -81,6 +84,7 @@ pub(super) struct Pause {
 /// No automatic decisions for a time.
 pub(super) async fn pause(State(api): State<Api>, who: Who, wanted: Wanted<Pause>) -> Answer {
     let Json(Pause { subject, for_ms, reason }) = wanted?;
+    within("for_ms", Some(for_ms), 1..=LONGEST_PAUSE_MS, "milliseconds, which are 30 days")?;
     short(&reason)?;
     order(&api, who, Operation::Pause { subject, length: Duration::from_millis(for_ms), reason }).await
 }

@@ -8,13 +8,13 @@ use evenkeel_core::{
 };
 
 use super::{
-    StackFile, apply, console, deploy, describe, drills, events, history, logs,
+    apply, console, deploy, describe, drills, events, history, logs,
     openapi::{Table, for_everybody, for_role},
     operate, scrape, secrets, stack, status, tokens, why,
 };
 use crate::{
     metrics,
-    node::{Applied, Difference, History, Ordered, SecretsChanged},
+    node::{Applied, Difference, History, InForce, Ordered, SecretsChanged},
 };
 
 /// The routes, with what they are for.
@@ -129,7 +129,7 @@ fn operating(table: Table) -> Table {
 /// What an admin may ask for.
 fn administering(table: Table) -> Table {
     table
-        .get("/v1/stack", for_role(Admin, "The stack file in force.").answers::<StackFile>(), stack)
+        .get("/v1/stack", for_role(Admin, "The stack file in force.").answers::<InForce>(), stack)
         .post(
             "/v1/apply",
             for_role(Admin, "Puts a stack file in force.").takes::<apply::Wanted>().answers::<Applied>(),

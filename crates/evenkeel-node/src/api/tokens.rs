@@ -19,6 +19,9 @@ use crate::{
     tokens::{Token, TokenError},
 };
 
+/// The longest life of a token that has an end, in seconds: a hundred years.
+const LONGEST_S: u64 = 100 * 366 * 24 * 3600;
+
 /// The token that is asked for.
 #[derive(Debug, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -56,17 +59,31 @@ pub(super) async fn create(
 ) -> Result<Json<Made>, ApiError> {
     let Json(Wanted { name, role, expires_s }) = wanted?;
     let now = wall_now();
+    if expires_s.is_some_and(|seconds| seconds > LONGEST_S) {
+        return Err(ApiError::new(400, "`expires_s` is at most 100 years", "Leave it out for a token without an end."));
+    }
     let end = |seconds: u64| WallTime::from_millis(now.as_millis().saturating_add(seconds.saturating_mul(1000)));
-    let (token, text) = api.tokens().create(&name, role, now, expires_s.map(end))?;
-    let until = token.expires.map_or_else(|| "without an end".to_owned(), |end| format!("until {end}"));
-    let mut reasons = vec![who.reason(), Reason::seen(until)];
+    let expires = expires_s.map(end);
     let status = api.commands.ask(crate::node::Command::Status).await.ok_or_else(ApiError::ending)?;
     let console = status.console.and_then(|address| address.parse::<SocketAddr>().ok());
     let warning = console.filter(|address| !address.ip().is_loopback()).map(|address| in_clear(&address));
+    let until = expires.map_or_else(|| "without an end".to_owned(), |end| format!("until {end}"));
+    let mut reasons = vec![who.reason(), Reason::seen(until)];
     reasons.extend(warning.iter().map(Reason::rule));
     let level = if warning.is_some() { Level::Warning } else { Level::Info };
-    api.journal.note(level, "tokens", "token", format!("token `{name}` was made, with the role {role}"), reasons);
-    Ok(Json(Made { token, text: text.expose().to_owned(), warning }))
+    // From here on nothing waits, so whoever goes away leaves neither a note without a token nor a token without one.
+    api.journal.note(level, "tokens", "token", format!("token `{name}` is made, with the role {role}"), reasons);
+    match api.tokens().create(&name, role, now, expires) {
+        Ok((token, text)) => Ok(Json(Made { token, text: text.expose().to_owned(), warning })),
+        Err(error) => Err(not_done(&api, &who, error)),
+    }
+}
+
+/// What was noted and did not come to pass.
+fn not_done(api: &Api, who: &Who, error: TokenError) -> ApiError {
+    let message = format!("nothing was changed about tokens: {error}");
+    api.journal.note(Level::Warning, "tokens", "token-refused", message, vec![who.reason()]);
+    error.into()
 }
 
 /// All tokens, without their texts.
@@ -80,8 +97,12 @@ pub(super) async fn revoke(
     who: Who,
     Path(name): Path<String>,
 ) -> Result<Json<serde_json::Value>, ApiError> {
-    api.tokens().revoke(&name)?;
-    api.journal.note(Level::Info, "tokens", "token", format!("token `{name}` was revoked"), vec![who.reason()]);
+    // What names no token is somebody's mistake, and nothing to remember.
+    if !api.tokens().list()?.iter().any(|token| token.name == name) {
+        return Err(TokenError::Unknown(name).into());
+    }
+    api.journal.note(Level::Info, "tokens", "token", format!("token `{name}` is revoked"), vec![who.reason()]);
+    api.tokens().revoke(&name).map_err(|error| not_done(&api, &who, error))?;
     Ok(Json(serde_json::json!({ "revoked": name })))
 }
 

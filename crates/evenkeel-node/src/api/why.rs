@@ -11,7 +11,7 @@ use evenkeel_core::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::{Api, error::ApiError};
+use super::{Api, error::ApiError, limits::moment};
 use crate::{clock::wall_now, journal, node::Command};
 
 /// Entries that are shown.
@@ -46,10 +46,10 @@ pub(super) async fn explain(
     wanted: Result<Query<Wanted>, QueryRejection>,
 ) -> Result<Json<Why>, ApiError> {
     let Query(Wanted { subject, at_ms }) = wanted?;
+    let at = moment("at_ms", at_ms)?;
     let subject = if subject.is_empty() { "stack".to_owned() } else { subject };
     let asked = subject.clone();
     let now = api.commands.ask(|reply| Command::Now { subject: asked, reply }).await.ok_or_else(ApiError::ending)?;
-    let at = at_ms.map(WallTime::from_millis);
     let entries = entries(&api, &subject, at).await;
     let now = match (now, at) {
         // It is gone, but there is something to tell about it.

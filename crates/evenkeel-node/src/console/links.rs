@@ -1,7 +1,9 @@
 //! Links to sign in with: each works once, for a few minutes.
 //!
 //! `keel console` asks for one over the control socket and prints it. They live in memory: whoever restarts the node
-//! process between asks for another. Only the SHA-256 of a link's code is kept.
+//! process between asks for another. Only the SHA-256 of a link's code is kept. A link gives on a right that somebody
+//! has, so it works no longer than that: it knows the token and the session by which it was made, and whoever takes it
+//! asks whether both last.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -13,13 +15,22 @@ use crate::tokens::{equal, hash};
 /// How long a link works.
 pub(crate) const LASTS_MS: u64 = 5 * 60 * 1000;
 
-/// How many links that nobody used are kept; beyond that the oldest works no more.
+/// How many links are kept that one made and nobody used; beyond that the oldest of those works no more.
 const MOST: usize = 32;
+
+/// What a link gives on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Given {
+    /// For whom whoever opens it stands.
+    pub(super) standing: Standing,
+    /// SHA-256 of the number of the session by which it was made, in hexadecimal; `None` where it was made without one.
+    pub(super) session: Option<String>,
+}
 
 #[derive(Debug)]
 struct Link {
     sha256: String,
-    standing: Standing,
+    given: Given,
     ends: WallTime,
 }
 
@@ -29,25 +40,28 @@ pub(crate) struct Links(Arc<Mutex<Vec<Link>>>);
 
 impl Links {
     /// Makes one; its code and when it ends.
-    pub(crate) fn make(&self, standing: Standing, now: WallTime) -> (Secret, WallTime) {
+    pub(super) fn make(&self, given: Given, now: WallTime) -> (Secret, WallTime) {
         let code = random();
         let ends = WallTime::from_millis(now.as_millis().saturating_add(LASTS_MS));
         let mut links = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         links.retain(|link| link.ends > now);
-        if links.len() >= MOST {
-            links.remove(0);
+        let own = |link: &Link| link.given.standing.is_of_the_same(&given.standing);
+        if links.iter().filter(|link| own(link)).count() >= MOST
+            && let Some(oldest) = links.iter().position(own)
+        {
+            links.remove(oldest);
         }
-        links.push(Link { sha256: hash(code.expose()), standing, ends });
+        links.push(Link { sha256: hash(code.expose()), given, ends });
         (code, ends)
     }
 
-    /// Uses one up: with what right it signs in.
-    pub(crate) fn take(&self, code: &str, now: WallTime) -> Option<Standing> {
+    /// Uses one up: what it gives on.
+    pub(super) fn take(&self, code: &str, now: WallTime) -> Option<Given> {
         let wanted = hash(code);
         let mut links = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         links.retain(|link| link.ends > now);
         let found = links.iter().position(|link| equal(link.sha256.as_bytes(), wanted.as_bytes()))?;
-        Some(links.remove(found).standing)
+        Some(links.remove(found).given)
     }
 
     /// Nobody signs in with any of those that there are.
@@ -66,19 +80,25 @@ mod tests {
     fn a_link_works_once_and_for_a_while() {
         let now = WallTime::from_millis(1_000_000);
         let links = Links::default();
-        let standing = Standing { who: "root (uid 0)".to_owned(), role: Role::Viewer, token: None };
-        let (code, ends) = links.make(standing.clone(), now);
+        let given = |who: &str| Given {
+            standing: Standing { who: who.to_owned(), role: Role::Viewer, token: None },
+            session: None,
+        };
+        let (root, other) = (given("root (uid 0)"), given("keel (uid 7)"));
+        let (code, ends) = links.make(root.clone(), now);
         assert_eq!(links.take("", now), None);
-        assert_eq!(links.take(code.expose(), now), Some(standing.clone()));
+        assert_eq!(links.take(code.expose(), now), Some(root.clone()));
         assert_eq!(links.take(code.expose(), now), None);
-        let (code, _) = links.make(standing.clone(), now);
+        let (code, _) = links.make(root.clone(), now);
         assert_eq!(links.take(code.expose(), ends), None);
-        let (first, _) = links.make(standing.clone(), now);
+        let (first, _) = links.make(root.clone(), now);
+        let (theirs, _) = links.make(other.clone(), now);
         for _ in 0..MOST {
-            links.make(standing.clone(), now);
+            links.make(root.clone(), now);
         }
         assert_eq!(links.take(first.expose(), now), None);
-        let (code, _) = links.make(standing, now);
+        assert_eq!(links.take(theirs.expose(), now), Some(other), "nobody else's makes room");
+        let (code, _) = links.make(root, now);
         links.forget();
         assert_eq!(links.take(code.expose(), now), None);
     }

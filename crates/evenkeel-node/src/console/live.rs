@@ -27,7 +27,7 @@ use tokio::{
 
 use super::{
     panels::{self, Panel},
-    view::{Range, Sources, View},
+    view::{Range, View},
 };
 use crate::api::Api;
 
@@ -178,7 +178,6 @@ async fn send(mut reader: Reader, mut to: Sender<Bytes>) {
 /// The task. However it ends, the next who looks begins another one.
 async fn make(api: Api, live: Live) {
     let mut over = Over { live: live.clone(), is_said: false };
-    let mut sources = Sources::default();
     let mut every = interval(EVERY);
     every.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -188,7 +187,8 @@ async fn make(api: Api, live: Live) {
             over.is_said = true;
             return;
         };
-        let Some(mut view) = sources.look(&api, ranges[0]).await else { return };
+        let Some(look) = api.views().look(&api).await else { return };
+        let mut view = look.view.clone();
         live.publish(rendered(&mut view, &ranges));
         let beat = format!("event: beat\ndata: {}\n\n", view.now.as_millis());
         let _ = live.events.send(Event { of: None, text: beat.into() });

@@ -14,7 +14,6 @@ mod page;
 mod panels;
 mod plan;
 mod plot;
-mod runs;
 mod session;
 mod sign_in;
 mod sprite;
@@ -32,13 +31,16 @@ use axum::{
     response::Response,
     routing::{get, post},
 };
+use evenkeel_core::{secret::Secret, time::WallTime};
 
+use self::links::Given;
 pub(crate) use self::{
     host::{Hosts, authority, is_foreign_page, is_our_page},
     links::Links,
     live::Live,
     session::{Session, Sessions, Signed, Standing, csrf_of, is_csrf, shown},
     sign_in::Called,
+    view::Views,
 };
 use crate::{api::Api, tokens::Tokens};
 
@@ -66,6 +68,19 @@ impl Door {
     pub(crate) fn open(sessions: &Path, tokens: Tokens) -> Self {
         let kept = Sessions::open(sessions, tokens.clone());
         Self { tokens, sessions: kept, links: Links::default(), hosts: Hosts::default() }
+    }
+
+    /// Makes a link that gives on what somebody may do, who shows this session if it is one: its code and when it ends.
+    pub(crate) fn make_link(&self, standing: Standing, session: Option<String>, now: WallTime) -> (Secret, WallTime) {
+        self.links.make(Given { standing, session }, now)
+    }
+
+    /// Uses a link up: for whom it lets somebody in, while whoever made it may still come in themselves.
+    fn take_link(&self, code: &str, now: WallTime) -> Option<Standing> {
+        let Given { standing, session } = self.links.take(code, now)?;
+        let token_lasts = standing.token.as_ref().is_none_or(|token| self.tokens.is_valid(token, now));
+        let session_lasts = session.is_none_or(|session| self.sessions.is_lasting(&session, now));
+        (token_lasts && session_lasts).then_some(standing)
     }
 }
 
@@ -107,5 +122,34 @@ pub(crate) fn harden(response: &mut Response) {
     ];
     for (name, value) in fields {
         response.headers_mut().entry(name).or_insert(HeaderValue::from_static(value));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use evenkeel_core::access::Role;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_link_lasts_no_longer_than_the_right_of_whoever_made_it() {
+        let temp = tempfile::tempdir().unwrap();
+        let door = Door::open(&temp.path().join("sessions.json"), Tokens::open(&temp.path().join("tokens.json")));
+        let now = WallTime::from_millis(1_000_000);
+        let (token, _) = door.tokens.create("ops", Role::Admin, now, None).unwrap();
+        let standing = Standing { who: "token ops".to_owned(), role: Role::Admin, token: Some(token) };
+        let (_, id) = door.sessions.begin(standing.clone(), now).await;
+        let session = Some(crate::tokens::hash(id.expose()));
+        let viewer = Standing { role: Role::Viewer, ..standing.clone() };
+        let make = |session: &Option<String>| door.make_link(viewer.clone(), session.clone(), now).0;
+
+        assert_eq!(door.take_link(make(&session).expose(), now), Some(viewer.clone()));
+        let (by_session, by_token) = (make(&session), make(&None));
+        door.sessions.end(&[id.expose()], now).await;
+        assert_eq!(door.take_link(by_session.expose(), now), None, "whoever made it has signed out");
+        assert_eq!(door.take_link(by_token.expose(), now), Some(viewer.clone()));
+        let by_token = make(&None);
+        door.tokens.revoke("ops").unwrap();
+        assert_eq!(door.take_link(by_token.expose(), now), None, "the token by which it was made is revoked");
     }
 }

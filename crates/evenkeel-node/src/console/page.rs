@@ -8,26 +8,28 @@ use axum::{
     http::StatusCode,
     response::{Html, IntoResponse, Response},
 };
-use maud::{DOCTYPE, Markup, html};
+use maud::{DOCTYPE, Markup, PreEscaped, html};
 
 use super::{
     Signed, assets,
     panels::{self, Panel},
     sprite,
-    view::{Range, Sources, View},
+    view::{Look, View},
 };
 use crate::api::Api;
 
 /// The page.
 pub(super) async fn page(State(api): State<Api>, signed: Signed) -> Response {
-    match Sources::default().look(&api, Range::default()).await {
-        Some(view) => Html(frame(&view, &signed).into_string()).into_response(),
+    match api.views().look_lately(&api).await {
+        Some(look) => Html(frame(&look, &signed).into_string()).into_response(),
         None => (StatusCode::SERVICE_UNAVAILABLE, "The node process is ending. Try again in a second.").into_response(),
     }
 }
 
-fn frame(view: &View, signed: &Signed) -> Markup {
+fn frame(look: &Look, signed: &Signed) -> Markup {
+    let view = &look.view;
     let [pulse, rest @ ..] = panels::ALL;
+    let sections = |view: &View| html! { @for panel in rest { (section(panel, view)) } }.into_string();
     html! {
         (DOCTYPE)
         html lang="en" {
@@ -48,7 +50,7 @@ fn frame(view: &View, signed: &Signed) -> Markup {
                 (sprite::sprite())
                 (head(view, signed, pulse))
                 main id="content" {
-                    @for panel in rest { (section(panel, view)) }
+                    (PreEscaped(look.drawn(sections)))
                     (section(panels::ADMIN, view))
                 }
                 (foot(view))

@@ -12,7 +12,10 @@ use evenkeel_core::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::{api::Api, node::Command};
+use crate::{
+    api::Api,
+    node::{Command, InForce},
+};
 
 /// Which drill.
 #[derive(Debug, Deserialize)]
@@ -39,13 +42,13 @@ pub(super) async fn plan(State(api): State<Api>, Query(Wanted { drill, service }
         return (StatusCode::NOT_FOUND, Json(unknown)).into_response();
     };
     let commands = api.commands();
-    let (Some(status), Some((file, text, _))) =
+    let (Some(status), Some(InForce { file, text, .. })) =
         (commands.ask(Command::Status).await, commands.ask(Command::Stack).await)
     else {
         return StatusCode::SERVICE_UNAVAILABLE.into_response();
     };
     let mut planned = Planned { summary: drill.summary(), usual_s: drill.usual_s(), ..Planned::default() };
-    let wish = Wish { service: Some(service).filter(|name| !name.is_empty()), for_ms: None };
+    let wish = Wish { service: Some(service).filter(|name| !name.is_empty()), ..Wish::default() };
     match stack::parse_leniently(&text, &file) {
         Ok((stack, _)) => match drill::plan(drill, &stack, &status, &wish) {
             Ok(plan) => {

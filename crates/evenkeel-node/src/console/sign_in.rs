@@ -70,7 +70,7 @@ pub(super) async fn show(
         return form(None).into_response();
     }
     if is_opened_by_hand(&headers) {
-        return by_code(&api, &called, &code).await;
+        return by_code(&api, &called, &headers, &code).await;
     }
     button(&code).into_response()
 }
@@ -87,17 +87,15 @@ pub(super) async fn sign_in(
         return refused(StatusCode::FORBIDDEN, "This form was not sent by a page of this console.").await;
     }
     match (code, token) {
-        (Some(code), None) => by_code(&api, &called, &code).await,
-        (None, Some(token)) => by_token(&api, &called, token.expose().trim()).await,
+        (Some(code), None) => by_code(&api, &called, &headers, &code).await,
+        (None, Some(token)) => by_token(&api, &called, &headers, token.expose().trim()).await,
         _ => refused(StatusCode::BAD_REQUEST, "Neither a code nor a token was sent.").await,
     }
 }
 
 /// Ends the session that is shown.
 pub(super) async fn sign_out(State(api): State<Api>, Called(called): Called, headers: HeaderMap) -> Response {
-    if let Some(id) = session::shown(&headers, &called) {
-        api.door().sessions.end(id, wall_now());
-    }
+    end_shown(&api, &called, &headers, "by themselves").await;
     (StatusCode::NO_CONTENT, [(SET_COOKIE, session::no_cookie(&called))]).into_response()
 }
 
@@ -112,19 +110,30 @@ pub(super) fn not_signed_in(called: &Called, headers: &HeaderMap) -> Response {
     response
 }
 
-async fn by_code(api: &Api, called: &str, code: &str) -> Response {
-    match api.door().links.take(code, wall_now()) {
-        Some(standing) => begin(api, called, standing, "by a link of keel console"),
+/// Ends whatever sessions a browser shows.
+async fn end_shown(api: &Api, called: &str, headers: &HeaderMap, how: &str) {
+    let (now, sessions) = (wall_now(), &api.door().sessions);
+    let ids = session::shown(headers, called);
+    for session in ids.iter().filter_map(|id| sessions.look_up(id, now)) {
+        let message = format!("{} signed out of the console", session.standing.who);
+        api.journal().note(Level::Info, "tokens", "sign-out", message, vec![Reason::seen(how)]);
+    }
+    sessions.end(&ids, now).await;
+}
+
+async fn by_code(api: &Api, called: &str, headers: &HeaderMap, code: &str) -> Response {
+    match api.door().take_link(code, wall_now()) {
+        Some(standing) => begin(api, called, headers, standing, "by a link of keel console").await,
         None => refused(StatusCode::UNAUTHORIZED, "This link was used already, or its time is over.").await,
     }
 }
 
-async fn by_token(api: &Api, called: &str, text: &str) -> Response {
+async fn by_token(api: &Api, called: &str, headers: &HeaderMap, text: &str) -> Response {
     match api.tokens().look_up(text, wall_now()) {
         Shown::Valid(token) => {
             let Token { name, role, .. } = &token;
             let standing = Standing { who: format!("token {name}"), role: *role, token: Some(token.clone()) };
-            begin(api, called, standing, "by showing the token")
+            begin(api, called, headers, standing, "by showing the token").await
         }
         Shown::Expired(token) => {
             refused(StatusCode::UNAUTHORIZED, &format!("The token `{}` has ended.", token.name)).await
@@ -133,11 +142,13 @@ async fn by_token(api: &Api, called: &str, text: &str) -> Response {
     }
 }
 
-fn begin(api: &Api, called: &str, standing: Standing, how: &str) -> Response {
-    let (session, id) = api.door().sessions.begin(standing, wall_now());
-    let Standing { who, role, .. } = &session.standing;
-    let message = format!("{who} signed in to the console, as {role}, until {}", session.ends);
+async fn begin(api: &Api, called: &str, headers: &HeaderMap, standing: Standing, how: &str) -> Response {
+    // A browser has one session: what it shows so far may have been planted, and is of no use from now on.
+    end_shown(api, called, headers, "by signing in anew").await;
+    let (who, role, now) = (standing.who.clone(), standing.role, wall_now());
+    let message = format!("{who} signs in to the console, as {role}, until {}", session::end_of(now));
     api.journal().note(Level::Info, "tokens", "sign-in", message, vec![Reason::seen(how)]);
+    let (_, id) = api.door().sessions.begin(standing, now).await;
     (StatusCode::SEE_OTHER, [(LOCATION, "/".to_owned()), (SET_COOKIE, session::cookie(called, &id))]).into_response()
 }
 

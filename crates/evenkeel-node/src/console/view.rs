@@ -2,9 +2,13 @@
 //!
 //! [`Sources`] asks the owner of the world for what changes all the time, and keeps what changes seldom from one look
 //! to the next: the stack until there is another revision, events and deploys until something was written into the
-//! journal. Whoever looks owns its `Sources`; nothing here is kept while nobody does. No panel asks anything by itself.
+//! journal. [`Views`] owns them, and the last look, for all who look: one looks at a time, so that many who open the page
+//! at once cost hardly more than one. No panel asks anything by itself.
 
-use std::sync::Arc;
+use std::{
+    sync::{Arc, OnceLock},
+    time::{Duration, Instant},
+};
 
 use evenkeel_core::{
     journal::Entry,
@@ -13,13 +17,15 @@ use evenkeel_core::{
     time::WallTime,
 };
 
-use super::runs::{Run, Runs};
+use tokio::sync::Mutex;
+
 use crate::{
     api::Api,
     clock::wall_now,
+    drills::Run,
     history::History,
     journal,
-    node::{self, Command, DeployAsk},
+    node::{self, Command, DeployAsk, InForce},
 };
 
 /// Entries of the journal that are shown.
@@ -88,7 +94,7 @@ pub(crate) struct View {
     /// What was measured.
     pub(crate) history: History,
     /// Drills that were run, newest first.
-    pub(crate) runs: Arc<[Run]>,
+    pub(crate) runs: Arc<[Arc<Run>]>,
     /// How far back plots reach.
     pub(crate) range: Range,
     /// The moment.
@@ -102,20 +108,73 @@ impl View {
     }
 }
 
+/// For how long a look serves those who open the page. What keeps it up to date looks for itself.
+const FRESH: Duration = Duration::from_millis(250);
+
+/// A view, and what is drawn of it for everybody alike.
+#[derive(Debug)]
+pub(crate) struct Look {
+    pub(crate) view: View,
+    drawn: OnceLock<String>,
+}
+
+impl Look {
+    /// What `draw` makes of it, which is the same whoever asks.
+    pub(super) fn drawn(&self, draw: impl FnOnce(&View) -> String) -> &str {
+        self.drawn.get_or_init(|| draw(&self.view))
+    }
+}
+
+/// The looks of all. Clones share them.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Views(Arc<Mutex<Seen>>);
+
+#[derive(Debug, Default)]
+struct Seen {
+    sources: Sources,
+    /// The last look, and when it began.
+    last: Option<(Instant, Arc<Look>)>,
+}
+
+impl Views {
+    /// A look that began no earlier than this call; `None` when the process is about to end.
+    pub(super) async fn look(&self, api: &Api) -> Option<Arc<Look>> {
+        self.since(Instant::now(), api).await
+    }
+
+    /// A look that may be a moment old.
+    pub(super) async fn look_lately(&self, api: &Api) -> Option<Arc<Look>> {
+        let now = Instant::now();
+        self.since(now.checked_sub(FRESH).unwrap_or(now), api).await
+    }
+
+    async fn since(&self, earliest: Instant, api: &Api) -> Option<Arc<Look>> {
+        let mut seen = self.0.lock().await;
+        if let Some((_, look)) = seen.last.as_ref().filter(|(at, _)| *at >= earliest) {
+            return Some(Arc::clone(look));
+        }
+        let began = Instant::now();
+        let view = seen.sources.look(api, Range::default()).await?;
+        let look = Arc::new(Look { view, drawn: OnceLock::new() });
+        seen.last = Some((began, Arc::clone(&look)));
+        Some(look)
+    }
+}
+
 /// Where a view comes from, and what is kept from one to the next.
 #[derive(Debug, Default)]
-pub(crate) struct Sources {
+struct Sources {
     stack: Option<(u64, Arc<Stack>)>,
     /// The newest entry of the journal when `events` and `deploys` were read.
     read_at: Option<(u64, u64)>,
     events: Arc<[Entry]>,
     deploys: Arc<[node::History]>,
-    runs: Runs,
+    runs: Arc<[Arc<Run>]>,
 }
 
 impl Sources {
     /// Looks; `None` when the process is about to end.
-    pub(crate) async fn look(&mut self, api: &Api, range: Range) -> Option<View> {
+    async fn look(&mut self, api: &Api, range: Range) -> Option<View> {
         let status = api.commands().ask(Command::Status).await?;
         self.read_stack(api, status.revision).await?;
         let newest = *api.journal().newest().borrow();
@@ -131,26 +190,26 @@ impl Sources {
             self.read_deploys(api, &status).await?;
         }
         self.read_at = Some(state);
-        let runs = std::mem::take(&mut self.runs);
-        let dir = api.state_dir().join("drills");
-        let now = wall_now();
-        // A folder is read from disk, which may be slow just when a drill fills it.
-        self.runs = tokio::task::spawn_blocking(move || runs.read_again(&dir, now)).await.unwrap_or_default();
+        let runs = api.runs().all().await;
+        let is_same = runs.len() == self.runs.len();
+        if !(is_same && runs.iter().zip(self.runs.iter()).all(|(kept, run)| Arc::ptr_eq(&kept.run, run))) {
+            self.runs = runs.iter().map(|kept| Arc::clone(&kept.run)).collect();
+        }
         Some(View {
             status,
             stack: self.stack.as_ref().map(|(_, stack)| Arc::clone(stack)),
             events: Arc::clone(&self.events),
             deploys: Arc::clone(&self.deploys),
             history: api.history().clone(),
-            runs: self.runs.all(),
+            runs: Arc::clone(&self.runs),
             range,
-            now,
+            now: wall_now(),
         })
     }
 
     async fn read_stack(&mut self, api: &Api, revision: u64) -> Option<()> {
         if self.stack.as_ref().is_none_or(|(known, _)| *known != revision) {
-            let (file, text, _) = api.commands().ask(Command::Stack).await?;
+            let InForce { file, text, .. } = api.commands().ask(Command::Stack).await?;
             let stack = stack::parse_leniently(&text, &file).ok();
             self.stack = stack.map(|(stack, _)| (revision, Arc::new(stack)));
         }

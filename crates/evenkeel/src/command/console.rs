@@ -42,6 +42,35 @@ struct Made {
     ends: WallTime,
 }
 
+/// A link that signs in once.
+pub(crate) struct Link {
+    /// What a browser opens.
+    pub(crate) url: String,
+    /// The address that the console is bound to.
+    address: String,
+    /// What whoever opens it may do.
+    role: Role,
+    /// When it ceases to work.
+    ends: WallTime,
+}
+
+impl Link {
+    /// How long it works, in whole minutes.
+    pub(crate) fn minutes(&self) -> u64 {
+        self.ends.as_millis().saturating_sub(words::now().as_millis()).div_ceil(60_000)
+    }
+}
+
+/// Makes a link for a role. Fails where the stack does not answer, serves no console, or refuses.
+pub(crate) async fn link(role: Role, running: &Running) -> Result<Link, Failure> {
+    let body = json!({ "role": role }).to_string().into_bytes();
+    let Made { address, path, role, ends } =
+        read(&Api::of(running).succeed(Ask::post("/v1/console/links", body)).await?)?;
+    // Whoever asks from elsewhere has a way there, which is not always the address that it is bound to.
+    let base = running.remote.as_ref().map_or_else(|| url(&address), |remote| remote.url.clone());
+    Ok(Link { url: format!("{base}{path}"), address, role, ends })
+}
+
 /// The answer of `DELETE /v1/console/sessions`.
 #[derive(Deserialize)]
 struct Ended {
@@ -55,20 +84,14 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
 }
 
 fn sign_in(role: Role, running: &Running, context: &Context) -> Result<Exit, Failure> {
-    let body = json!({ "role": role }).to_string().into_bytes();
-    let api = Api::of(running);
-    let made: Made = block_on(async { read(&api.succeed(Ask::post("/v1/console/links", body)).await?) })?;
-    // Whoever asks from elsewhere has a way there, which is not always the address that it is bound to.
-    let base = running.remote.as_ref().map_or_else(|| url(&made.address), |remote| remote.url.clone());
-    let link = format!("{base}{}", made.path);
+    let link = block_on(link(role, running))?;
     if context.json {
-        context.json(&json!({ "url": link, "role": made.role, "ends": made.ends }))?;
+        context.json(&json!({ "url": link.url, "role": link.role, "ends": link.ends }))?;
         return Ok(Exit::Done);
     }
-    context.line(&link)?;
-    let minutes = made.ends.as_millis().saturating_sub(words::now().as_millis()).div_ceil(60_000);
-    context.line(format!("  opens the console as {}: once, within {minutes} minutes", made.role))?;
-    if let Some(tunnel) = tunnel(&made.address, running) {
+    context.line(&link.url)?;
+    context.line(format!("  opens the console as {}: once, within {} minutes", link.role, link.minutes()))?;
+    if let Some(tunnel) = tunnel(&link.address, running) {
         context.line(format!("  from the machine that you sit at, first: {tunnel}"))?;
     }
     context.next(&context.command(&running.state_dir, "console --role viewer"), "makes a link that may only look")?;

@@ -22,6 +22,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use evenkeel_core::access::Role;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde_json::json;
 use tokio::{
@@ -32,6 +33,7 @@ use tokio::{
 use self::{child::Child, show::Show, stack::Ports, tally::Tally};
 use crate::{
     api::Api,
+    command::console::{self, Link},
     context::Context,
     failure::{Exit, Failure},
     port,
@@ -91,7 +93,10 @@ pub(crate) async fn run(wanted: Wanted, context: &Context) -> Result<Exit, Failu
             return Err(failure);
         }
     };
-    say_up(&running, ports, begun.elapsed(), context)?;
+    let took = begun.elapsed();
+    // A stack without it is up all the same.
+    let link = console::link(Role::Admin, &running).await.ok();
+    say_up(&running, ports, link.as_ref(), took, context)?;
     let ended = show_until_stopped(&wanted, ports, &running, &mut child, &mut stop, context).await;
     let finished = finish(&mut child, &mut stop, context).await;
     let tally = ended?;
@@ -220,11 +225,19 @@ fn spinner(message: &str) -> ProgressBar {
     bar
 }
 
-fn say_up(running: &Running, ports: Ports, took: Duration, context: &Context) -> Result<(), Failure> {
+fn say_up(
+    running: &Running,
+    ports: Ports,
+    link: Option<&Link>,
+    took: Duration,
+    context: &Context,
+) -> Result<(), Failure> {
     if context.json {
         return context.json(&json!({
             "event": "up",
             "shop": format!("http://127.0.0.1:{}", ports.shop),
+            "console": format!("http://{}", ports.console),
+            "sign_in": link.map(|link| &link.url),
             "metrics": format!("http://{}/metrics", ports.console),
             "state_dir": running.state_dir,
             "pid": running.holder.pid,
@@ -233,7 +246,16 @@ fn say_up(running: &Running, ports: Ports, took: Duration, context: &Context) ->
     }
     let paint = context.paint;
     let shop = format!("http://127.0.0.1:{}", ports.shop);
+    let another = context.command(&running.state_dir, "console");
     context.line(format!("{}  {}   (up after {:.1} s)", paint.bold("shop"), paint.good(&shop), took.as_secs_f64()))?;
+    match link {
+        Some(link) => {
+            context.line(format!("{}  {}", paint.bold("console"), paint.good(&link.url)))?;
+            let minutes = link.minutes();
+            context.line(paint.dim(&format!("  opens once, within {minutes} minutes; another link: {another}")))?;
+        }
+        None => context.line(format!("console  {another}   (prints a link that opens it)"))?,
+    }
     context.line(format!("metrics  http://{}/metrics", ports.console))?;
     context.line(format!("state  {}", running.state_dir.display()))?;
     context.next(
@@ -258,6 +280,7 @@ fn already(running: &Running, context: &Context) -> Result<Exit, Failure> {
         context.json(&json!({
             "event": "already-running",
             "shop": ports.map(|ports| format!("http://127.0.0.1:{}", ports.shop)),
+            "console": ports.map(|ports| format!("http://{}", ports.console)),
             "metrics": ports.map(|ports| format!("http://{}/metrics", ports.console)),
             "state_dir": running.state_dir,
             "pid": running.holder.pid,
@@ -267,6 +290,8 @@ fn already(running: &Running, context: &Context) -> Result<Exit, Failure> {
     context.line("the demo runs already")?;
     if let Some(ports) = ports {
         context.line(format!("shop  http://127.0.0.1:{}", ports.shop))?;
+        let console = context.command(&running.state_dir, "console");
+        context.line(format!("console  {console}   (prints a link that opens it)"))?;
         context.line(format!("metrics  http://{}/metrics", ports.console))?;
     }
     context.line(format!("stop it with Ctrl-C in its terminal, or: kill {}", running.holder.pid))?;

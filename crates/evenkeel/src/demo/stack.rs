@@ -21,14 +21,6 @@ pub(crate) struct Ports {
 /// The text of the stack file.
 pub(super) fn text(dir: &Path, ports: Ports) -> Result<String, Failure> {
     let binary = super::own_binary()?;
-    let quoted = |path: &Path| {
-        let text = path.to_str().ok_or_else(|| {
-            Failure::new("this path is not UTF-8, so it cannot stand in a stack file")
-                .at_path(path)
-                .fix("choose another place with --state-dir")
-        })?;
-        Ok::<_, Failure>(serde_json::to_string(text).expect("a string serialises"))
-    };
     let (binary, database, till) = (quoted(&binary)?, quoted(&dir.join("shop.db"))?, quoted(&dir.join("till.db"))?);
     let Ports { shop, console } = ports;
     let till_host = evenkeel_shop::TILL_HOST;
@@ -66,6 +58,11 @@ stop = {{ drain = "3s", grace = "5s" }}
 # Drills in a row kill each instance every few seconds: that must not look like a loop of crashes.
 restart = {{ reset = "5s" }}
 
+# What its visitors may expect: the console shows what is left of the errors that this allows in 30 days.
+[objectives.shop]
+availability = "99.9%"
+p99 = "250ms"
+
 # What the shop depends on: it moves no money and writes down what it was asked.
 [services.till]
 run = [{binary}, "__shop"]
@@ -84,6 +81,16 @@ body = '{{"items":[{{"product":1,"quantity":1}}],"email":"drill@example.com"}}'
 verify = "/api/orders?key={{key}}"
 "#
     ))
+}
+
+/// A path as a string of TOML.
+fn quoted(path: &Path) -> Result<String, Failure> {
+    let text = path.to_str().ok_or_else(|| {
+        Failure::new("this path is not UTF-8, so it cannot stand in a stack file")
+            .at_path(path)
+            .fix("choose another place with --state-dir")
+    })?;
+    Ok(serde_json::to_string(text).expect("a string serialises"))
 }
 
 /// The ports of a demo that runs in `dir`, as its stack file has them.
@@ -109,6 +116,7 @@ mod tests {
         assert_eq!(stack.services["shop"].replicas.min(), 3);
         assert!(stack.routes[0].idempotency_key);
         assert_eq!(stack.services["shop"].restart.reset.as_ms(), 5000, "drills in a row are no loop of crashes");
+        assert_eq!(stack.objectives["shop"].p99.unwrap().as_ms(), 250);
         std::fs::write(temp.path().join(FILE), &text).unwrap();
         assert_eq!(ports(temp.path()), Some(wanted));
     }

@@ -5,18 +5,8 @@ use serde_json::{Value, json};
 
 use crate::{
     browser::{Answer, Session, ask, link, token},
-    rig::{Rig, all_healthy, instances},
+    rig::{Rig, instances},
 };
-
-fn up() -> Rig {
-    let rig = Rig::up(&format!(
-        "[listeners.web]\nbind = \"{{listen}}\"\n[services.app]\nrun = [\"{}\", \"__shop\"]\nreplicas = 1\n\
-         check = {{ http = \"/readyz\", interval = \"200ms\" }}\n",
-        env!("CARGO_BIN_EXE_keel")
-    ));
-    rig.wait_until("it is healthy", |status| all_healthy(status) && !instances(status).is_empty());
-    rig
-}
 
 fn console(rig: &Rig) -> String {
     rig.status().console.expect("it is served")
@@ -209,7 +199,7 @@ fn judged(route: &Route, role: Role, by: &str, answer: &Answer) {
 
 #[test]
 fn every_route_asks_who_is_there_and_what_they_may() {
-    let rig = up();
+    let rig = Rig::shop();
     let everybody = Everybody::of(&rig);
     let before = rig.status();
     let description = ask(&everybody.address, "GET", "/v1/openapi.json", &[("authorization", &everybody.admin())], "");
@@ -256,7 +246,7 @@ fn every_route_asks_who_is_there_and_what_they_may() {
 
 #[test]
 fn the_live_stream_and_signing_out_ask_too() {
-    let rig = up();
+    let rig = Rig::shop();
     let address = console(&rig);
     assert_eq!(ask(&address, "GET", "/console/live", &[], "").status, 401);
     let session = Session::open(&link(&rig, "viewer"));

@@ -1,12 +1,18 @@
 //! The console: whose address is whose, who gets in and how, and that pages elsewhere do not.
 
-use std::{fs, net::TcpListener};
+use std::{
+    fs,
+    io::{BufRead, BufReader, Write},
+    net::{TcpListener, TcpStream},
+    time::Instant,
+};
 
-use rustix::process::Signal;
+use rustix::process::{Pid, Resource, Rlimit, Signal, prlimit};
+use serde_json::{Value, json};
 
 use crate::{
     browser::{Answer, BY_HAND, Session, ask, link, token},
-    rig::{Rig, all_healthy, instances, signal},
+    rig::{PATIENCE, Rig, all_healthy, free_port, instances, signal},
 };
 
 #[test]
@@ -38,17 +44,6 @@ fn a_taken_console_is_named_nowhere() {
     assert!(made.contains(&format!("--url http://{address}")), "{made}");
 }
 
-/// A stack with one service.
-fn shop() -> Rig {
-    let rig = Rig::up(&format!(
-        "[listeners.web]\nbind = \"{{listen}}\"\n[services.app]\nrun = [\"{}\", \"__shop\"]\nreplicas = 1\n\
-         check = {{ http = \"/readyz\", interval = \"200ms\" }}\n",
-        env!("CARGO_BIN_EXE_keel")
-    ));
-    rig.wait_until("it is healthy", |status| all_healthy(status) && !instances(status).is_empty());
-    rig
-}
-
 fn encoded(answer: &Answer) -> String {
     let code = answer.body.split("name=\"code\" value=\"").nth(1).unwrap().split('"').next().unwrap();
     format!("code={code}")
@@ -56,7 +51,7 @@ fn encoded(answer: &Answer) -> String {
 
 #[test]
 fn a_link_signs_in_once_and_outlives_the_node_process() {
-    let rig = shop();
+    let rig = Rig::shop();
     let url = link(&rig, "operator");
     let (address, target) = url.strip_prefix("http://").unwrap().split_once('/').unwrap();
     let target = format!("/{target}");
@@ -104,7 +99,7 @@ fn a_link_signs_in_once_and_outlives_the_node_process() {
 
 #[test]
 fn a_token_signs_in_and_its_end_signs_out() {
-    let rig = shop();
+    let rig = Rig::shop();
     let address = rig.status().console.unwrap();
     let token = token(&rig, "viewer");
     let form = [("content-type", "application/x-www-form-urlencoded"), ("sec-fetch-site", "same-origin")];
@@ -122,7 +117,7 @@ fn a_token_signs_in_and_its_end_signs_out() {
 
 #[test]
 fn pages_are_closed_to_pages_elsewhere() {
-    let rig = shop();
+    let rig = Rig::shop();
     let session = Session::open(&link(&rig, "admin"));
     let address = session.address.as_str();
     let signed_in = ask(address, "GET", "/", &[("cookie", &session.cookie)], "");
@@ -164,4 +159,153 @@ fn pages_are_closed_to_pages_elsewhere() {
     let applied = rig.keel(&["apply", file.to_str().unwrap()]);
     assert!(applied.status.success(), "{applied:?}");
     assert_eq!(ask(address, "GET", "/", &[("host", "keel.internal")], "").status, 200);
+}
+
+/// Whatever is written to a file fails from now on (`RLIMIT_FSIZE`, setrlimit(2)), as on a full disk.
+fn fill_disk_of(pid: u32) {
+    let pid = Pid::from_raw(i32::try_from(pid).unwrap());
+    prlimit(pid, Resource::Fsize, Rlimit { current: Some(0), maximum: None }).unwrap();
+}
+
+#[test]
+fn who_signed_out_stays_so_although_nothing_could_be_written() {
+    let rig = Rig::shop();
+    let first = Session::open(&link(&rig, "admin"));
+    let node = rig.status().node.pid;
+    fill_disk_of(node);
+    let unwritten = Session::open(&link(&rig, "viewer"));
+    assert_eq!(unwritten.ask("GET", "/v1/status", "").status, 200, "the console opens when it is needed");
+    assert_eq!(first.ask("POST", "/console/sign-out", "").status, 204);
+    assert_eq!(first.ask("GET", "/v1/status", "").status, 401);
+
+    signal(node, Signal::KILL);
+    rig.wait_until("another node process serves it", |status| status.node.pid != node && status.console.is_some());
+    assert_eq!(first.ask("GET", "/v1/status", "").status, 401, "nobody who signed out comes back");
+    assert_eq!(unwritten.ask("GET", "/v1/status", "").status, 401, "nothing was written meanwhile");
+}
+
+#[test]
+fn what_was_made_from_another_revision_is_refused_with_who_came_first() {
+    let rig = Rig::shop();
+    let session = Session::open(&link(&rig, "admin"));
+    let stack = session.ask("GET", "/v1/stack", "").json();
+    let text = stack["text"].as_str().unwrap().replace("replicas = 1", "replicas = 3");
+    let order = |expect: &Value| json!({ "text": text, "file": stack["file"], "expect": expect }).to_string();
+    assert!(rig.keel(&["scale", "app", "2"]).status.success());
+    for path in ["/v1/diff", "/v1/apply"] {
+        let refused = session.ask("POST", path, &order(&stack["revision"]));
+        assert_eq!(refused.status, 409, "{refused:?}");
+        let refused = refused.json();
+        assert!(refused["error"].as_str().unwrap().contains("is in force"), "{refused}");
+        let hint = refused["hint"].as_str().unwrap();
+        assert!(
+            hint.contains("It came at ") && hint.contains("(uid ") && hint.contains("nothing was changed"),
+            "{hint}"
+        );
+    }
+    let now = session.ask("GET", "/v1/stack", "").json();
+    assert!(now["revision"].as_u64() > stack["revision"].as_u64() && now["text"] == stack["text"], "{now}");
+    let applied = session.ask("POST", "/v1/apply", &order(&now["revision"]));
+    assert_eq!(applied.status, 200, "{applied:?}");
+    assert_eq!(
+        session.ask("POST", "/v1/apply", &order(&Value::Null)).status,
+        200,
+        "who expects nothing is not refused"
+    );
+}
+
+#[test]
+fn what_a_drill_writes_is_for_those_who_read_the_stack_file() {
+    let rig = Rig::shop();
+    let file = rig.folder.path().join("keel.toml");
+    let write = "write = { post = \"/orders\", body = '{\"pin\": \"4711\"}', verify = \"/orders/{key}\" }";
+    fs::write(&file, format!("{}\n[drills]\n{write}\n", fs::read_to_string(&file).unwrap())).unwrap();
+    let applied = rig.keel(&["apply", file.to_str().unwrap()]);
+    assert!(applied.status.success(), "{applied:?}");
+    let run = rig.folder.path().join("state/drills/1700000000000-kill-instance");
+    fs::create_dir_all(&run).unwrap();
+    fs::write(run.join("plan.json"), r#"{"writes":{"post":"/orders","body":"4711"}}"#).unwrap();
+    let [viewer, operator, admin] = ["viewer", "operator", "admin"].map(|role| Session::open(&link(&rig, role)));
+    for target in ["/v1/drills/plan?drill=kill-instance", "/v1/drills/runs/1700000000000-kill-instance"] {
+        for (session, sees) in [(&viewer, false), (&operator, false), (&admin, true)] {
+            let told = session.ask("GET", target, "");
+            assert!(told.status == 200 && told.body.contains("/orders"), "{told:?}");
+            assert_eq!(told.body.contains("4711"), sees, "{target}: {told:?}");
+        }
+    }
+}
+
+#[test]
+fn a_report_is_shown_in_a_sandbox_and_only_as_large_as_reports_are() {
+    let rig = Rig::shop();
+    let run = rig.folder.path().join("state/drills/1700000000000-kill-instance");
+    fs::create_dir_all(&run).unwrap();
+    let session = Session::open(&link(&rig, "viewer"));
+    let target = "/v1/drills/runs/1700000000000-kill-instance/report.html";
+    fs::write(run.join("report.html"), "<h1>It passed</h1>").unwrap();
+    let page = session.ask("GET", target, "");
+    assert!(page.status == 200 && page.body.contains("It passed"), "{page:?}");
+    let policy = page.field("content-security-policy").unwrap();
+    assert!(
+        policy.starts_with("sandbox; default-src 'none'; ") && policy.contains("frame-ancestors 'none'"),
+        "{policy}"
+    );
+    assert!(!policy.contains("allow-") && page.field("x-frame-options") == Some("DENY"), "{page:?}");
+    fs::write(run.join("report.html"), vec![b' '; (8 << 20) + 1]).unwrap();
+    assert_eq!(session.ask("GET", target, "").status, 404);
+}
+
+#[test]
+fn numbers_out_of_bounds_are_refused_with_the_bound() {
+    let rig = Rig::shop();
+    let session = Session::open(&link(&rig, "admin"));
+    for (target, bound) in [
+        ("/v1/history?service=app&from=0&to=18446744073709551615", "253402300799999"),
+        ("/v1/history?service=app&from=18446744073709551615", "253402300799999"),
+        ("/v1/history?service=app&most=0", "from 1 to 2000"),
+        ("/v1/history?service=app&most=1000000", "from 1 to 2000"),
+        ("/v1/events?since_ms=18446744073709551615", "253402300799999"),
+        ("/v1/events?until_ms=18446744073709551615", "253402300799999"),
+        ("/v1/why?subject=app&at_ms=18446744073709551615", "253402300799999"),
+        ("/v1/drills/plan?drill=hang-instance&for_ms=0", "from 1 to 3600000"),
+        ("/v1/drills/plan?drill=hang-instance&for_ms=18446744073709551615", "from 1 to 3600000"),
+    ] {
+        let refused = session.ask("GET", target, "");
+        assert!(refused.status == 400 && refused.body.contains(bound), "{target}: {refused:?}");
+    }
+    let wanted = "{\"drill\": \"hang-instance\", \"for_ms\": 18446744073709551615}";
+    let refused = session.ask("POST", "/v1/drills", wanted);
+    assert!(refused.status == 400 && refused.body.contains("from 1 to 3600000"), "{refused:?}");
+    let wanted = "{\"name\": \"a\", \"role\": \"viewer\", \"expires_s\": 18446744073709551615}";
+    assert_eq!(session.ask("POST", "/v1/tokens", wanted).status, 400);
+    for most in [0, u64::from(u32::MAX) * 1000, u64::MAX] {
+        let pause = json!({ "subject": "app", "for_ms": most, "reason": "a test" }).to_string();
+        let refused = session.ask("POST", "/v1/pause", &pause);
+        assert!(refused.status == 400 && refused.body.contains("2592000000"), "{refused:?}");
+    }
+    assert_eq!(session.ask("GET", "/v1/history?service=app&from=0&to=253402300799999&most=2", "").status, 200);
+}
+
+#[test]
+fn who_watches_a_console_that_moves_away_is_let_go() {
+    let rig = Rig::shop();
+    let session = Session::open(&link(&rig, "viewer"));
+    let mut stream = TcpStream::connect(&session.address).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    let head = format!("GET /console/live HTTP/1.1\r\nhost: {}\r\ncookie: {}\r\n\r\n", session.address, session.cookie);
+    stream.write_all(head.as_bytes()).unwrap();
+    let mut lines = BufReader::new(&mut stream).lines();
+    let beats = |line: &Result<String, std::io::Error>| line.as_ref().is_ok_and(|line| line.contains("event: beat"));
+    assert!(lines.any(|line| beats(&line)), "it is live");
+
+    let file = rig.folder.path().join("keel.toml");
+    let text = fs::read_to_string(&file).unwrap();
+    let elsewhere = format!("127.0.0.1:{}", free_port());
+    fs::write(&file, text.replacen(&session.address, &elsewhere, 1)).unwrap();
+    assert!(rig.keel(&["apply", file.to_str().unwrap()]).status.success());
+    assert_eq!(rig.status().console, Some(elsewhere));
+    // Each second has a beat: a stream that goes on never gets to its end.
+    let end = Instant::now() + PATIENCE;
+    assert!(lines.by_ref().all(|line| line.is_ok() && Instant::now() < end), "it ends, and is not cut off");
+    assert!(Instant::now() < end, "it ends");
 }

@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rustix::process::Signal;
+use rustix::process::{Pid, Resource, Rlimit, Signal, prlimit};
 
 use crate::{
     load::Load,
@@ -239,6 +239,29 @@ fn fill_and_empty(small: &SmallDisk, guard: u32, port: u16) {
     assert!(text.contains("the journal could not be written from"), "{text}");
     load.wait_for(200);
     load.finish().assert_clean();
+}
+
+#[test]
+fn a_limit_of_file_sizes_is_named_with_the_way_out() {
+    let rig = Rig::shop();
+    let before = rig.status();
+    let node = Pid::from_raw(i32::try_from(before.node.pid).unwrap());
+    let limit = |current| {
+        prlimit(node, Resource::Fsize, Rlimit { current, maximum: None }).unwrap();
+    };
+    limit(Some(0));
+    // Whatever happens now is to be noted.
+    rig::signal(instances(&before)[0].pid.unwrap(), Signal::KILL);
+    let said = "journal cannot be written (a limit on the size of files is reached)";
+    rig.wait_until("the limit is named, and how to lift it", |status| {
+        status.problems.iter().any(|problem| problem.contains(said) && problem.contains("`LimitFSIZE=`"))
+    });
+    limit(None);
+    rig.wait_until("nothing is said of the journal any more", |status| {
+        all_healthy(status) && !status.problems.iter().any(|problem| problem.contains("journal"))
+    });
+    let why = String::from_utf8(rig.keel(&["why", "node"]).stdout).unwrap();
+    assert!(why.contains("a limit on the size of files is reached"), "{why}");
 }
 
 /// `POST` over the control socket.

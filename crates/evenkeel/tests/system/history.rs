@@ -94,3 +94,44 @@ fn a_budget_survives_every_restart_and_is_told_when_it_is_spent() {
     ask(&rig, "/", 40);
     rig.wait_until("it goes on where it was", |status| is_counted(status, 300));
 }
+
+/// Requests that the file of totals holds, over all edges.
+fn kept(rig: &Rig) -> u64 {
+    let bytes = fs::read(rig.folder.path().join("state/node.json")).unwrap_or_default();
+    let kept: Value = serde_json::from_slice(&bytes).unwrap_or_default();
+    let of_edge = kept["edge"]["services"].as_array().and_then(|services| services.first()?["responses"][1].as_u64());
+    kept["base"]["services"]["app"]["responses"][1].as_u64().unwrap_or(0) + of_edge.unwrap_or(0)
+}
+
+#[test]
+fn totals_outlive_the_guard_however_it_ends() {
+    let (port, _requests) = instance::serve(|_, stream| {
+        let _ = write!(stream, "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
+    });
+    let mut rig = Rig::up(&format!(
+        "[listeners.web]\nbind = \"{{listen}}\"\n[services.app]\ninstances = [\"127.0.0.1:{port}\"]\n\
+         check = {{ http = \"/healthz\", interval = \"200ms\" }}\n"
+    ));
+    let first_answer = |rig: &Rig| rig.wait_until("it answers", |_| true).0.services[0].requests;
+    let counted = |rig: &Rig, requests| {
+        rig.wait_until("they are counted", |status| status.services[0].requests == requests);
+    };
+    rig.wait_until("the instance is healthy", rig::all_healthy);
+    ask(&rig, "/", 100);
+    counted(&rig, 100);
+    assert_eq!(rig.stop(), Some(0));
+    rig.start_again();
+    assert_eq!(first_answer(&rig), 100, "after an orderly end");
+
+    rig.wait_until("the instance is healthy again", |status| !status.services.is_empty() && rig::all_healthy(status));
+    ask(&rig, "/", 50);
+    counted(&rig, 150);
+    let metrics = get(&rig, "/metrics").1;
+    assert!(metrics.contains("keel_requests_total{service=\"app\",class=\"2xx\"} 150\n"), "{metrics}");
+    rig.wait_until("they are written down", |_| kept(&rig) == 150);
+    rig.child().kill().unwrap();
+    rig.child().wait().unwrap();
+    rig.start_again();
+    assert_eq!(first_answer(&rig), 150, "after a guard that was killed");
+    counted(&rig, 150);
+}

@@ -38,6 +38,17 @@ impl Rig {
         Self { folder, port, child }
     }
 
+    /// A service `app` of one instance of the shop, healthy.
+    pub(crate) fn shop() -> Self {
+        let rig = Self::up(&format!(
+            "[listeners.web]\nbind = \"{{listen}}\"\n[services.app]\nrun = [\"{}\", \"__shop\"]\nreplicas = 1\n\
+             check = {{ http = \"/readyz\", interval = \"200ms\" }}\n",
+            env!("CARGO_BIN_EXE_keel")
+        ));
+        rig.wait_until("it is healthy", |status| all_healthy(status) && !instances(status).is_empty());
+        rig
+    }
+
     /// `keel demo` without its own traffic.
     pub(crate) fn demo() -> Self {
         let folder = tempfile::tempdir().unwrap();

@@ -172,9 +172,9 @@ async function explain(subject) {
     const { now, entries } = await api("GET", `/v1/why?subject=${encodeURIComponent(subject)}`);
     const shown = entries.map((entry) => make("div", { class: "entry" },
       make("div", { class: "line" }, make("time", { datetime: new Date(entry.at).toISOString(), "data-say": "clock" }), make("b", {}, entry.subject), make("span", {}, entry.kind)),
-      make("p", {}, entry.message),
-      entry.reasons.length ? make("ul", { class: "reasons" }, ...entry.reasons.map(({ role, text }) => make("li", {}, make("span", { class: "role" }, role.replace("-", " ")), ` ${text}`))) : null));
-    open(`Why is ${subject} as it is?`, true, make("p", { class: "now" }, now), ...shown, closing());
+      make("p", {}, ...prose(entry.message)),
+      entry.reasons.length ? make("ul", { class: "reasons" }, ...entry.reasons.map(({ role, text }) => make("li", {}, make("span", { class: "role" }, role.replace("-", " ")), " ", make("span", {}, ...prose(text))))) : null));
+    open(`Why is ${subject} as it is?`, true, make("p", { class: "now" }, ...prose(now)), ...shown, closing());
     sayTimes(dialog);
   } catch (reason) {
     open(`Why is ${subject} as it is?`, true, refusal(reason), closing());

@@ -82,7 +82,7 @@ async function makeToken({ name, role, expires }) {
 /** Shows what a file would change, and applies it if wanted. */
 async function applyFile() {
   const reset = $("#stack-reset").checked;
-  const order = { text: $("#stack-text").value, file: stackFile?.file ?? "keel.toml", reset };
+  const order = { text: $("#stack-text").value, file: stackFile?.file ?? "keel.toml", reset, expect: stackFile?.revision };
   try {
     const difference = await post("/v1/diff", order);
     const keys = difference.keys.length ? make("pre", {}, difference.keys.join("\n")) : null;

@@ -24,12 +24,12 @@ const sentence = (text) => text.charAt(0).toUpperCase() + text.slice(1) + (/[.!?
 /** What was refused, with the way out. */
 function refusal(reason) {
   const { error, hint, diagnostics } = reason?.error ? reason : { error: String(reason) };
-  return make("div", { class: "error", role: "alert" }, make("strong", {}, error),
-    hint ? make("p", {}, hint) : null, diagnostics ? make("pre", {}, diagnostics) : null);
+  return make("div", { class: "error", role: "alert" }, make("strong", {}, ...prose(error)),
+    hint ? make("p", {}, ...prose(hint)) : null, diagnostics ? make("pre", {}, diagnostics) : null);
 }
 
 function list(lines, kind = "ul", name = "list") {
-  return make(kind, { class: name }, ...lines.map((line) => make("li", {}, line)));
+  return make(kind, { class: name }, ...lines.map((line) => make("li", {}, ...prose(line))));
 }
 
 /** What came of an order. */
@@ -71,7 +71,7 @@ function ask({ title, text = [], body = [], fields = [], yes, danger = false, ty
     go.disabled = false;
     go.textContent = yes;
   });
-  open(title, false, ...text.map((line) => make("p", {}, line)), ...body, form);
+  open(title, false, ...text.map((line) => make("p", {}, ...prose(line))), ...body, form);
 }
 
 const escapeRegExp = (text) => text.replace(/[.*+?^${}()|[\]\\/-]/g, "\\$&");

@@ -50,19 +50,33 @@ function span(ms) {
   return `${Math.floor(seconds / length)}${unit}${rest ? ` ${rest}${smaller}` : ""}`;
 }
 
+// Made once: to make one takes longer than to use it a hundred times.
+const CLOCK = new Intl.DateTimeFormat([], { hour: "2-digit", minute: "2-digit", second: "2-digit", hourCycle: "h23" });
+const DAY = new Intl.DateTimeFormat([], { day: "numeric", month: "short" });
+
 /** Says points in time as people want them: ages as they grow, others on the clock of who looks. */
 function sayTimes(root) {
   const now = Date.now() + aheadMs;
   for (const time of $$("time[data-say]", root)) {
     const at = Date.parse(time.dateTime);
     const date = new Date(at);
-    const today = now - at < 12 * 3600e3 || date.toDateString() === new Date(now).toDateString();
-    const clock = date.toLocaleTimeString([], { hour12: false });
-    const day = date.toLocaleDateString([], { day: "numeric", month: "short" });
-    const text = time.dataset.say === "age" ? span(now - at) : today ? clock : `${day}, ${clock.slice(0, 5)}`;
+    const text = time.dataset.say === "age" ? span(now - at) : clock(date, now);
     if (time.textContent !== text) time.textContent = text;
     if (!time.title) time.title = time.dateTime;
   }
+}
+
+/** A time of day; of another day with its date in place of the seconds. */
+function clock(date, now) {
+  const text = CLOCK.format(date);
+  const today = now - date < 12 * 3600e3 || date.toDateString() === new Date(now).toDateString();
+  return today ? text : `${DAY.format(date)}, ${text.slice(0, 5)}`;
+}
+
+/** A sentence of ours, in which `this` is code. */
+function prose(text) {
+  const parts = text.split("`");
+  return parts.length % 2 ? parts.map((part, index) => index % 2 ? make("code", {}, part) : part) : [text];
 }
 
 /** Disables what the role may not do, and says so. The API refuses it in any case. */

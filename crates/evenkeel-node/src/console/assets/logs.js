@@ -1,17 +1,20 @@
 // Output of instances: searched, followed, and no more of it kept than somebody can read.
 
 const MOST_LINES = 2000;
+const MOST_MARKS = 50;
 let reading = null;
 
 function logLine({ at, instance, line }, wanted) {
   const text = make("span");
-  const parts = wanted ? line.split(wanted) : [line];
-  parts.forEach((part, index) => {
-    if (index) text.append(make("mark", {}, wanted));
-    text.append(part);
-  });
+  // A letter stands thousands of times in a long line: what comes after the first marks is shown without.
+  let rest = line;
+  for (let marks = 0, at; wanted && marks < MOST_MARKS && (at = rest.indexOf(wanted)) >= 0; marks += 1) {
+    text.append(rest.slice(0, at), make("mark", {}, wanted));
+    rest = rest.slice(at + wanted.length);
+  }
+  text.append(rest);
   const date = new Date(at);
-  const time = make("time", { datetime: date.toISOString(), title: date.toISOString() }, date.toLocaleTimeString([], { hour12: false }));
+  const time = make("time", { datetime: date.toISOString(), title: date.toISOString() }, CLOCK.format(date));
   return make("li", {}, time, make("span", { class: "of" }, instance), text);
 }
 

@@ -8,7 +8,7 @@ use maud::{Markup, html};
 
 use super::{
     Panel, act, act_with, why,
-    words::{Tone, mark, state},
+    words::{Tone, mark, prose, state},
 };
 use crate::{console::view::View, words::counted};
 
@@ -35,14 +35,14 @@ impl Panel for Attention {
         html! {
             ul class="notes" tabindex="0" aria-label="What needs attention" {
                 @for problem in &status.problems {
-                    li class="note bad" { (mark("unhealthy")) p { (problem) } }
+                    li class="note bad" { (mark("unhealthy")) p { (prose(problem)) } }
                 }
                 @for service in view.services() {
                     @if let Some(deploy) = &service.deploy {
                         li class="note busy" {
                             (mark("busy"))
                             div {
-                                p { strong { (service.name) } ": " (deploy.message) }
+                                p { strong { (service.name) } ": " (prose(&deploy.message)) }
                                 div class="acts" {
                                     (act_with("End the deploy…", "abort-deploy", Role::Operator, &service.name, ""))
                                     (why(&service.name))
@@ -53,16 +53,16 @@ impl Panel for Attention {
                     @for instance in service.instances.iter().filter(|one| one.health != Health::Healthy && one.drained.is_none()) {
                         li class={ "note " (Tone::of(instance.health).class()) } data-key=(instance.name) {
                             (mark(instance.health.as_str()))
-                            p { strong { (instance.name) } " is " (instance.health) @if !instance.reason.is_empty() { ": " (instance.reason) } }
+                            p { strong { (instance.name) } " is " (instance.health) @if !instance.reason.is_empty() { ": " (prose(&instance.reason)) } }
                         }
                     }
                     // A pause is among the problems.
                     @for note in notes(service).into_iter().filter(|note| !status.problems.iter().any(|said| said.contains(note.as_str()))) {
-                        li class="note warn" { (mark("warning")) p { strong { (service.name) } ": " (note) } }
+                        li class="note warn" { (mark("warning")) p { strong { (service.name) } ": " (prose(&note)) } }
                     }
                 }
                 @for line in &status.overrides {
-                    li class="note quiet" { (mark("info")) p { (line) } }
+                    li class="note quiet" { (mark("info")) p { (prose(line)) } }
                 }
                 @if calm {
                     li class="note good" { (mark("healthy")) p { (all_is_well(view)) } }

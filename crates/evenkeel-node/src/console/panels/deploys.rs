@@ -6,7 +6,7 @@ use maud::{Markup, html};
 use super::{
     Panel, act, act_with,
     events::reasons,
-    words::{Tone, clock, count, state},
+    words::{Tone, clock, count, prose, state},
 };
 use crate::{console::view::View, node};
 
@@ -66,10 +66,10 @@ fn row(deploy: &DeployStatus) -> Markup {
     html! {
         li data-key=(deploy.number) {
             div class="line" { (clock(deploy.began)) (mark) b { "release " (deploy.release) } span class="quiet" { (deploy.by) } }
-            @if deploy.reasons.is_empty() && deploy.last_output.is_empty() { p { (deploy.message) } }
+            @if deploy.reasons.is_empty() && deploy.last_output.is_empty() { p { (prose(&deploy.message)) } }
             @else {
                 details {
-                    summary { (deploy.message) }
+                    summary { (prose(&deploy.message)) }
                     (reasons(&deploy.reasons))
                     @if !deploy.last_output.is_empty() { pre { @for line in &deploy.last_output { (line) "\n" } } }
                 }

@@ -2,7 +2,7 @@
 
 use evenkeel_core::{
     access::Role,
-    drill::{self, Drill, in_words},
+    drill::{self, Drill, RunState, in_words},
 };
 use maud::{Markup, html};
 
@@ -10,11 +10,11 @@ use super::{
     Panel, act,
     events::reasons,
     timeline::timeline,
-    words::{Tone, age, clock, count, state},
+    words::{Tone, age, clock, count, prose, state},
 };
-use crate::console::{
-    runs::{Outcome, Run, State},
-    view::View,
+use crate::{
+    console::view::View,
+    drills::{Outcome, Run},
 };
 
 /// Runs that are listed.
@@ -33,7 +33,7 @@ impl Panel for Drills {
     }
 
     fn render(&self, view: &View) -> Markup {
-        let running = view.runs.iter().find(|run| run.state == State::Running);
+        let running = view.runs.iter().find(|run| run.state == RunState::Running);
         html! {
             @if let Some(run) = running.or_else(|| view.runs.first()) {
                 article class="latest" aria-label="The newest run" {
@@ -60,9 +60,9 @@ fn proofs(view: &View, is_busy: bool) -> Markup {
 }
 
 fn proof(view: &View, drill: &dyn Drill, is_busy: bool) -> Markup {
-    let runs = || view.runs.iter().filter(|run| run.drill == drill.name() && run.state != State::Running);
+    let runs = || view.runs.iter().filter(|run| run.drill == drill.name() && run.state != RunState::Running);
     let last = runs().next();
-    let passed = runs().find(|run| run.state == State::Passed);
+    let passed = runs().find(|run| run.state == RunState::Passed);
     let recovery = passed.and_then(|run| run.report.as_ref()).and_then(|report| report.recovery_ms);
     html! {
         li class="proof" data-key=(drill.name()) {
@@ -71,10 +71,10 @@ fn proof(view: &View, drill: &dyn Drill, is_busy: bool) -> Markup {
                 @if is_busy { button type="button" class="act" disabled title="One drill at a time" { "Rehearse…" } }
                 @else { (act("Rehearse…", "drill", Role::Operator, drill.name())) }
             }
-            p class="hint" { (drill.summary()) }
+            p class="hint" { (prose(drill.summary())) }
             p class="line" {
                 @match (last, passed) {
-                    (Some(last), Some(passed)) if last.state == State::Passed => {
+                    (Some(last), Some(passed)) if last.state == RunState::Passed => {
                         (state(Tone::Good, "proof", "passed")) span { (age(passed.began)) " ago" }
                     }
                     (Some(last), _) => {
@@ -89,17 +89,17 @@ fn proof(view: &View, drill: &dyn Drill, is_busy: bool) -> Markup {
     }
 }
 
-fn verdict(of: State) -> Markup {
+fn verdict(of: RunState) -> Markup {
     match of {
-        State::Passed => state(Tone::Good, "healthy", "passed"),
-        State::Failed => state(Tone::Bad, "unhealthy", "failed"),
-        State::Running => state(Tone::Busy, "busy", "running"),
-        State::Lost => state(Tone::Warn, "warning", "given up"),
+        RunState::Passed => state(Tone::Good, "healthy", "passed"),
+        RunState::Failed => state(Tone::Bad, "unhealthy", "failed"),
+        RunState::Running => state(Tone::Busy, "busy", "running"),
+        RunState::GivenUp => state(Tone::Warn, "warning", "given up"),
     }
 }
 
 fn history(view: &View) -> Markup {
-    let over = || view.runs.iter().filter(|run| run.state != State::Running);
+    let over = || view.runs.iter().filter(|run| run.state != RunState::Running);
     html! {
         div class="runs" {
             h3 { "Runs" }
@@ -125,8 +125,7 @@ fn past(run: &Run) -> Markup {
 }
 
 fn whom(run: &Run) -> &str {
-    let subject = run.subject();
-    if subject.name.is_empty() { &subject.service } else { &subject.name }
+    if run.subject.is_empty() { &run.service } else { &run.subject }
 }
 
 fn outcome(report: &Outcome) -> Markup {
@@ -134,9 +133,16 @@ fn outcome(report: &Outcome) -> Markup {
     let writes =
         format!("{} lost, {} doubled of {}", report.lost_writes, report.doubled_writes, report.acknowledged_writes);
     let number = |label: &str, value: String| html! { div { dt { (label) } dd { (value) } } };
+    // While keel itself is down it can notice nothing: then only the drill did.
+    let (detected, when) = if report.noticed_by_drill {
+        ("detected", "by the drill alone".to_owned())
+    } else {
+        ("detected after", time(report.detection_ms))
+    };
     html! {
+        @for warning in &report.warnings { p class="line" { (state(Tone::Warn, "warning", "beware")) span { (prose(warning)) } } }
         dl class="numbers" {
-            (number("detected after", time(report.detection_ms)))
+            (number(detected, when))
             (number("recovered after", time(report.recovery_ms)))
             (number("errors", format!("{} of {}", count(report.errors), count(report.requests))))
             (number("p99", in_words(report.p99_ms)))

@@ -5,7 +5,7 @@ use maud::{Markup, html};
 
 use super::{
     Panel, why,
-    words::{clock, level},
+    words::{clock, level, prose},
 };
 use crate::console::view::View;
 
@@ -42,10 +42,10 @@ fn event(entry: &Entry) -> Markup {
     html! {
         li class=(class) data-key=(entry.id) {
             div class="line" { (clock(entry.at)) (level(entry.level)) b { (entry.subject) } (why(&entry.subject)) }
-            @if entry.reasons.is_empty() { p { (entry.message) } }
+            @if entry.reasons.is_empty() { p { (prose(&entry.message)) } }
             @else {
                 details {
-                    summary { (entry.message) }
+                    summary { (prose(&entry.message)) }
                     (reasons(&entry.reasons))
                 }
             }
@@ -59,7 +59,7 @@ pub(super) fn reasons(reasons: &[Reason]) -> Markup {
         ul class="reasons" {
             @for reason in reasons {
                 @let word = match reason.role { Role::Seen => "seen", Role::Rule => "rule", Role::RuledOut => "ruled out" };
-                li { span class="role" { (word) } " " (reason.text) }
+                li { span class="role" { (word) } " " span { (prose(&reason.text)) } }
             }
         }
     }

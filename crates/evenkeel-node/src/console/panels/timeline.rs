@@ -3,11 +3,11 @@
 //! The picture is stretched to whatever room there is, so it has lines and areas only; all words stand around it, where
 //! they keep their size. Everything it shows is said by the list of stages too.
 
-use evenkeel_core::drill::{TICK_MS, in_words};
+use evenkeel_core::drill::{self, RunState, TICK_MS, in_words};
 use maud::{Markup, html};
 
 use super::words::{count, latency};
-use crate::console::runs::Run;
+use crate::drills::Run;
 
 /// Height of the picture, in its own units.
 const HEIGHT: f64 = 100.0;
@@ -29,10 +29,13 @@ struct Bar {
 /// The timeline of a run.
 pub(super) fn timeline(run: &Run) -> Markup {
     let (bars, bar_ms) = bars(run);
-    let length_ms = bar_ms * u64::try_from(bars.len()).unwrap_or(u64::MAX);
+    let now = bars.len().max(1);
+    // While it runs, what is to come has room, so that the picture fills and does not shrink.
+    let room = now.max(usual_ticks(run));
+    let length_ms = bar_ms * u64::try_from(room).unwrap_or(u64::MAX);
     let most = bars.iter().map(|bar| bar.requests).fold(1.0, f64::max);
     let slowest = bars.iter().filter_map(|bar| bar.p99_us).max();
-    let width = f64::from(u32::try_from(bars.len().max(1)).unwrap_or(u32::MAX));
+    let [width, now] = [room, now].map(|bars| f64::from(u32::try_from(bars).unwrap_or(u32::MAX)));
     let at = |ms: u64| real(ms) / real(bar_ms);
     html! {
         figure class="timeline" {
@@ -44,7 +47,7 @@ pub(super) fn timeline(run: &Run) -> Markup {
             }
             svg viewBox={ "0 0 " (width) " " (HEIGHT) } preserveAspectRatio="none" role="img" aria-label={ "What clients saw during " (run.drill) "; the stages are listed below" } {
                 @if let Some((begin, end)) = run.fault() {
-                    @let end = end.map_or(width, |end| at(end).min(width));
+                    @let end = end.map_or(now, |end| at(end).min(now));
                     rect class="fault" x=(round(at(begin))) y="0" width=(round((end - at(begin)).max(width / 300.0))) height=(HEIGHT) {}
                 }
                 @for (index, bar) in bars.iter().enumerate() {
@@ -64,6 +67,13 @@ pub(super) fn timeline(run: &Run) -> Markup {
             }
         }
     }
+}
+
+/// How many ticks a run that goes on is expected to have; of one that is over, nothing is.
+fn usual_ticks(run: &Run) -> usize {
+    let usual = drill::find(&run.drill).filter(|_| run.state == RunState::Running);
+    let ticks = usual.map_or(0, |drill| drill.usual_s().0 * 1000 / TICK_MS);
+    usize::try_from(ticks).unwrap_or(0).min(MOST_BARS)
 }
 
 /// Ticks, several at once where there are many, and how long a bar is.
@@ -143,6 +153,19 @@ mod tests {
             let sum: f64 = bars.iter().map(|bar| bar.requests).sum();
             assert!((sum - real(10 * ticks)).abs() < 0.5, "{ticks}: {sum}");
         }
+    }
+
+    #[test]
+    fn what_is_to_come_has_room_and_the_harm_ends_now() {
+        let mut run = run(12);
+        run.stages.truncate(1);
+        run.state = RunState::Running;
+        let text = timeline(&run).into_string();
+        let usual = drill::find("kill-instance").unwrap().usual_s().0 * 1000 / TICK_MS;
+        assert!(usual > 12 && text.contains(&format!("viewBox=\"0 0 {usual} 100\"")), "{text}");
+        assert!(text.contains("class=\"fault\" x=\"10\" y=\"0\" width=\"2\""), "{text}");
+        run.state = RunState::Passed;
+        assert!(timeline(&run).into_string().contains("viewBox=\"0 0 12 100\""));
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //! Times are written once, as a point; what is relative to the present is said by the script, so that a second that
 //! passes changes nothing here. A state is always a word with a shape; the colour comes on top.
 
+pub(crate) use evenkeel_core::words::count;
 use evenkeel_core::{
     journal::Level,
     status::{Health, InstanceStatus},
@@ -10,27 +11,9 @@ use evenkeel_core::{
 };
 use maud::{Markup, html};
 
-/// `12304` as `12,304`.
-pub(crate) fn count(n: u64) -> String {
-    let digits = n.to_string();
-    let mut text = String::new();
-    for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
-}
-
 /// Milliseconds as a latency; a dash where there is none.
 pub(crate) fn latency(ms: Option<f64>) -> String {
-    match ms {
-        None => "–".to_owned(),
-        Some(ms) if ms < 9.95 => format!("{ms:.1} ms"),
-        Some(ms) if ms < 999.5 => format!("{ms:.0} ms"),
-        Some(ms) => format!("{:.1} s", ms / 1000.0),
-    }
+    ms.map_or_else(|| "–".to_owned(), evenkeel_core::words::latency)
 }
 
 /// Requests a second: with a tenth below a hundred.
@@ -52,6 +35,20 @@ fn time(at: WallTime, say: &str) -> Markup {
     let full = at.to_string();
     let short = full.get(11..19).unwrap_or(&full).to_owned();
     html! { time datetime=(full) data-say=(say) { (short) } }
+}
+
+/// A sentence of ours, in which what stands between two backticks is code.
+pub(crate) fn prose(text: &str) -> Markup {
+    let parts: Vec<&str> = text.split('`').collect();
+    html! {
+        // One that is left open is what somebody wrote.
+        @if parts.len().is_multiple_of(2) { (text) }
+        @else {
+            @for (index, part) in parts.iter().enumerate() {
+                @if index.is_multiple_of(2) { (part) } @else { code { (part) } }
+            }
+        }
+    }
 }
 
 /// A mark out of the page's sprite.
@@ -123,10 +120,17 @@ mod tests {
 
     #[test]
     fn numbers_are_read_by_people() {
-        assert_eq!((count(999), count(1_234_567)), ("999".to_owned(), "1,234,567".to_owned()));
         assert_eq!((rate(3.12), rate(1234.6)), ("3.1".to_owned(), "1235".to_owned()));
         let all = [None, Some(0.42), Some(12.4), Some(1234.0)].map(latency);
         assert_eq!(all, ["–", "0.4 ms", "12 ms", "1.2 s"]);
+    }
+
+    #[test]
+    fn what_is_typed_is_told_apart() {
+        let text = |of: &str| prose(of).into_string();
+        assert_eq!(text("kills `keel <up>` and `b`"), "kills <code>keel &lt;up&gt;</code> and <code>b</code>");
+        assert_eq!(text("one ` alone"), "one ` alone");
+        assert_eq!(text(""), "");
     }
 
     #[test]
