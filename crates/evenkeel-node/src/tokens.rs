@@ -7,7 +7,7 @@
 use std::{
     fs, io,
     path::{Path, PathBuf},
-    sync::{Arc, PoisonError, RwLock},
+    sync::{Arc, Mutex, PoisonError, RwLock},
 };
 
 use evenkeel_core::{access::Role, secret::Secret, time::WallTime};
@@ -69,6 +69,8 @@ pub(crate) enum TokenError {
 pub(crate) struct Tokens {
     path: PathBuf,
     kept: Arc<RwLock<Option<Vec<Kept>>>>,
+    /// Held by whoever changes the list, so that those who show a token never wait for the disk.
+    changing: Arc<Mutex<()>>,
 }
 
 impl Tokens {
@@ -79,10 +81,20 @@ impl Tokens {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Some(Vec::new()),
             Err(_) => None,
         };
-        Self { path: path.to_owned(), kept: Arc::new(RwLock::new(kept)) }
+        Self { path: path.to_owned(), kept: Arc::new(RwLock::new(kept)), changing: Arc::default() }
     }
 
-    /// Makes a token and returns its text, which nobody can be told again.
+    /// Whether a token of that name could be made.
+    pub(crate) fn must_be_free(&self, name: &str) -> Result<(), TokenError> {
+        let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.@".contains(&byte);
+        if name.is_empty() || name.len() > 64 || !name.bytes().all(fits) {
+            return Err(TokenError::Name(name.to_owned()));
+        }
+        let taken = self.list()?.iter().any(|token| token.name == name);
+        if taken { Err(TokenError::Taken(name.to_owned())) } else { Ok(()) }
+    }
+
+    /// Makes a token and returns its text, which nobody can be told again. Waits for the disk.
     pub(crate) fn create(
         &self,
         name: &str,
@@ -90,10 +102,6 @@ impl Tokens {
         now: WallTime,
         expires: Option<WallTime>,
     ) -> Result<(Token, Secret), TokenError> {
-        let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.@".contains(&byte);
-        if name.is_empty() || name.len() > 64 || !name.bytes().all(fits) {
-            return Err(TokenError::Name(name.to_owned()));
-        }
         let mut random = [0; 32];
         getrandom::fill(&mut random).expect("the kernel gives random bytes");
         let text = Secret::new(format!("{PREFIX}{}", hex(&random)));
@@ -101,16 +109,14 @@ impl Tokens {
         let token = Token { name: name.to_owned(), role, created: now, expires };
         let kept = Kept { token: token.clone(), sha256: hash(text.expose()) };
         self.change(|tokens| {
-            if tokens.iter().any(|other| other.token.name == name) {
-                return Err(TokenError::Taken(name.to_owned()));
-            }
+            self.must_be_free(name)?;
             tokens.push(kept);
             Ok(())
         })?;
         Ok((token, text))
     }
 
-    /// Removes a token; from now on it is unknown.
+    /// Removes a token; from now on it is unknown. Waits for the disk.
     pub(crate) fn revoke(&self, name: &str) -> Result<(), TokenError> {
         self.change(|tokens| {
             let before = tokens.len();
@@ -151,12 +157,13 @@ impl Tokens {
 
     /// Changes the list, on disk before in memory.
     fn change(&self, change: impl FnOnce(&mut Vec<Kept>) -> Result<(), TokenError>) -> Result<(), TokenError> {
-        let mut guard = self.kept.write().unwrap_or_else(PoisonError::into_inner);
-        let mut next = guard.clone().ok_or_else(|| TokenError::Damaged(self.path.clone()))?;
+        let _turn = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
+        let kept = self.kept.read().unwrap_or_else(PoisonError::into_inner).clone();
+        let mut next = kept.ok_or_else(|| TokenError::Damaged(self.path.clone()))?;
         change(&mut next)?;
         let bytes = serde_json::to_vec_pretty(&next).expect("tokens are plain text");
         replace_private(&self.path, &bytes).map_err(|source| TokenError::Kept { path: self.path.clone(), source })?;
-        *guard = Some(next);
+        *self.kept.write().unwrap_or_else(PoisonError::into_inner) = Some(next);
         Ok(())
     }
 }
@@ -178,6 +185,23 @@ mod tests {
     use super::*;
 
     const NOW: WallTime = WallTime::from_millis(1_000_000);
+
+    #[test]
+    fn nobody_who_shows_a_token_waits_for_one_that_is_made() {
+        let temp = tempfile::tempdir().unwrap();
+        let tokens = Tokens::open(&temp.path().join("tokens.json"));
+        let (_, ci) = tokens.create("ci", Role::Operator, NOW, None).unwrap();
+        let (tell, told) = std::sync::mpsc::channel();
+        let shown = tokens.clone();
+        // As if the disk did not answer whoever makes one.
+        tokens
+            .change(|_| {
+                std::thread::spawn(move || tell.send(matches!(shown.look_up(ci.expose(), NOW), Shown::Valid(_))));
+                assert_eq!(told.recv_timeout(std::time::Duration::from_secs(20)), Ok(true));
+                Ok(())
+            })
+            .unwrap();
+    }
 
     #[test]
     fn a_token_is_known_until_it_ends_or_is_revoked() {

@@ -5,7 +5,7 @@
 //! Everything about runs is read from their folders, on another thread, and once for all who ask. What a drill writes is
 //! the stack file's, which only admins read: others are told where it goes, not what it says.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, sync::Arc};
 
 use axum::{
     Extension, Json,
@@ -337,6 +337,11 @@ async fn on_disk<T: Send + 'static>(
     read: impl FnOnce(PathBuf) -> T + Send + 'static,
 ) -> Result<T, ApiError> {
     let dir = api.state_dir().to_owned();
-    let _turn = api.readers.acquire().await.map_err(|_| ApiError::ending())?;
-    tokio::task::spawn_blocking(move || read(dir)).await.map_err(|_| ApiError::ending())
+    let turn = Arc::clone(&api.readers).acquire_owned().await.map_err(|_| ApiError::ending())?;
+    // Whoever asked may go away while the disk does not answer: the turn is over when the reading is.
+    let reading = tokio::task::spawn_blocking(move || {
+        let _turn = turn;
+        read(dir)
+    });
+    reading.await.map_err(|_| ApiError::ending())
 }

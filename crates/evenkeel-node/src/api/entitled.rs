@@ -1,8 +1,8 @@
 //! Answers that end with the right to read them.
 //!
 //! Who may ask is found out once a request, but an answer that follows what happens goes on for days. So each piece of
-//! an answer is handed on only while the token or the session that was shown is valid, and the address is served at
-//! which it was asked for. Whoever follows something is sent a piece a second at least, be it an empty one, so nobody
+//! an answer is handed on only while the token or the session that was shown is valid; and one that is [`Endless`] only
+//! while the address is served at which it was asked for. Whoever follows something is sent a piece a second at least, be it an empty one, so nobody
 //! reads for much longer after that ended. Until its end, each answer keeps its connection from being taken for an idle
 //! one.
 
@@ -19,6 +19,10 @@ use axum::{
 use hyper::body::{Body as Pieces, Frame, SizeHint};
 
 use super::seats::Answering;
+
+/// Among the extensions of an answer: it follows what happens and never ends by itself.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Endless;
 
 /// Whether an answer goes on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

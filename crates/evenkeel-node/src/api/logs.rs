@@ -5,6 +5,7 @@
 use std::time::Duration;
 
 use axum::{
+    Extension,
     body::{Body, Bytes},
     extract::{Query, State, rejection::QueryRejection},
     http::header::CONTENT_TYPE,
@@ -15,7 +16,7 @@ use http_body_util::channel::{Channel, Sender};
 use serde::Deserialize;
 use tokio::{sync::broadcast::error::RecvError, time::interval};
 
-use super::{Api, error::ApiError};
+use super::{Api, Endless, error::ApiError};
 use crate::{
     clock::wall_now,
     journal::{self, Journal},
@@ -64,7 +65,8 @@ pub(super) async fn lines(
     } else {
         tokio::spawn(stream_output(api.logs, wanted.subject, search, follow, sender));
     }
-    Ok(([(CONTENT_TYPE, "application/x-ndjson")], Body::new(body)).into_response())
+    let answer = ([(CONTENT_TYPE, "application/x-ndjson")], Body::new(body));
+    Ok(if follow { (Extension(Endless), answer).into_response() } else { answer.into_response() })
 }
 
 async fn stream_output(logs: Logs, subject: String, search: Search, follow: bool, mut to: Sender<Bytes>) {

@@ -52,12 +52,12 @@ use tokio::{
     sync::{Semaphore, oneshot},
 };
 
-pub(crate) use self::tokens::in_clear;
 use self::{
     bounded::{Bounded, Bounds, Patience},
     error::ApiError,
     seats::Room,
 };
+pub(crate) use self::{entitled::Endless, tokens::in_clear};
 use crate::{
     console::{self as page, Door, Live, Views},
     drills::Runs,

@@ -11,14 +11,11 @@ use axum::{
 };
 use serde::Deserialize;
 
-use super::{Api, error::ApiError, limits::within, who::Who};
+use super::{Api, error::ApiError, who::Who};
 use crate::node::{Command, Operation, Ordered};
 
 /// The longest reason, in bytes: it is shown on one line.
 const MOST_WORDS: usize = 500;
-
-/// The longest pause, in milliseconds: thirty days.
-const LONGEST_PAUSE_MS: u64 = 30 * 24 * 3_600_000;
 
 type Answer = Result<Json<Ordered>, ApiError>;
 type Wanted<T> = Result<Json<T>, JsonRejection>;
@@ -49,10 +46,19 @@ pub(super) async fn restart(State(api): State<Api>, who: Who, wanted: Wanted<Sub
     order(&api, who, Operation::Restart { subject }).await
 }
 
+#[derive(Debug, Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Resume {
+    subject: String,
+    /// Only a drain that was ordered for this reason ends; another one stays.
+    #[serde(default)]
+    drained_for: Option<String>,
+}
+
 /// The end of a drain or a pause.
-pub(super) async fn resume(State(api): State<Api>, who: Who, wanted: Wanted<Subject>) -> Answer {
-    let Json(Subject { subject }) = wanted?;
-    order(&api, who, Operation::Resume { subject }).await
+pub(super) async fn resume(State(api): State<Api>, who: Who, wanted: Wanted<Resume>) -> Answer {
+    let Json(Resume { subject, drained_for }) = wanted?;
+    order(&api, who, Operation::Resume { subject, drained_for }).await
 }
 
 #[derive(Debug, Deserialize, schemars::JsonSchema)]
@@ -84,7 +90,6 @@ pub(super) struct Pause {
 /// No automatic decisions for a time.
 pub(super) async fn pause(State(api): State<Api>, who: Who, wanted: Wanted<Pause>) -> Answer {
     let Json(Pause { subject, for_ms, reason }) = wanted?;
-    within("for_ms", Some(for_ms), 1..=LONGEST_PAUSE_MS, "milliseconds, which are 30 days")?;
     short(&reason)?;
     order(&api, who, Operation::Pause { subject, length: Duration::from_millis(for_ms), reason }).await
 }

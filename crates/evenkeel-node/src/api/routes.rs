@@ -94,7 +94,7 @@ fn operating(table: Table) -> Table {
         )
         .post(
             "/v1/resume",
-            for_role(Operator, "Ends a drain or a pause.").takes::<operate::Subject>().answers::<Ordered>(),
+            for_role(Operator, "Ends a drain or a pause.").takes::<operate::Resume>().answers::<Ordered>(),
             operate::resume,
         )
         .post(

@@ -26,9 +26,9 @@ pub(super) struct Room {
     pub(super) strangers: usize,
     /// Of strangers at one address of another machine.
     pub(super) strangers_of_one: usize,
-    /// Of those who are known, up to each role: of viewers, of viewers and operators, of all.
+    /// Of all who are known, up to which there is room for one more of each role, the lowest first.
     pub(super) known: [usize; Role::ALL.len()],
-    /// Of one who is known.
+    /// Of one who is known: a token with all sessions begun by it, or a session begun without one.
     pub(super) known_of_one: usize,
 }
 

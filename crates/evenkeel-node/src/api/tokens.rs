@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use super::{Api, error::ApiError, who::Who};
 use crate::{
     clock::wall_now,
-    tokens::{Token, TokenError},
+    tokens::{Token, TokenError, Tokens},
 };
 
 /// The longest life of a token that has an end, in seconds: a hundred years.
@@ -71,19 +71,30 @@ pub(super) async fn create(
     let mut reasons = vec![who.reason(), Reason::seen(until)];
     reasons.extend(warning.iter().map(Reason::rule));
     let level = if warning.is_some() { Level::Warning } else { Level::Info };
-    // From here on nothing waits, so whoever goes away leaves neither a note without a token nor a token without one.
-    api.journal.note(level, "tokens", "token", format!("token `{name}` is made, with the role {role}"), reasons);
-    match api.tokens().create(&name, role, now, expires) {
-        Ok((token, text)) => Ok(Json(Made { token, text: text.expose().to_owned(), warning })),
-        Err(error) => Err(not_done(&api, &who, error)),
-    }
+    // A name that cannot be had is somebody's mistake, and nothing to remember.
+    api.tokens().must_be_free(&name)?;
+    let message = format!("token `{name}` is made, with the role {role}");
+    let make = move |tokens: &Tokens| tokens.create(&name, role, now, expires);
+    let (token, text) = noted(api, who, (level, message, reasons), make).await?;
+    Ok(Json(Made { token, text: text.expose().to_owned(), warning }))
 }
 
-/// What was noted and did not come to pass.
-fn not_done(api: &Api, who: &Who, error: TokenError) -> ApiError {
-    let message = format!("nothing was changed about tokens: {error}");
-    api.journal.note(Level::Warning, "tokens", "token-refused", message, vec![who.reason()]);
-    error.into()
+/// Notes a change, makes it, and notes where it did not come to pass; on a thread that may wait for the disk, and that
+/// goes on when whoever asked goes away: a note without its change is as wrong as a change without its note.
+async fn noted<T: Send + 'static>(
+    api: Api,
+    who: Who,
+    (level, message, reasons): (Level, String, Vec<Reason>),
+    change: impl FnOnce(&Tokens) -> Result<T, TokenError> + Send + 'static,
+) -> Result<T, ApiError> {
+    let changing = tokio::task::spawn_blocking(move || {
+        api.journal.note(level, "tokens", "token", message, reasons);
+        change(api.tokens()).inspect_err(|error| {
+            let message = format!("nothing was changed about tokens: {error}");
+            api.journal.note(Level::Warning, "tokens", "token-refused", message, vec![who.reason()]);
+        })
+    });
+    Ok(changing.await.map_err(|_| ApiError::ending())??)
 }
 
 /// All tokens, without their texts.
@@ -97,13 +108,14 @@ pub(super) async fn revoke(
     who: Who,
     Path(name): Path<String>,
 ) -> Result<Json<serde_json::Value>, ApiError> {
-    // What names no token is somebody's mistake, and nothing to remember.
+    // Neither is what names no token.
     if !api.tokens().list()?.iter().any(|token| token.name == name) {
         return Err(TokenError::Unknown(name).into());
     }
-    api.journal.note(Level::Info, "tokens", "token", format!("token `{name}` is revoked"), vec![who.reason()]);
-    api.tokens().revoke(&name).map_err(|error| not_done(&api, &who, error))?;
-    Ok(Json(serde_json::json!({ "revoked": name })))
+    let note = (Level::Info, format!("token `{name}` is revoked"), vec![who.reason()]);
+    let revoked = serde_json::json!({ "revoked": name });
+    noted(api, who, note, move |tokens| tokens.revoke(&name)).await?;
+    Ok(Json(revoked))
 }
 
 /// That tokens travel in clear text to this address.

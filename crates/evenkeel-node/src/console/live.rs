@@ -13,6 +13,7 @@ use std::{
 };
 
 use axum::{
+    Extension,
     body::{Body, Bytes},
     extract::{Query, State},
     http::header::CONTENT_TYPE,
@@ -29,7 +30,7 @@ use super::{
     panels::{self, Panel},
     view::{Range, View},
 };
-use crate::api::Api;
+use crate::api::{Api, Endless};
 
 /// How often it is looked.
 const EVERY: Duration = Duration::from_secs(1);
@@ -156,7 +157,7 @@ pub(super) async fn stream(State(api): State<Api>, Query(Wanted { range }): Quer
     }
     let (sender, body) = Channel::<Bytes>::new(16);
     tokio::spawn(send(reader, sender));
-    ([(CONTENT_TYPE, "text/event-stream")], Body::new(body)).into_response()
+    (Extension(Endless), [(CONTENT_TYPE, "text/event-stream")], Body::new(body)).into_response()
 }
 
 async fn send(mut reader: Reader, mut to: Sender<Bytes>) {

@@ -4,7 +4,7 @@
 //! The page changes things only through the API, as the command line does, so a role that may not do something by
 //! `keel` may not do it here either. This module says which paths there are and what every answer carries against
 //! pages elsewhere; `session` and `links` own who is signed in, `host` judges names and origins, and the middleware of
-//! the API (`api/auth.rs`) applies all of it. Nothing here decides about the stack.
+//! the API (`api/auth`) applies all of it. Nothing here decides about the stack.
 
 mod assets;
 mod host;

@@ -111,6 +111,9 @@ impl View {
 /// For how long a look serves those who open the page. What keeps it up to date looks for itself.
 const FRESH: Duration = Duration::from_millis(250);
 
+/// How long a look waits for the folders of runs.
+const DISK_PATIENCE: Duration = Duration::from_secs(1);
+
 /// A view, and what is drawn of it for everybody alike.
 #[derive(Debug)]
 pub(crate) struct Look {
@@ -190,10 +193,12 @@ impl Sources {
             self.read_deploys(api, &status).await?;
         }
         self.read_at = Some(state);
-        let runs = api.runs().all().await;
-        let is_same = runs.len() == self.runs.len();
-        if !(is_same && runs.iter().zip(self.runs.iter()).all(|(kept, run)| Arc::ptr_eq(&kept.run, run))) {
-            self.runs = runs.iter().map(|kept| Arc::clone(&kept.run)).collect();
+        // Otherwise they are shown as they were: the rest of the page does not wait for a disk that does not answer.
+        if let Some(runs) = api.runs().all_within(DISK_PATIENCE).await {
+            let is_same = runs.len() == self.runs.len();
+            if !(is_same && runs.iter().zip(self.runs.iter()).all(|(kept, run)| Arc::ptr_eq(&kept.run, run))) {
+                self.runs = runs.iter().map(|kept| Arc::clone(&kept.run)).collect();
+            }
         }
         Some(View {
             status,

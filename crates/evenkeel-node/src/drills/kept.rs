@@ -9,7 +9,7 @@ use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
     sync::Arc,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use evenkeel_core::drill::{RunState, RunSummary};
@@ -70,6 +70,11 @@ impl Runs {
             // As it was before; whoever asks next looks again.
             Err(_) => Arc::clone(&self.looked.lock().await.all),
         }
+    }
+
+    /// The same, where the disk answers in time; otherwise the look goes on, for those who ask later.
+    pub(crate) async fn all_within(&self, patience: Duration) -> Option<Arc<[Kept]>> {
+        tokio::time::timeout(patience, self.all()).await.ok()
     }
 
     /// All of them in a few numbers, newest first.
@@ -182,6 +187,16 @@ mod tests {
         let next = runs.all().await;
         assert_eq!(next.iter().filter(|kept| !kept.run.stages.is_empty()).count(), DRAWN);
         assert_eq!(next.len(), KEPT_RUNS, "an older one moved up");
+    }
+
+    #[tokio::test]
+    async fn who_has_no_time_is_not_kept_by_a_disk_that_does_not_answer() {
+        let temp = tempfile::tempdir().unwrap();
+        let runs = Runs::new(temp.path());
+        let held = Arc::clone(&runs.looked).lock_owned().await;
+        assert!(runs.all_within(Duration::from_millis(10)).await.is_none());
+        drop(held);
+        assert!(runs.all_within(Duration::from_hours(1)).await.is_some());
     }
 
     #[tokio::test]

@@ -28,8 +28,8 @@ pub(crate) enum Operation {
     Restart { subject: String },
     /// No new requests for an instance, which goes on running.
     Drain { instance: String, reason: String, force: bool },
-    /// The end of a drain or of a pause.
-    Resume { subject: String },
+    /// The end of a drain or of a pause; where a reason is named, only of the drain that was ordered for it.
+    Resume { subject: String, drained_for: Option<String> },
     /// No automatic decisions about a service, or about any.
     Pause { subject: String, length: Duration, reason: String },
 }
@@ -88,7 +88,7 @@ impl Node {
             Operation::Scale { service, replicas } => self.scale(&service, replicas, who),
             Operation::Restart { subject } => self.restart(&subject, who),
             Operation::Drain { instance, reason, force } => self.drain(&instance, &reason, force, who),
-            Operation::Resume { subject } => self.resume(&subject, who),
+            Operation::Resume { subject, drained_for } => self.resume(&subject, drained_for.as_deref(), who),
             Operation::Pause { subject, length, reason } => self.pause(&subject, length, &reason, who),
         }
     }
@@ -165,8 +165,15 @@ impl Node {
         Ok(Ordered { revision: self.revision.number, changes, notes, replaced, kept })
     }
 
-    fn resume(&mut self, subject: &str, who: &str) -> Result<Ordered, NotOrdered> {
+    fn resume(&mut self, subject: &str, drained_for: Option<&str>, who: &str) -> Result<Ordered, NotOrdered> {
         let mut done = Ordered { revision: self.revision.number, ..Ordered::default() };
+        let drained = self.revision.overrides.drained.get(subject);
+        if let Some(reason) = drained_for
+            && drained.is_none_or(|drained| drained.reason != reason)
+        {
+            done.notes.push(format!("{subject} is not drained for that reason"));
+            return Ok(done);
+        }
         if self.revision.overrides.drained.contains_key(subject) {
             return self.undrain(subject, who);
         }

@@ -61,12 +61,20 @@ impl Space {
     }
 }
 
-/// The file while it is there. Dropping it takes everything back.
-struct Named(Space);
+/// The file while it is there. Dropping it takes everything back, unless that was done before.
+struct Named(Option<Space>);
+
+impl Named {
+    fn leave(mut self) -> Result<(), String> {
+        self.0.take().map_or(Ok(()), |space| leave(&space))
+    }
+}
 
 impl Drop for Named {
     fn drop(&mut self) {
-        let _ = leave(&self.0);
+        if let Some(space) = self.0.take() {
+            let _ = leave(&space);
+        }
     }
 }
 
@@ -86,7 +94,7 @@ pub(super) fn run(args: &Args) -> io::Result<()> {
     // The folder may belong to somebody with fewer rights, who could have put a link there.
     let _ = fs::remove_file(&space.file);
     let mut file = fs::File::create_new(&space.file)?;
-    let named = Named(space);
+    let named = Named(Some(space));
     file.write_all(own.to_string().as_bytes())?;
     drop(file);
     let said = match kill_node(args.guard) {
@@ -98,20 +106,24 @@ pub(super) fn run(args: &Args) -> io::Result<()> {
     if said.is_ok() {
         let _ = rustix::io::retry_on_intr(|| poll(&mut [PollFd::new(&stdin, PollFlags::IN)], end.as_ref()));
     }
-    leave(&named.0).map_err(io::Error::other)
+    named.leave().map_err(io::Error::other)
 }
 
 /// Has no node process be in the namespace any more, and none enter it; else why that cannot be said. Waits for a node
 /// process that is past the moment in which it would enter, unless the guard is gone.
 pub(super) fn leave(space: &Space) -> Result<(), String> {
+    leave_within(space, LEFT_WITHIN)
+}
+
+fn leave_within(space: &Space, within: Duration) -> Result<(), String> {
     let _ = fs::remove_file(&space.file);
     if space.file.exists() {
         return Err(format!("{} cannot be removed", space.file.display()));
     }
-    let end = Instant::now() + LEFT_WITHIN;
+    let end = Instant::now() + within;
     loop {
-        let within = nodes_within(&space.id);
-        for pid in &within {
+        let inside = nodes_within(&space.id);
+        for pid in &inside {
             if let Ok(held) = Held::open(*pid)
                 && namespace(&pid.to_string(), "time").as_ref() == Some(&space.id)
             {
@@ -122,11 +134,11 @@ pub(super) fn leave(space: &Space) -> Result<(), String> {
         let node = process::node_of(space.guard).map(|node| node.pid);
         let is_well = |pid: u32| threads(pid) > 1 && namespace(&pid.to_string(), "time").as_ref() != Some(&space.id);
         let over = node.map_or_else(|| stat(space.guard).is_none(), is_well);
-        if within.is_empty() && over {
+        if inside.is_empty() && over {
             return Ok(());
         }
         if Instant::now() >= end {
-            return Err(match within.first() {
+            return Err(match inside.first() {
                 Some(pid) => format!("the node process {pid} runs with other clocks still"),
                 None => "no node process was seen with the clocks of everybody".to_owned(),
             });
@@ -231,7 +243,9 @@ mod tests {
         let id = namespace("self", "time").unwrap();
         let space = |guard| Space { guard, file: temp.path().join(FILE), id: id.join("another") };
         fs::write(temp.path().join(FILE), "").unwrap();
-        leave(&space(u32::MAX)).expect("that guard is gone");
-        assert!(!temp.path().join(FILE).exists());
+        let error = leave_within(&space(std::process::id()), Duration::from_millis(50)).unwrap_err();
+        assert!(error.contains("no node process was seen"), "{error}");
+        assert!(!temp.path().join(FILE).exists(), "nobody enters any more in any case");
+        leave(&space(u32::MAX)).expect("that guard is gone, and so is whatever it would have started");
     }
 }

@@ -56,6 +56,11 @@ impl Control {
         Self { api, json, helpers }
     }
 
+    /// Whether what is said is JSON.
+    pub(super) const fn json(&self) -> bool {
+        self.json
+    }
+
     /// The processes that take the harm of the run back.
     pub(super) fn helpers(&self) -> &Arc<Helpers> {
         &self.helpers
@@ -104,7 +109,9 @@ impl Control {
         let wanted = json!({ "service": service, "run": run });
         let answer = self.api.succeed(Ask::post("/v1/deploy", wanted.to_string().into_bytes())).await?;
         let History { deploys } = read(&answer)?;
-        Ok(deploys.last().map_or(0, |deploy| deploy.release))
+        // A number that is not known must not be taken for one: 0 is what the stack file says.
+        let deploy = deploys.last().ok_or_else(|| Failure::new(format!("nobody knows of a deploy of {service}")))?;
+        Ok(deploy.release)
     }
 
     /// Where the stack keeps its state.

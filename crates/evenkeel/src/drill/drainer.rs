@@ -102,7 +102,8 @@ async fn try_resume(api: &impl Fn() -> Result<Api, Failure>, instance: &str) -> 
     if drain_of(&api.status().await?, instance).is_none_or(|drained| drained.reason != DRAIN_REASON) {
         return Ok(());
     }
-    let order = json!({ "subject": instance }).to_string().into_bytes();
+    // Said again, since an operator may have ordered a drain after this look.
+    let order = json!({ "subject": instance, "drained_for": DRAIN_REASON }).to_string().into_bytes();
     api.succeed(Ask::post("/v1/resume", order)).await.map(drop)
 }
 

@@ -7,14 +7,16 @@ use std::{
     io,
     net::{Ipv4Addr, SocketAddr},
     process::ExitCode,
+    sync::Arc,
 };
 
 use axum::{
     Router,
-    http::{StatusCode, Uri},
+    http::{HeaderMap, StatusCode, Uri},
 };
 use tokio::{
-    net::TcpListener,
+    io::AsyncWriteExt,
+    net::{TcpListener, TcpStream},
     signal::unix::{SignalKind, signal},
 };
 
@@ -29,6 +31,9 @@ pub(crate) struct Args {
     /// By which the release is known
     #[arg(long)]
     mark: Option<String>,
+    /// Where the mark is said once a request has come
+    #[arg(long)]
+    tell: Option<SocketAddr>,
     /// The status of such an answer
     #[arg(long, default_value_t = 200)]
     status: u16,
@@ -48,11 +53,26 @@ pub(crate) fn run(args: Args) -> Result<ExitCode, Failure> {
 async fn serve(address: SocketAddr, args: Args) -> io::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let listener = TcpListener::bind(address).await?;
-    let answers = Router::new().fallback(move |uri: Uri| {
-        let well = args.well.iter().any(|path| path == uri.path());
-        let status = if well { args.status } else { 500 };
-        let status = StatusCode::from_u16(status).unwrap_or(StatusCode::OK);
-        async move { (status, if well { "well\n" } else { "this release fails every request, as a drill wants it\n" }) }
+    let args = Arc::new(args);
+    let answers = Router::new().fallback(move |uri: Uri, headers: HeaderMap| {
+        let args = Arc::clone(&args);
+        // The edge gives what it passes on a name; what a check asks has none.
+        let of_client = headers.contains_key("x-request-id");
+        async move { answer(&args, uri.path(), of_client).await }
     });
     axum::serve(listener, answers).with_graceful_shutdown(async move { _ = terminate.recv().await }).await
+}
+
+/// Passes where a check asks for its path; what a client asks is told to the drill before it fails.
+async fn answer(args: &Args, path: &str, of_client: bool) -> (StatusCode, &'static str) {
+    if args.well.iter().any(|well| well == path) {
+        return (StatusCode::from_u16(args.status).unwrap_or(StatusCode::OK), "well\n");
+    }
+    if let (true, Some(drill), Some(mark)) = (of_client, args.tell, &args.mark) {
+        // The drill may be gone: then nobody wants to know.
+        if let Ok(mut stream) = TcpStream::connect(drill).await {
+            let _ = stream.write_all(mark.as_bytes()).await;
+        }
+    }
+    (StatusCode::INTERNAL_SERVER_ERROR, "this release fails every request, as a drill wants it\n")
 }

@@ -65,42 +65,46 @@ impl Former {
     }
 }
 
-/// Processes and what each was allowed. Dropping it gives that back.
+/// Processes that were limited or will be, what each was allowed, and who may inherit the limit.
 #[derive(Debug)]
-pub(super) struct Limited {
+pub(super) struct Limits {
     all: Vec<Former>,
-    /// What was started from this moment on may have inherited the limit.
+    /// What was started from this moment on may have inherited it.
     since: u64,
     /// Below these.
     roots: BTreeSet<u32>,
 }
 
-impl Limited {
-    /// Lets none of them write to a file. The first must obey; of the others, which may be of other users, the kernel
-    /// need not permit it.
-    pub(super) fn limit(all: Vec<Former>) -> Result<Self, Errno> {
+/// The same while the limit is in force. Dropping it gives everything back.
+#[derive(Debug)]
+pub(super) struct Limited(Limits);
+
+impl Limits {
+    /// Of these, none of which is limited yet.
+    pub(super) fn of(all: Vec<Former>) -> Self {
         let since = Known::of(std::process::id()).map_or(0, |own| own.started);
         // What a process leaves behind that ends is its parent's.
         let roots =
             all.iter().flat_map(|former| [Some(former.known.pid), parent(former.known.pid)]).flatten().collect();
-        let mut limited = Self { all: Vec::new(), since, roots };
-        for former in all {
-            match former.set(Some(0)) {
-                Ok(()) => limited.all.push(former),
-                Err(error) if limited.all.is_empty() => return Err(error),
-                Err(_) => {}
-            }
-        }
-        Ok(limited)
+        Self { all, since, roots }
     }
 
-    /// Gives everything back; else who has it not.
+    /// Gives each of them back what it was allowed, and what they started too; else who has it not. A process that is
+    /// gone needs nothing.
     pub(super) fn lift(&self) -> Result<(), String> {
-        let lifted = lift(&self.all);
+        let mut still = Vec::new();
+        for former in &self.all {
+            match former.set(former.limit.current) {
+                Ok(()) | Err(Errno::SRCH) => {}
+                // What the kernel lets nobody change here was not limited either.
+                Err(_) if current(former.known.pid) == Ok(former.limit) => {}
+                Err(error) => still.push(format!("process {} can write to no file still: {error}", former.known.pid)),
+            }
+        }
         for _ in 0..PASSES {
             self.lift_from_heirs();
         }
-        lifted
+        if still.is_empty() { Ok(()) } else { Err(still.join(", ")) }
     }
 
     /// What was started by those, and may itself have started others.
@@ -115,22 +119,27 @@ impl Limited {
     }
 }
 
-impl Drop for Limited {
-    fn drop(&mut self) {
-        let _ = self.lift();
+impl Limited {
+    /// Lets none of them write to a file. The first must obey; of the others, which may be of other users, the kernel
+    /// need not permit it.
+    pub(super) fn limit(all: Vec<Former>) -> Result<Self, Errno> {
+        let Limits { all, since, roots } = Limits::of(all);
+        let mut limited = Self(Limits { all: Vec::new(), since, roots });
+        for former in all {
+            match former.set(Some(0)) {
+                Ok(()) => limited.0.all.push(former),
+                Err(error) if limited.0.all.is_empty() => return Err(error),
+                Err(_) => {}
+            }
+        }
+        Ok(limited)
     }
 }
 
-/// Gives each of these back what it was allowed; else who has it not. A process that is gone needs nothing.
-pub(super) fn lift(all: &[Former]) -> Result<(), String> {
-    let mut still = Vec::new();
-    for former in all {
-        match former.set(former.limit.current) {
-            Ok(()) | Err(Errno::SRCH) => {}
-            Err(error) => still.push(format!("process {} can write to no file still: {error}", former.known.pid)),
-        }
+impl Drop for Limited {
+    fn drop(&mut self) {
+        let _ = self.0.lift();
     }
-    if still.is_empty() { Ok(()) } else { Err(still.join(", ")) }
 }
 
 fn parent(pid: u32) -> Option<u32> {
@@ -162,14 +171,14 @@ pub(super) fn run(args: &Args) -> io::Result<()> {
         Ok(limited) => limited,
         Err(error) => return say(&mut out, &format!("the kernel refuses: {error}")),
     };
-    let said = say(&mut out, &format!("limited {}", limited.all.len()));
+    let said = say(&mut out, &format!("limited {}", limited.0.all.len()));
     let end = Timespec::try_from(LONGEST).ok();
     let stdin = io::stdin();
     if said.is_ok() {
         // Nothing more is said to it, so whatever comes is the end.
         let _ = rustix::io::retry_on_intr(|| poll(&mut [PollFd::new(&stdin, PollFlags::IN)], end.as_ref()));
     }
-    limited.lift().map_err(io::Error::other)
+    limited.0.lift().map_err(io::Error::other)
 }
 
 fn say(out: &mut impl Write, word: &str) -> io::Result<()> {
@@ -211,12 +220,13 @@ mod tests {
         assert_eq!(current(pid).unwrap(), before);
     }
 
-    #[test]
-    fn what_was_started_meanwhile_gets_it_back_too() {
+    /// A limited process starts another one; who is limited no more once this was done.
+    fn after(undo: impl FnOnce(Limited, Limits)) {
         let script = "read order; sleep 1000 & echo $!; read order; kill $!";
         let shell = Command::new("sh").args(["-c", script]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn();
         let mut shell = Writer(shell.unwrap());
         let before = current(shell.0.id()).unwrap();
+        let known_elsewhere = Limits::of(vec![former(shell.0.id())]);
         let limited = Limited::limit(vec![former(shell.0.id())]).unwrap();
         let mut orders = shell.0.stdin.take().unwrap();
         orders.write_all(b"go\n").unwrap();
@@ -225,10 +235,25 @@ mod tests {
         said.read_line(&mut heir).unwrap();
         let heir: u32 = heir.trim().parse().unwrap();
         assert_eq!(current(heir).unwrap().current, Some(0), "it inherits the limit");
-        limited.lift().unwrap();
+        undo(limited, known_elsewhere);
+        assert_eq!(current(shell.0.id()).unwrap(), before);
         assert_eq!(current(heir).unwrap(), before);
         drop(orders);
         said.read_to_string(&mut String::new()).unwrap();
+    }
+
+    #[test]
+    fn what_was_started_meanwhile_gets_it_back_too() {
+        after(|limited, _| limited.0.lift().unwrap());
+    }
+
+    #[test]
+    fn whoever_knew_the_processes_before_gives_it_all_back_where_the_limiter_has_died() {
+        after(|limited, known_before| {
+            // One that dies gives nothing back.
+            std::mem::forget(limited);
+            known_before.lift().unwrap();
+        });
     }
 
     #[test]

@@ -6,7 +6,7 @@
 //!
 //! | file | concern |
 //! | --- | --- |
-//! | `agreed`, `run` | what is going to happen, the order of a run, and its interruption |
+//! | `agreed`, `run`, `ending` | what is going to happen, the order of a run, and its interruption |
 //! | `client`, `load`, `crowd`, `series` | what clients send and see |
 //! | `fault/`, `processes` | the harm, one file for each |
 //! | `freezer`, `drainer`, `limiter`, `clock`, `starter`, `withdraw`, `reviver` | processes that do it and take it back whatever happens to the drill |
@@ -22,6 +22,7 @@ pub(crate) mod clock;
 mod control;
 mod crowd;
 mod drainer;
+mod ending;
 mod failing;
 mod fault;
 mod folder;
@@ -110,7 +111,7 @@ Exit codes:
   3    nothing is running
   4    there is no such drill or service
   5    refused: the stack is not well enough to be harmed
-  130  interrupted; whatever was frozen goes on";
+  130  interrupted; the harm was taken back";
 
 /// Options of `keel drill run`.
 #[derive(Debug, clap::Args)]

@@ -16,11 +16,11 @@ use evenkeel_core::{
     status::Status,
 };
 use rustix::fs::{FlockOperation, flock};
-use tokio::signal::unix::{SignalKind, signal};
 
 use super::{
     agreed,
     control::Control,
+    ending,
     fault::{self, FaultError, Harm, Means, helper::Helpers},
     folder::Folder,
     keep::{self, Copies},
@@ -73,24 +73,22 @@ pub(super) fn run(drill: &dyn Drill, orders: &Orders, context: &Context) -> Resu
         control.record(&drill::started(&plan)).await;
         let outcome = tokio::select! {
             outcome = carry_out(drill, &plan, &control, &mut show, &folder) => Some(outcome),
-            () = interruption() => None,
+            () = ending::interruption() => None,
         };
         show.end();
         // What carried the drill out has been dropped or is done, but what it left to others may not be done yet.
-        control.helpers().settle().await;
+        let settled = ending::settled(&control, outcome.is_none()).await;
         let lasted_ms = words::now().as_millis().saturating_sub(began.as_millis());
-        let Some(outcome) = outcome else {
-            folder.given_up(lasted_ms, "it was interrupted");
-            say_not_undone(&control, context.json);
-            return Ok(interrupted(&plan, &control, context.json).await);
-        };
         let report = match outcome {
-            Ok(report) => report,
-            Err(failure) => {
-                folder.given_up(lasted_ms, &failure.in_short());
-                say_not_undone(&control, context.json);
-                control.record(&drill::aborted(&plan, &failure.in_short())).await;
-                return Err(failure);
+            Some(Ok(report)) => report,
+            ended => {
+                let failure = ended.and_then(Result::err);
+                let why = failure.as_ref().map_or_else(|| "it was interrupted".to_owned(), Failure::in_short);
+                let why = ending::with_what_is_left(why, settled, &control.helpers().failed());
+                folder.given_up(lasted_ms, &why);
+                ending::say_not_undone(&control);
+                control.record(&drill::aborted(&plan, &why)).await;
+                return failure.map_or_else(|| Ok(interrupted(&why, context.json)), Err);
             }
         };
         let kept =
@@ -104,13 +102,6 @@ pub(super) fn run(drill: &dyn Drill, orders: &Orders, context: &Context) -> Resu
         kept?;
         Ok(if report.verdict == Verdict::Pass { Exit::Done } else { Exit::Failed }.into())
     })
-}
-
-/// What is left to do by hand where there will be no report to say so.
-fn say_not_undone(control: &Control, json: bool) {
-    for why in control.helpers().failed() {
-        Failure::new("the harm could not be undone").because(why).print(json);
-    }
 }
 
 /// Two drills at once would take each other's harm for their own, so a drill locks the folder of the sockets
@@ -375,21 +366,7 @@ fn not_harmed(error: &FaultError) -> Failure {
     }
 }
 
-async fn interrupted(plan: &Plan, control: &Control, json: bool) -> ExitCode {
-    Failure::new("the drill was interrupted: clients have stopped, and whatever was frozen goes on").print(json);
-    control.record(&drill::aborted(plan, "it was interrupted")).await;
+fn interrupted(why: &str, json: bool) -> ExitCode {
+    Failure::new("the drill came to no verdict; its clients have stopped").because(why).print(json);
     ExitCode::from(INTERRUPTED)
-}
-
-/// Returns when somebody wants the run to end: SIGINT or SIGTERM.
-async fn interruption() {
-    let (Ok(mut interrupt), Ok(mut terminate)) = (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
-    else {
-        // Without handlers the signals end this process, and the freezer thaws.
-        return std::future::pending().await;
-    };
-    tokio::select! {
-        _ = interrupt.recv() => {}
-        _ = terminate.recv() => {}
-    }
 }

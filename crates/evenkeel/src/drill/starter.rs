@@ -149,7 +149,12 @@ impl Recipe {
         let holder = holder_within(&self.args, LOCKED_WITHIN, &mut child);
         let log = self.args.dir.join(LOG);
         let failed = || io::Error::other(format!("`keel up` does not come up: see {}", log.display()));
-        holder.map(|pid| format!("{STARTED} {pid}")).ok_or_else(failed)
+        match holder {
+            Some(pid) if pid == child.id() => Ok(format!("{STARTED} {pid}")),
+            // Somebody else was quicker in the end, and the lock keeps ours out.
+            Some(pid) => Ok(format!("running {pid}")),
+            None => Err(failed()),
+        }
     }
 
     fn start(&self) -> io::Result<Child> {

@@ -1,7 +1,7 @@
 // Output of instances: searched, followed, and no more of it kept than somebody can read.
 
 const MOST_LINES = 2000;
-const MOST_MARKS = 50;
+const MOST_MARKS = 10;
 let reading = null;
 
 function logLine({ at, instance, line }, wanted) {

@@ -65,7 +65,10 @@ fn the_last_healthy_instance_is_drained_by_force_only() {
     let (code, body) = drain("app/2", true);
     assert!(code == 200 && words(&body).contains("nobody answers for app now"), "{body}");
     assert_eq!(world.get("/v1/stack").1["overrides"].as_array().unwrap().len(), 2);
-    assert_eq!(world.post("/v1/resume", &json!({ "subject": "app/2" })).0, 200);
+    let (code, body) = world.post("/v1/resume", &json!({ "subject": "app/2", "drained_for": "something else" }));
+    assert!(code == 200 && words(&body).contains("app/2 is not drained for that reason"), "{body}");
+    duties_are([Duty::Drain, Duty::Drain]);
+    assert_eq!(world.post("/v1/resume", &json!({ "subject": "app/2", "drained_for": "" })).0, 200);
     duties_are([Duty::Drain, Duty::Serve]);
 
     // A drained instance that goes for good takes its drain with it.

@@ -2,10 +2,16 @@
 //!
 //! Ordered as `keel deploy` does it, through the API. What it runs is this binary (see `failing`). That it is taken back
 //! is the work of a process of its own (see `withdraw`), which does so also when this one is gone. Whether a request
-//! ever reached it is told: without that nothing is rehearsed.
+//! ever reached it, it says itself, since a deploy may be over before anybody has counted: without that nothing is
+//! rehearsed.
 
 use std::{
-    sync::{Arc, Mutex, PoisonError},
+    io,
+    net::{Ipv4Addr, SocketAddr},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -14,6 +20,7 @@ use evenkeel_core::{
     stack::Service,
     status::{ServiceStatus, Status},
 };
+use tokio::{io::AsyncReadExt, net::TcpListener, task::JoinHandle};
 
 use super::{
     Aim, Doing, FaultError, Harm, Means,
@@ -36,6 +43,7 @@ struct Ready<'a> {
     plan: &'a Plan,
     control: &'a Control,
     run: Vec<String>,
+    asked: Asked,
     withdrawal: Withdrawal,
 }
 
@@ -47,8 +55,16 @@ struct Deployed<'a> {
     withdrawal: Option<Withdrawal>,
     /// What the last status said of it.
     told: String,
+    asked: Asked,
     /// Whether it was told that a request has reached it.
     tried: bool,
+}
+
+/// Where the release says that a request has reached it.
+struct Asked {
+    by: SocketAddr,
+    yes: Arc<AtomicBool>,
+    listening: JoinHandle<()>,
 }
 
 /// The process that takes the release back.
@@ -72,9 +88,11 @@ pub(super) async fn aim<'a>(means: Means<'a>) -> Result<Box<dyn Aim<'a> + 'a>, F
     let binary = std::env::current_exe().map_err(FaultError::Helper)?;
     let mark = format!("{:x}-{:x}", crate::words::now().as_millis(), std::process::id());
     let mut run = vec![binary.display().to_string(), "__failing".to_owned(), "--mark".to_owned(), mark.clone()];
+    let asked = Asked::listen(mark.clone()).await.map_err(FaultError::Helper)?;
+    run.extend(["--tell".to_owned(), asked.by.to_string()]);
     run.extend(stack.services.get(&plan.subject.service).map(probed).unwrap_or_default());
     let withdrawal = Withdrawal::start(plan, control, mark).await?;
-    Ok(Box::new(Ready { plan, control, run, withdrawal }))
+    Ok(Box::new(Ready { plan, control, run, asked, withdrawal }))
 }
 
 /// The arguments that let it pass the service's checks.
@@ -95,14 +113,15 @@ fn probed(service: &Service) -> Vec<String> {
 impl<'a> Aim<'a> for Ready<'a> {
     fn fire(self: Box<Self>) -> Doing<'a, Result<(Box<dyn Harm + 'a>, String), FaultError>> {
         Box::pin(async move {
-            let Self { plan, control, run, mut withdrawal } = *self;
+            let Self { plan, control, run, asked, mut withdrawal } = *self;
             let service = &plan.subject.service;
             withdrawal.tell("deploy", |told| told.ordered = true).await?;
             let number = control.deploy(service, &run).await;
             let number = number.map_err(|failure| FaultError::Stack(failure.what().to_owned()))?;
             withdrawal.tell(&format!("release {number}"), |told| told.release = Some(number)).await?;
             let text = format!("release {number} of {service} is being deployed, which fails every request");
-            let harm = Deployed { plan, number, withdrawal: Some(withdrawal), told: String::new(), tried: false };
+            let told = String::new();
+            let harm = Deployed { plan, number, withdrawal: Some(withdrawal), told, asked, tried: false };
             Ok((Box::new(harm) as Box<dyn Harm>, text))
         })
     }
@@ -111,12 +130,11 @@ impl<'a> Aim<'a> for Ready<'a> {
 impl Deployed<'_> {
     fn look(&mut self, service: &ServiceStatus) -> Vec<(&'static str, String)> {
         let mut told = Vec::new();
-        let Some(deploy) = service.deploy.as_ref().filter(|deploy| deploy.release == self.number) else { return told };
-        let affected = deploy.affected;
-        if affected.clients + affected.repeated > 0 && !self.tried {
+        if self.asked.yes.load(Ordering::Relaxed) && !self.tried {
             self.tried = true;
-            told.push((stages::TRIED, format!("requests have reached release {}: {affected}", self.number)));
+            told.push((stages::TRIED, format!("a request has reached release {}", self.number)));
         }
+        let Some(deploy) = service.deploy.as_ref().filter(|deploy| deploy.release == self.number) else { return told };
         let words = deploy.held.clone().unwrap_or_else(|| deploy.phase.clone());
         if words != self.told {
             told.push(("deploy", deploy.held.clone().unwrap_or_else(|| deploy.message.clone())));
@@ -147,6 +165,31 @@ impl Harm for Deployed<'_> {
                 withdrawal.helper.finish().await;
             }
         })
+    }
+}
+
+impl Asked {
+    async fn listen(mark: String) -> io::Result<Self> {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
+        let (by, yes) = (listener.local_addr()?, Arc::<AtomicBool>::default());
+        let heard = Arc::clone(&yes);
+        let listening = tokio::spawn(async move {
+            // Whoever else connects does not know the mark.
+            while let Ok((mut stream, _)) = listener.accept().await {
+                let mut said = vec![0; mark.len()];
+                let read = tokio::time::timeout(Duration::from_secs(1), stream.read_exact(&mut said)).await;
+                if matches!(read, Ok(Ok(_))) && said == mark.as_bytes() {
+                    heard.store(true, Ordering::Relaxed);
+                }
+            }
+        });
+        Ok(Self { by, yes, listening })
+    }
+}
+
+impl Drop for Asked {
+    fn drop(&mut self) {
+        self.listening.abort();
     }
 }
 

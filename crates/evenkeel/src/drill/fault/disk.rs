@@ -14,7 +14,7 @@ use super::{
 };
 use crate::drill::{
     control::Control,
-    limiter::{self, Former},
+    limiter::{Former, Limits},
     processes::Known,
 };
 
@@ -24,13 +24,9 @@ struct Ready<'a> {
     control: &'a Control,
 }
 
-/// What the processes were allowed before.
-#[derive(Debug)]
-struct Lift(Vec<Former>);
-
-impl Undo for Lift {
+impl Undo for Limits {
     fn again(&self) -> Doing<'_, Result<(), String>> {
-        Box::pin(async { limiter::lift(&self.0) })
+        Box::pin(async { self.lift() })
     }
 
     fn by_hand(&self) -> String {
@@ -47,7 +43,7 @@ pub(super) async fn aim<'a>(node: u32, means: Means<'a>) -> Result<Box<dyn Aim<'
     let edge = status.edge.map(|edge| edge.pid);
     let known: Vec<Known> = [Some(node), edge].into_iter().flatten().filter_map(Known::of).collect();
     let former = known.iter().map(|known| Former::of(*known)).collect::<Result<_, _>>();
-    let undo = Box::new(Lift(former.map_err(|_| FaultError::Gone(node))?));
+    let undo = Box::new(Limits::of(former.map_err(|_| FaultError::Gone(node))?));
     let arguments: Vec<_> = known.iter().map(|known| known.to_string().into()).collect();
     let limiter = Helper::start(means.control.helpers(), "limiter", &arguments, undo).await?;
     Ok(Box::new(Ready { limiter, control: means.control }))

@@ -51,6 +51,19 @@ struct Left {
     undo: Box<dyn Undo>,
 }
 
+/// A helper that is being waited for. Dropping it gives it back to those that are left.
+struct Waited<'h> {
+    helpers: &'h Helpers,
+    /// `None` once it was judged.
+    left: Option<Left>,
+}
+
+impl Drop for Waited<'_> {
+    fn drop(&mut self) {
+        self.helpers.state().left.extend(self.left.take());
+    }
+}
+
 /// How to take back what a helper did, should it not do so.
 pub(in crate::drill) trait Undo: std::fmt::Debug + Send + Sync {
     /// How long the helper may take for it.
@@ -71,12 +84,25 @@ impl Helpers {
         Arc::new(Self { lock, state: Mutex::default() })
     }
 
-    /// Waits until all those that nobody owns any more have ended, and undoes what they did not.
+    /// Waits until all those that nobody owns any more have ended, and undoes what they did not. Where this is dropped
+    /// before, it can be asked again: the one that was waited for is not forgotten.
     pub(in crate::drill) async fn settle(&self) {
-        let left = std::mem::take(&mut self.state().left);
-        for left in left {
-            self.finished(left).await;
+        while let Some(left) = self.next() {
+            let mut waited = Waited { helpers: self, left: Some(left) };
+            if let Some(left) = &mut waited.left {
+                self.finished(left).await;
+            }
+            waited.left = None;
         }
+    }
+
+    fn next(&self) -> Option<Left> {
+        self.state().left.pop()
+    }
+
+    /// How long [`Self::settle`] may take at most, with what this process would have to undo itself.
+    pub(in crate::drill) fn longest_wait(&self) -> Duration {
+        self.state().left.iter().map(|left| left.undo.within() * 2).sum()
     }
 
     /// What this process had to undo itself, since this was last asked.
@@ -89,7 +115,7 @@ impl Helpers {
         self.state().failed.clone()
     }
 
-    async fn finished(&self, Left { name, mut child, undo }: Left) {
+    async fn finished(&self, Left { name, child, undo }: &mut Left) {
         let within = undo.within();
         let why = match timeout(within, child.wait()).await {
             Ok(Ok(status)) if status.success() => return,
@@ -179,11 +205,10 @@ impl Helper {
     }
 
     /// Has it undo everything, and waits for that. What became of it is asked of [`Helpers`].
-    pub(in crate::drill) async fn finish(mut self) {
-        self.orders = None;
-        if let Some((child, undo)) = self.own.take() {
-            self.helpers.finished(Left { name: self.name, child, undo }).await;
-        }
+    pub(in crate::drill) async fn finish(self) {
+        let helpers = Arc::clone(&self.helpers);
+        drop(self);
+        helpers.settle().await;
     }
 
     /// The next thing that it says.
@@ -239,8 +264,8 @@ mod tests {
         }
     }
 
-    /// A helper that does this once its standard input ends.
-    async fn ends(script: &str, fails: bool, dropped: bool) -> (u32, Vec<String>, Vec<String>) {
+    /// A helper that does this once its standard input ends, and how often its work is done again.
+    async fn helper(script: &str, fails: bool) -> (Arc<Helpers>, Helper, Arc<AtomicU32>) {
         let helpers = Helpers::new(tempfile::tempfile().unwrap());
         let asked = Arc::<AtomicU32>::default();
         let mut child = Command::new("sh");
@@ -252,6 +277,11 @@ mod tests {
         let own: Option<(Child, Box<dyn Undo>)> = Some((child, Box::new(undo)));
         let mut helper = Helper { name: "helper", helpers: Arc::clone(&helpers), words, orders, own };
         assert_eq!(helper.word().await.unwrap(), "ready");
+        (helpers, helper, asked)
+    }
+
+    async fn ends(script: &str, fails: bool, dropped: bool) -> (u32, Vec<String>, Vec<String>) {
+        let (helpers, helper, asked) = helper(script, fails).await;
         if dropped {
             drop(helper);
             helpers.settle().await;
@@ -275,6 +305,16 @@ mod tests {
             assert_eq!((asked, told.len(), failed.len()), (1, 1, 0), "{script}");
             assert!(told[0].contains("so the drill itself has taken its harm back"), "{told:?}");
         }
+    }
+
+    #[tokio::test]
+    async fn one_that_was_waited_for_is_judged_although_the_wait_was_given_up() {
+        let (helpers, helper, asked) = helper("exec sleep 1000", false).await;
+        assert!(timeout(Duration::from_millis(50), helper.finish()).await.is_err(), "it is waited for longer");
+        assert!(!helpers.longest_wait().is_zero(), "it is still there to be waited for");
+        helpers.settle().await;
+        assert_eq!((asked.load(Ordering::Relaxed), helpers.told().len()), (1, 1));
+        assert!(helpers.longest_wait().is_zero());
     }
 
     #[tokio::test]

@@ -1,11 +1,15 @@
 //! `slow-instance`: what stands still again and again gets no requests meanwhile, unless nobody looks.
 
-use std::fs;
+use std::{
+    fs,
+    io::{BufRead, BufReader},
+    process::{Child, Stdio},
+};
 
 use rustix::process::Signal;
 
 use super::{Running, has_stage, helper, newest_report, run, shop, wait_until_undone};
-use crate::rig::{instances, signal};
+use crate::rig::{command, instances, signal};
 
 fn state(pid: u32) -> char {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
@@ -47,6 +51,38 @@ fn what_a_dead_freezer_leaves_frozen_is_thawed_by_the_drill() {
     assert!(all.iter().all(|pid| state(*pid) != 'T'), "one stands still after the drill");
     let report = newest_report(&rig);
     assert!(has_stage(&report, "undone", "the freezer has ended with signal: 9"), "{report:#}");
+}
+
+#[test]
+fn whoever_interrupts_twice_does_not_wait_and_the_harm_is_taken_back_all_the_same() {
+    let (rig, _database) = shop("", "");
+    let arguments = ["drill", "run", "slow-instance", "--for", "10s"];
+    let mut drill = command(rig.folder.path(), &arguments);
+    let drill = drill.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut drill = Ended(drill);
+    let mut told = BufReader::new(drill.0.stdout.take().unwrap()).lines();
+    let mut said = BufReader::new(drill.0.stderr.take().unwrap()).lines();
+    assert!(told.any(|line| line.unwrap().contains("SIGSTOP and SIGCONT by turns to process")));
+    let freezer = helper(&rig, "freezer").expect("there is a freezer");
+    signal(freezer, Signal::STOP);
+    signal(drill.0.id(), Signal::INT);
+    assert!(said.any(|line| line.unwrap().contains("the harm is being taken back, which may take up to 20.0 s")));
+    signal(drill.0.id(), Signal::INT);
+    assert_eq!(drill.0.wait().unwrap().code(), Some(130));
+    signal(freezer, Signal::CONT);
+    wait_until_undone(&rig);
+    assert!(instances(&rig.status()).iter().filter_map(|one| one.pid).all(|pid| state(pid) != 'T'));
+    let events = String::from_utf8(rig.keel(&["events"]).stdout).unwrap();
+    assert!(events.contains("nobody waited until the harm was taken back"), "{events}");
+}
+
+struct Ended(Child);
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
 }
 
 #[test]

@@ -69,6 +69,22 @@ fn a_full_disk_is_said_and_got_over() {
 }
 
 #[test]
+fn what_is_limited_may_write_again_although_the_limiter_has_died() {
+    let rig = Rig::demo();
+    let limits = |pid: u32| fs::read_to_string(format!("/proc/{pid}/limits")).unwrap();
+    let status = rig.status();
+    let all = [status.node.pid, status.edge.unwrap().pid];
+    let before = all.map(limits);
+    let mut drill = Running::start(&rig, &["full-disk", "--for", "2s"]);
+    drill.says("can write no byte to files any more");
+    signal(helper(&rig, "limiter").expect("there is a limiter"), Signal::KILL);
+    drill.ends();
+    assert_eq!(all.map(limits), before, "what was allowed before is allowed again");
+    let report = newest_report(&rig);
+    assert!(has_stage(&report, "undone", "the limiter has ended with signal: 9"), "{report:#}");
+}
+
+#[test]
 fn other_clocks_disturb_nothing() {
     let rig = Rig::demo();
     let report = assert_passes(&rig, "clock-step");
