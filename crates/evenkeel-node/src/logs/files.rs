@@ -11,7 +11,7 @@ use std::{
     os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicU64, AtomicUsize, Ordering},
         mpsc,
     },
@@ -46,7 +46,22 @@ pub(crate) struct Limits {
 pub(super) struct Counts {
     /// Lines that were not written.
     pub(super) dropped: AtomicU64,
+    /// When that happened last.
+    dropped_last: Mutex<Option<Instant>>,
     waiting_bytes: AtomicUsize,
+}
+
+impl Counts {
+    /// A line is not written.
+    fn drop_one(&self) {
+        self.dropped.fetch_add(1, Ordering::Relaxed);
+        *self.dropped_last.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+    }
+
+    /// How long ago a line was not written; `None` if each was.
+    pub(super) fn dropped_ago(&self) -> Option<Duration> {
+        self.dropped_last.lock().unwrap_or_else(PoisonError::into_inner).map(|last| last.elapsed())
+    }
 }
 
 /// The way to the thread. Clones share it.
@@ -86,7 +101,7 @@ impl Files {
     pub(super) fn write(&self, instance: &Arc<str>, at: WallTime, raw: &[u8]) {
         let cost = raw.len() + size_of::<Job>();
         if self.counts.waiting_bytes.load(Ordering::Relaxed) + cost > WAITING_BYTES {
-            self.counts.dropped.fetch_add(1, Ordering::Relaxed);
+            self.counts.drop_one();
             return;
         }
         self.counts.waiting_bytes.fetch_add(cost, Ordering::Relaxed);
@@ -149,7 +164,7 @@ impl Writer {
         let length = (stamp.len() + raw.len() + 2) as u64;
         match self.open.get(instance) {
             Some(Log::Failed { since }) if since.elapsed() < RETRY_AFTER => {
-                self.counts.dropped.fetch_add(1, Ordering::Relaxed);
+                self.counts.drop_one();
                 return Ok(());
             }
             Some(Log::Open { .. }) => {}
@@ -178,7 +193,7 @@ impl Writer {
             self.complained = Some(Instant::now());
             tracing::warn!(%instance, %error, "its output cannot be written; lines are dropped");
         }
-        self.counts.dropped.fetch_add(1, Ordering::Relaxed);
+        self.counts.drop_one();
         if let Some(Log::Open { file, .. }) = self.open.insert(instance, Log::Failed { since: Instant::now() }) {
             // Dropping a BufWriter would write once more; what it holds is lost anyway.
             let _ = file.into_parts();

@@ -15,6 +15,7 @@ use std::{
     os::fd::OwnedFd,
     path::PathBuf,
     sync::{Arc, Mutex, PoisonError, atomic::Ordering},
+    time::Duration,
 };
 
 use evenkeel_core::time::WallTime;
@@ -150,6 +151,11 @@ impl Logs {
         self.files.counts().dropped.load(Ordering::Relaxed)
     }
 
+    /// How long ago a line was dropped last, in this process.
+    pub(crate) fn dropped_ago(&self) -> Option<Duration> {
+        self.files.counts().dropped_ago()
+    }
+
     fn recent_of(&self, instance: &Arc<str>) -> Recent {
         let mut all = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
         let recent = all.entry(Arc::clone(instance));
@@ -249,6 +255,7 @@ mod tests {
         }
         logs.search(&Search { instances: Vec::new(), lines: 1, grep: None });
         assert!(logs.dropped() > 0);
+        assert!(logs.dropped_ago().is_some_and(|ago| ago < Duration::from_mins(1)));
         while !writer.is_finished() {
             tokio::task::yield_now().await;
         }

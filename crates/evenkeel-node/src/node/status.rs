@@ -1,5 +1,7 @@
 //! The world as `status` and `/metrics` show it.
 
+use std::time::Duration;
+
 use evenkeel_core::{
     link::InstanceCounters,
     snapshot::Protocol,
@@ -20,6 +22,9 @@ use crate::{
 
 /// Lines of output shown of an instance that keeps failing.
 const LAST_LINES: usize = 20;
+
+/// How long lost lines of output are a problem that somebody should look at.
+const DROPS_MATTER_FOR: Duration = Duration::from_mins(5);
 
 impl Node {
     /// Everything at once.
@@ -205,17 +210,21 @@ impl Node {
         problems.extend(self.journal.problems());
         problems.extend(self.history.problem());
         problems.extend(self.dir.damage());
-        let lines = self.logs.dropped();
-        if lines > 0 {
-            let lines = counted(lines, "line of output was", "lines of output were");
-            problems.push(format!("{lines} dropped: the disk is slow, full or read-only"));
-        }
+        problems.extend(self.dropped_lines());
         let snapshot_file = self.snapshot_file.failure();
         problems.extend(snapshot_file.map(|error| format!("the snapshot cannot be kept on disk: {error}")));
         let totals_file = self.totals_file.failure();
         problems.extend(totals_file.map(|error| format!("the totals cannot be kept on disk: {error}")));
         problems.extend(self.problems.values().cloned());
         problems
+    }
+
+    /// Output that was lost lately. Who looks later finds the count in the metrics, and nothing that could be done.
+    fn dropped_lines(&self) -> Option<String> {
+        let ago = self.logs.dropped_ago().filter(|ago| *ago < DROPS_MATTER_FOR)?;
+        let lines = counted(self.logs.dropped(), "line of output was", "lines of output were");
+        let ago = ago.as_secs();
+        Some(format!("{lines} dropped, the last one {ago} s ago: the disk is slow, full or read-only"))
     }
 
     fn problems_of_service(&self, service: &ServiceStatus) -> Vec<String> {

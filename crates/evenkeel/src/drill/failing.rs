@@ -65,7 +65,7 @@ async fn serve(address: SocketAddr, args: Args) -> io::Result<()> {
 
 /// Passes where a check asks for its path; what a client asks is told to the drill before it fails.
 async fn answer(args: &Args, path: &str, of_client: bool) -> (StatusCode, &'static str) {
-    if args.well.iter().any(|well| well == path) {
+    if !of_client && args.well.iter().any(|well| well == path) {
         return (StatusCode::from_u16(args.status).unwrap_or(StatusCode::OK), "well\n");
     }
     if let (true, Some(drill), Some(mark)) = (of_client, args.tell, &args.mark) {

@@ -101,6 +101,8 @@ async function applyFile() {
       });
     }
   } catch (reason) {
+    // The file on the disk is another text, which may well be right.
+    if (reason?.diagnostics) reason.error = "What stands in the editor is not valid";
     open("Apply the stack file", true, refusal(reason), closing());
   }
 }

@@ -26,7 +26,7 @@ impl Panel for Admin {
         html! {
             details data-load="stack" data-needs="admin" {
                 summary { "The stack file in force" }
-                p class="hint" { "Change it here, look at what would change, then apply it. What `keel apply` would refuse is refused here as well." }
+                p class="hint" { "Change it here, look at what would change, then apply it. What " code { "keel apply" } " would refuse is refused here as well. The file on the disk stays as it is: apply it later, and it is what counts again." }
                 label class="hidden" for="stack-text" { "The stack file" }
                 textarea id="stack-text" spellcheck="false" rows="18" {}
                 label class="switch" { input type="checkbox" id="stack-reset"; "Let the file take the place of what commands changed" }
@@ -34,7 +34,7 @@ impl Panel for Admin {
             }
             details data-load="secrets" data-needs="admin" {
                 summary { "Secrets" }
-                p class="hint" { "Names and sources. A value is never shown again, to nobody." }
+                p class="hint" { "Names and sources. A value is never shown again." }
                 div class="acts" { (act("Set a secret…", "secret-set", Role::Admin, "")) (act("Make another key…", "rotate-key", Role::Admin, "")) }
                 div class="loaded" id="secrets" {}
             }

@@ -1,5 +1,7 @@
 //! What somebody should know now: problems, what was changed or paused by hand, what is under way; and keel's processes.
 
+use std::collections::BTreeSet;
+
 use evenkeel_core::{
     access::Role,
     status::{Health, ServiceStatus},
@@ -11,6 +13,9 @@ use super::{
     words::{Tone, mark, prose, state},
 };
 use crate::{console::view::View, words::counted};
+
+/// What stands behind whom a pause concerns.
+const PAUSED: &str = " is PAUSED";
 
 /// Beside the picture.
 pub(super) struct Attention;
@@ -31,11 +36,23 @@ impl Panel for Attention {
             let all = service.instances.iter().all(|instance| instance.health == Health::Healthy);
             all && notes(service).is_empty() && service.deploy.is_none()
         };
-        let calm = nothing && view.services().all(is_calm);
+        let calm = nothing && pauses(view).next().is_none() && view.services().all(is_calm);
         html! {
             ul class="notes" tabindex="0" aria-label="What needs attention" {
-                @for problem in &status.problems {
+                @for problem in status.problems.iter().filter(|problem| !pauses(view).any(|pause| problem.contains(pause))) {
                     li class="note bad" { (mark("unhealthy")) p { (prose(problem)) } }
+                }
+                @for pause in pauses(view).collect::<BTreeSet<_>>() {
+                    li class="note bad" {
+                        (mark("unhealthy"))
+                        div {
+                            p { (prose(pause)) }
+                            // It begins with whom it concerns, and another one's end would leave it in force.
+                            @if let Some((subject, _)) = pause.split_once(PAUSED) {
+                                div class="acts" { (act("Resume…", "resume", Role::Operator, subject)) }
+                            }
+                        }
+                    }
                 }
                 @for service in view.services() {
                     @if let Some(deploy) = &service.deploy {
@@ -56,8 +73,7 @@ impl Panel for Attention {
                             p { strong { (instance.name) } " is " (instance.health) @if !instance.reason.is_empty() { ": " (prose(&instance.reason)) } }
                         }
                     }
-                    // A pause is among the problems.
-                    @for note in notes(service).into_iter().filter(|note| !status.problems.iter().any(|said| said.contains(note.as_str()))) {
+                    @for note in notes(service) {
                         li class="note warn" { (mark("warning")) p { strong { (service.name) } ": " (prose(&note)) } }
                     }
                 }
@@ -73,12 +89,16 @@ impl Panel for Attention {
     }
 }
 
+/// The pauses that services are under; that the stack only observes is told once, as a problem.
+fn pauses(view: &View) -> impl Iterator<Item = &str> {
+    view.services().filter_map(|service| service.hands_off.as_deref()).filter(|why| why.contains(PAUSED))
+}
+
 /// What is unusual about a service without being a problem.
 fn notes(service: &ServiceStatus) -> Vec<String> {
     let away = service.away.as_ref().map(|away| format!("{} answers in its place, {}", away.to, away.returns));
     let rollout = service.rollout.clone().filter(|_| service.deploy.is_none());
-    let hands_off = service.hands_off.clone();
-    let parts = [hands_off, away, service.short.clone(), rollout.map(|what| format!("instances are replaced: {what}"))];
+    let parts = [away, service.short.clone(), rollout.map(|what| format!("instances are replaced: {what}"))];
     parts.into_iter().flatten().collect()
 }
 
@@ -120,7 +140,6 @@ fn processes(view: &View) -> Markup {
         }
         div class="acts" {
             (act("Pause decisions…", "pause", Role::Operator, "stack"))
-            @if view.services().any(|service| service.hands_off.is_some()) { (act("Resume…", "resume", Role::Operator, "stack")) }
         }
     }
 }

@@ -61,7 +61,8 @@ fn proofs(view: &View, is_busy: bool) -> Markup {
 
 fn proof(view: &View, drill: &dyn Drill, is_busy: bool) -> Markup {
     let runs = || view.runs.iter().filter(|run| run.drill == drill.name() && run.state != RunState::Running);
-    let last = runs().next();
+    // A run that was given up says nothing about the drill; what was found last does, as in `keel drill list`.
+    let last = runs().find(|run| run.state != RunState::GivenUp).or_else(|| runs().next());
     let passed = runs().find(|run| run.state == RunState::Passed);
     let recovery = passed.and_then(|run| run.report.as_ref()).and_then(|report| report.recovery_ms);
     html! {
@@ -103,7 +104,7 @@ fn history(view: &View) -> Markup {
     html! {
         div class="runs" {
             h3 { "Runs" }
-            @if over().next().is_none() { p class="empty" { "No drill was run yet. A drill harms one thing on purpose, while clients read and write, and says what they noticed." } }
+            @if over().next().is_none() { p class="empty" { "No drill was run yet. A drill harms one thing on purpose, while test visitors read and write, and says what they noticed." } }
             @for run in over().take(SHOWN) { (past(run)) }
             @if over().count() > SHOWN { p class="hint" { (count(over().count() as u64)) " runs are kept; " code { "keel drill history" } " lists them." } }
         }

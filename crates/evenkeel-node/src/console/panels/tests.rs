@@ -162,6 +162,19 @@ fn what_is_wrong_stands_in_the_head_and_beside_the_picture() {
 }
 
 #[test]
+fn a_pause_is_ended_for_whom_it_concerns() {
+    let temp = tempfile::tempdir().unwrap();
+    let mut view = view(temp.path());
+    let pause = "shop is PAUSED for 30 s more, until noon, by root: a test; `keel resume shop` ends it";
+    view.status.services[0].hands_off = Some(pause.to_owned());
+    view.status.problems = vec![pause.to_owned()];
+    let text = super::attention::Attention.render(&view).into_string();
+    assert_eq!(text.matches("PAUSED").count(), 1, "{text}");
+    assert!(text.contains("data-act=\"resume\"") && text.contains("data-subject=\"shop\""), "{text}");
+    assert!(!text.contains("Nothing needs attention"), "{text}");
+}
+
+#[test]
 fn orders_say_which_role_they_need() {
     let temp = tempfile::tempdir().unwrap();
     let view = view(temp.path());

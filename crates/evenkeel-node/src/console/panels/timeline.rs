@@ -45,7 +45,7 @@ pub(super) fn timeline(run: &Run) -> Markup {
                 span class="key p99" { "p99, at most " b { (latency(slowest.map(|us| real(us) / 1000.0))) } }
                 span class="key fault" { "the harm" }
             }
-            svg viewBox={ "0 0 " (width) " " (HEIGHT) } preserveAspectRatio="none" role="img" aria-label={ "What clients saw during " (run.drill) "; the stages are listed below" } {
+            svg viewBox={ "0 0 " (width) " " (HEIGHT) } preserveAspectRatio="none" role="img" aria-label={ "What test visitors saw during " (run.drill) "; the stages are listed below" } {
                 @if let Some((begin, end)) = run.fault() {
                     @let end = end.map_or(now, |end| at(end).min(now));
                     rect class="fault" x=(round(at(begin))) y="0" width=(round((end - at(begin)).max(width / 300.0))) height=(HEIGHT) {}
