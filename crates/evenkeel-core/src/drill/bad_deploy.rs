@@ -4,8 +4,11 @@
 //! deploy is over, that release is in force and every instance is healthy, without anybody's order: whoever carries the
 //! drill out takes the release back himself only when the watching is over.
 
-use super::{Condition, Drill, Fault, Ground, Observed, Plan, Refusal, Signs, Target, Wish, signs};
+use super::{Condition, Drill, Fault, Ground, NOTHING_SHOWN, Observed, Plan, Refusal, Signs, Target, Wish, signs};
 use crate::status::Status;
+
+/// How a plan says that its release will never be asked anything.
+pub const WILL_NOT_PASS: &str = "the release will not pass this kind of check";
 
 /// The stage in which the release has been asked something.
 pub const TRIED: &str = "tried";
@@ -55,7 +58,7 @@ impl Drill for BadDeploy {
             && check.http.is_none()
             && !check.tcp
         {
-            notes.push("the release will not pass this kind of check, so it never gets a request".to_owned());
+            notes.push(format!("{WILL_NOT_PASS}, so it never gets a request"));
         }
         notes
     }
@@ -79,7 +82,7 @@ impl Drill for BadDeploy {
         let tried = observed.stages.iter().any(|stage| stage.name == TRIED);
         vec![match (observed.recovered_at_ms, observed.detected_at_ms) {
             (Some(_), _) if !tried => Err(format!(
-                "nothing was shown: the release is gone, but no request ever reached it, so nobody knows what {service} \
+                "{NOTHING_SHOWN}: the release is gone, but no request ever reached it, so nobody knows what {service} \
                  does with one that fails every request"
             )),
             (Some(_), _) => Ok(format!("the release was rolled back by itself, and {service} runs the former one")),

@@ -4,7 +4,7 @@
 //! time namespace (`time_namespaces(7)`), so that nothing else on the machine sees them. No instance may be taken for
 //! older or younger than it is and be started again, no deadline may come early or never, and no request may be lost.
 
-use super::{Condition, Drill, Fault, Ground, Observed, Plan, Refusal, Signs, Target, Wish, signs};
+use super::{Condition, Drill, Fault, Ground, NOTHING_SHOWN, Observed, Plan, Refusal, Signs, Target, Wish, signs};
 use crate::status::Status;
 
 /// By how much the clocks are ahead: far more than any bound or back-off of supervision.
@@ -58,7 +58,7 @@ impl Drill for ClockStep {
         let mut conditions = vec![if shifted {
             Ok("the node process ran with the other clocks".to_owned())
         } else {
-            Err("the node process never ran with the other clocks, so nothing was shown".to_owned())
+            Err(format!("the node process never ran with the other clocks, so {NOTHING_SHOWN}"))
         }];
         conditions.extend(signs::same_instances(observed));
         conditions

@@ -14,7 +14,10 @@ use crate::{
 };
 
 /// What stands where nothing was asked for.
-const NO_LIMIT: &str = "no limit set";
+pub const NO_LIMIT: &str = "no limit set";
+
+/// In every sentence about a run that shows nothing about what it was meant to show: not that something was bad.
+pub const NOTHING_SHOWN: &str = "nothing was shown";
 
 /// One line of a verdict.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
@@ -94,7 +97,7 @@ fn few_errors(drill: &dyn Drill, plan: &Plan, observed: &Observed) -> Conclusion
     });
     let line = Conclusion::new("failed requests", &measured, format!("{}{elsewhere}", count(allowed)));
     line.judged(match (*requests, apart) {
-        (0, _) => Err("no test visitor sent a request, so nothing was shown".to_owned()),
+        (0, _) => Err(format!("no test visitor sent a request, so {NOTHING_SHOWN}")),
         (_, 0) if others <= allowed => Ok(format!("{failed} of {all} requests failed{may}, the slowest took {slowest}")),
         (_, 0) => Err(format!("{failed} of {all} requests failed{first}")),
         _ if others == 0 => Ok(format!(
@@ -128,6 +131,17 @@ pub fn budget(plan: &Plan, status: &Status) -> Option<Budget> {
     signs::service_of(plan, status)?.objective.as_ref()?.availability.clone()
 }
 
+/// The time that this budget is counted over, in milliseconds.
+pub fn budget_window_ms(plan: &Plan, status: &Status) -> Option<u64> {
+    Some(signs::service_of(plan, status)?.objective.as_ref()?.window_ms)
+}
+
+/// Whether a run failed only since it shows nothing.
+pub(super) fn shows_nothing(conditions: &[Conclusion]) -> bool {
+    let mut failed = conditions.iter().filter(|line| line.held == Some(false)).peekable();
+    failed.peek().is_some() && failed.all(|line| line.text.contains(NOTHING_SHOWN))
+}
+
 /// The share of the service's budget of errors that the run took, in percent.
 pub(super) fn budget_spent(observed: &Observed) -> Option<f64> {
     // Errors at rates that a service does not bear decide nothing, but its users' budget pays for them.
@@ -157,6 +171,13 @@ pub(super) fn recovery_ms(observed: &Observed) -> Option<u64> {
     observed.recovered_at_ms.map(|at| at.saturating_sub(recovery_began_ms(observed)))
 }
 
+/// Whether an instance that was frozen went on as what it was, when the drill let it.
+pub(super) fn thawed_by_drill(plan: &Plan, observed: &Observed) -> bool {
+    let replaced = observed.stages.iter().any(|stage| stage.name == "replaced");
+    let came_back = observed.recovered_at_ms >= observed.released_at_ms && observed.recovered_at_ms.is_some();
+    matches!(plan.fault, Fault::Freeze { .. }) && observed.released_at_ms.is_some() && came_back && !replaced
+}
+
 fn recovered(plan: &Plan, observed: &Observed) -> Conclusion {
     let bound = in_words(plan.recover_within_ms);
     let since = match observed.started_by_drill_at_ms() {
@@ -164,19 +185,19 @@ fn recovered(plan: &Plan, observed: &Observed) -> Conclusion {
             let waited = in_words(at.saturating_sub(observed.fault_at_ms));
             format!(", counted from when the drill itself started it again, {waited} after the harm")
         }
+        None if thawed_by_drill(plan, observed) => ", once the drill had thawed it".to_owned(),
         None => String::new(),
     };
     let took = recovery_ms(observed);
     let never = if observed.aborted.is_some() { "not before it was given up" } else { "not in time" };
     let measured = took.map_or_else(|| never.to_owned(), in_words);
-    Conclusion::new("until every instance was healthy again", measured, bound.clone()).judged(match took {
+    let all = plan.everything();
+    Conclusion::new(&format!("until {all} was healthy again"), measured, bound.clone()).judged(match took {
         Some(ms) if ms <= plan.recover_within_ms => {
-            Ok(format!("every instance was healthy again after {}{since}", in_words(ms)))
+            Ok(format!("{all} was healthy again after {}{since}", in_words(ms)))
         }
-        Some(ms) => {
-            Err(format!("every instance was healthy again only after {}, not within {bound}{since}", in_words(ms)))
-        }
-        None => Err(format!("not every instance was healthy again within {bound}")),
+        Some(ms) => Err(format!("{all} was healthy again only after {}, not within {bound}{since}", in_words(ms))),
+        None => Err(format!("not {all} was healthy again within {bound}")),
     })
 }
 
@@ -220,7 +241,7 @@ fn nothing_lost(ledger: Option<&Ledger>) -> Vec<Conclusion> {
     let Some(ledger) = ledger else { return vec![Conclusion::new(LOST, "not tested", "0")] };
     let Ledger { acknowledged, lost, doubled, unverified, .. } = ledger;
     if *acknowledged == 0 {
-        let nothing = Err("no write was acknowledged, so nothing was shown about writes".to_owned());
+        let nothing = Err(format!("no write was acknowledged, so {NOTHING_SHOWN} about writes"));
         return vec![Conclusion::new(LOST, "none was confirmed", "0").judged(nothing)];
     }
     let of = |keys: &[String]| format!("{} of {}", count(keys.len() as u64), count(*acknowledged));

@@ -5,7 +5,10 @@
 //! start has to come later than the one before, and the last one has to hold. The times are taken from the stages of
 //! the run, `fault` and [`KILLED`] to [`START`].
 
-use super::{Condition, Drill, Fault, Ground, Observed, Plan, Refusal, Signs, Stage, Target, Wish, in_words, signs};
+use super::{
+    Condition, Drill, Fault, Ground, NOTHING_SHOWN, Observed, Plan, Refusal, Signs, Stage, Target, Wish, in_words,
+    signs,
+};
 use crate::status::Status;
 
 /// How often it dies.
@@ -67,7 +70,7 @@ impl Drill for CrashLoop {
         }
         let waits = waits(&observed.stages);
         let (Some(quickest), [.., last_but_one, last]) = (waits.iter().min(), &waits[..]) else {
-            return vec![Err(format!("{name} died at no further start, so nothing was shown about a loop of crashes"))];
+            return vec![Err(format!("{name} died at no further start, so {NOTHING_SHOWN} about a loop of crashes"))];
         };
         let words: Vec<String> = waits.iter().map(|ms| in_words(*ms)).collect();
         let words = words.join(", ");

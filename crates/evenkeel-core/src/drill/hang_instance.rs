@@ -32,6 +32,15 @@ impl Drill for HangInstance {
         Ok(Fault::Freeze { for_ms: wish.lasts_ms() })
     }
 
+    fn notes(&self, _ground: &Ground<'_>) -> Vec<String> {
+        vec![
+            "the process is stopped by SIGSTOP, which keel also sees from the operating system; a program that hangs while \
+             it goes on running shows only by the answers that are missing (by what its traffic shows, or by `liveness`), \
+             and that may take longer"
+                .to_owned(),
+        ]
+    }
+
     fn signs(&self, plan: &Plan, status: &Status, released: bool) -> Signs {
         signs::of_instance(plan, status, |seen| released || seen.generation > plan.subject.generation)
     }

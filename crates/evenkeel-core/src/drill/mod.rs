@@ -64,11 +64,12 @@ pub mod stages {
 
 pub use self::{
     abort::Brake,
+    bad_deploy::WILL_NOT_PASS,
     climb::{Capacity, Climb, Limit, MOST_PER_S, Step},
-    conclusion::{Conclusion, Condition, budget},
+    conclusion::{Conclusion, Condition, NO_LIMIT, NOTHING_SHOWN, budget, budget_window_ms},
     fault::{Fault, PACE_PER_S, Target},
     outage::{Gaps, Outage},
-    plan::{Plan, Refusal, Subject, Wish, Writes, plan, still_holds},
+    plan::{Plan, Refusal, Subject, Wish, Writes, plan, read_elsewhere, still_holds},
     record::{NewEntry, aborted, ended, started},
     report::{ErrorSample, Ledger, Observed, Report, Stage, Traffic, Verdict, judge},
     runs::{
@@ -78,7 +79,7 @@ pub use self::{
     schedule::{Known, TRY_AGAIN_MS, Turn, in_blackout, turn},
     series::{TICK_MS, Tick},
     signs::{SHIFTED, STARTED, Signs},
-    watch::Watch,
+    watch::{RELAPSED, Watch},
 };
 
 /// The reason of a drain that a drill has ordered: nobody else's drain is ever ended by a drill.
@@ -171,7 +172,8 @@ pub fn find(name: &str) -> Option<&'static dyn Drill> {
     ALL.iter().copied().find(|drill| drill.name() == name)
 }
 
-/// A time as people read it: milliseconds below a second, else seconds with one decimal.
+/// A time as people read it: milliseconds below a second, else seconds rounded to one decimal.
 pub fn in_words(ms: u64) -> String {
-    if ms < 1000 { format!("{ms} ms") } else { format!("{}.{} s", ms / 1000, ms % 1000 / 100) }
+    let tenths = ms.saturating_add(50) / 100;
+    if ms < 1000 { format!("{ms} ms") } else { format!("{}.{} s", tenths / 10, tenths % 10) }
 }

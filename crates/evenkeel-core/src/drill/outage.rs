@@ -30,7 +30,12 @@ pub struct Outage {
 impl Outage {
     /// Whether it is worth the name: every service has short times between two answers.
     pub fn is_down(&self) -> bool {
-        self.lasted_ms >= LEAST_MS.max(self.usual_ms.saturating_mul(TIMES_USUAL)) || !self.ended && self.failed > 0
+        self.lasted_ms >= self.least_ms() || !self.ended && self.failed > 0
+    }
+
+    /// From how long on a time without an answer counts as being down, in milliseconds.
+    pub fn least_ms(&self) -> u64 {
+        LEAST_MS.max(self.usual_ms.saturating_mul(TIMES_USUAL))
     }
 
     /// When it ended, in milliseconds since the drill's start.
@@ -117,6 +122,7 @@ mod tests {
         answers(&mut gaps, [1100, 1270, 1400]);
         let outage = gaps.longest().unwrap();
         assert_eq!((outage.lasted_ms, outage.usual_ms, outage.is_down()), (170, 60, false));
+        assert_eq!(outage.least_ms(), 180, "three times what is usual");
         answers(&mut gaps, [1600]);
         assert!(gaps.longest().unwrap().is_down());
     }

@@ -21,8 +21,10 @@ use crate::{
 
 /// How long clients read and write before the harm, so that there is something to compare with.
 const BASELINE_MS: u64 = 1000;
-/// How long they go on after recovery: some failures show only afterwards.
+/// How long they go on after recovery at least: some failures show only afterwards.
 const SETTLE_MS: u64 = 1000;
+/// How long at most: checks may be rare.
+const MOST_SETTLE_MS: u64 = 5000;
 /// How long a lasting fault lasts unless the user says otherwise.
 const FOR_MS: u64 = 3000;
 
@@ -72,10 +74,19 @@ pub struct Plan {
     pub baseline_ms: u64,
     /// The longest time from harm to recovery.
     pub recover_within_ms: u64,
-    /// How long clients go on after recovery.
+    /// How long clients go on after recovery, which must last as long.
     pub settle_ms: u64,
     /// Why the plan is what it is, and what it cannot show.
     pub notes: Vec<String>,
+    /// Services whose instances were all healthy when the plan was made, in the order of the status.
+    #[serde(default)]
+    pub well_before: Vec<String>,
+    /// How long the service's `liveness` must fail until an instance is killed and started again; `null` without it.
+    #[serde(default)]
+    pub liveness_after_ms: Option<u64>,
+    /// Whether `[[drills.schedule]]` has this drill for this service.
+    #[serde(default)]
+    pub scheduled: bool,
 }
 
 /// What is harmed, as it was when the plan was made.
@@ -140,6 +151,23 @@ pub enum Refusal {
     /// No request of a drill would reach the service.
     #[error("no route leads to `{0}` without particular headers, so clients of a drill could not reach it")]
     NoRoute(String),
+    /// What clients would ask does not answer.
+    #[error(
+        "`[drills] read` ({read}) leads to `{other}`, and `{service}`, asked for {path}, answers with {seen}; to rehearse \
+         `{service}`, set `[drills] read` to a path that its route takes and that it answers with 2xx"
+    )]
+    ReadElsewhere {
+        /// Whose clients would be watched.
+        service: String,
+        /// What they would read, and of which host.
+        path: String,
+        /// What comes back.
+        seen: String,
+        /// What `[drills] read` is.
+        read: String,
+        /// Whom that leads to.
+        other: String,
+    },
     /// Something is wrong already.
     #[error("`{service}` is not well, and a drill would harm it further: {}", .why.join("; "))]
     NotWell {
@@ -199,9 +227,35 @@ pub fn plan(drill: &dyn Drill, stack: &Stack, status: &Status, wish: &Wish) -> R
         abort: stack.drills.abort,
         baseline_ms: BASELINE_MS,
         recover_within_ms,
-        settle_ms: SETTLE_MS,
+        settle_ms: settle_ms(stack, &service.name),
         notes,
+        well_before: signs::well(status),
+        liveness_after_ms: stack.services.get(&service.name).and_then(|s| Some(s.liveness.as_ref()?.after.as_ms())),
+        scheduled: is_scheduled(drill, stack, status, &service.name),
     })
+}
+
+/// How long health must last after recovery: a probe that has begun and the next one may still take it back.
+fn settle_ms(stack: &Stack, service: &str) -> u64 {
+    let check = stack.services.get(service).and_then(|service| service.check.as_ref());
+    let until_known = check.map_or(0, |check| check.interval.as_ms().saturating_add(check.timeout.as_ms()));
+    until_known.clamp(SETTLE_MS, MOST_SETTLE_MS)
+}
+
+fn is_scheduled(drill: &dyn Drill, stack: &Stack, status: &Status, service: &str) -> bool {
+    let by_default = || choose_service(stack, status, None).is_ok_and(|chosen| chosen.name == service);
+    stack.drills.schedule.iter().any(|scheduled| {
+        scheduled.drill == drill.name() && scheduled.service.as_deref().map_or_else(by_default, |name| name == service)
+    })
+}
+
+/// Whom `[drills] read` leads to for a client that knows no host, where that is not who is asked by this plan: nobody
+/// has said that the other one answers there too.
+pub fn read_elsewhere<'s>(stack: &'s Stack, plan: &Plan) -> Option<&'s str> {
+    let read = &stack.drills.read;
+    let mut listeners = stack.listeners.keys();
+    let other = listeners.find_map(|name| reach::leads_to(stack, name, None, read));
+    other.filter(|other| *other != plan.subject.service)
 }
 
 impl Plan {
@@ -209,6 +263,14 @@ impl Plan {
     /// milliseconds.
     pub fn overdue_ms(&self) -> u64 {
         self.objectives.worst.map_or(OVERDUE_MS, crate::stack::Duration::as_ms)
+    }
+
+    /// What must be healthy for this to count as over, in words.
+    pub(super) fn everything(&self) -> String {
+        match self.subject.target {
+            Target::Stack => "every instance of every service".to_owned(),
+            _ => format!("every instance of {}", self.subject.service),
+        }
     }
 
     /// The plan as numbered lines that are shown before it is carried out.
@@ -225,7 +287,7 @@ impl Plan {
         let mut lines = vec![
             format!("test visitors read GET {}{writing} at {host} through the edge", self.read),
             format!("after {}: {whom}", in_words(self.baseline_ms)),
-            format!("wait until every instance is healthy again, at most {}", in_words(self.recover_within_ms)),
+            format!("wait until {} is healthy again, at most {}", self.everything(), in_words(self.recover_within_ms)),
         ];
         let Abort { errors, after } = self.abort;
         if self.fault != Fault::Reboot {

@@ -1,7 +1,7 @@
 //! `reboot`: everything of the stack dies at once, as by a loss of power, and starts again.
 //!
 //! It owns no state. Nobody can be served in between, so errors of that time are counted apart; what is judged is that
-//! all of it comes back by what starts it at boot, in time, without an error afterwards, and with every write that was
+//! all of it comes back, every service that was well before, by what starts it at boot, in time, without an error afterwards, and with every write that was
 //! acknowledged. SIGKILL leaves the kernel's page cache as it is: a write that is lost only with the machine itself does
 //! not show here.
 
@@ -42,11 +42,13 @@ impl Drill for Reboot {
             "a real loss of power also loses what the operating system had not yet put on the disk; this drill does not, \
              so it says nothing about such writes"
                 .to_owned(),
+            "what the machine itself takes to start is not in these times: only what runs on it was started again"
+                .to_owned(),
         ];
         let others: Vec<&str> =
             ground.status.services.iter().map(|s| s.name.as_str()).filter(|name| *name != ground.service).collect();
         if !others.is_empty() {
-            notes.push(format!("every service goes down with it: {} too", others.join(", ")));
+            notes.push(format!("every service goes down with it, and must come back: {} too", others.join(", ")));
         }
         notes
     }
@@ -57,7 +59,7 @@ impl Drill for Reboot {
         };
         let back = format!("`keel up` is back, process {guard}");
         let in_force = status.edge.as_ref().is_some_and(|edge| edge.applied == edge.snapshot);
-        let all = signs::service_of(plan, status).filter(|_| in_force).and_then(signs::all_healthy);
+        let all = if in_force { signs::all_well_again(plan, status) } else { None };
         Signs { detected: Some(back.clone()), replaced: Some(back), recovered: all }
     }
 

@@ -7,7 +7,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Capacity, Conclusion, Drill, Fault, Outage, Plan, STARTED, Subject, Tick, conclusion, in_words};
+use super::{Capacity, Conclusion, Drill, Fault, Outage, Plan, RELAPSED, STARTED, Subject, Tick, conclusion, in_words};
 use crate::{journal::Reason, objectives::Budget, stack::DrillObjectives, time::WallTime};
 
 /// Pass or fail.
@@ -33,8 +33,8 @@ impl Verdict {
 /// Something that happened during a drill.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Stage {
-    /// `load`, `fault`, `detected`, `replaced`, `released`, `recovered`, `aborted`, `stopped` or `verified`; drills may
-    /// have others.
+    /// `load`, `fault`, `detected`, `replaced`, `released`, `recovered`, `relapsed` (health did not last, and another
+    /// `recovered` may follow), `aborted`, `stopped` or `verified`; drills may have others.
     pub name: String,
     /// When, in milliseconds since the drill's start.
     pub at_ms: u64,
@@ -46,6 +46,26 @@ impl Stage {
     /// A stage of this name at this time.
     pub fn new(name: &str, at_ms: u64, detail: impl Into<String>) -> Self {
         Self { name: name.to_owned(), at_ms, detail: detail.into() }
+    }
+
+    /// What it is called wherever people read it. `noticed_by_drill`: the harm leaves keel itself nothing to notice it
+    /// with.
+    pub fn said(&self, noticed_by_drill: bool) -> &str {
+        match self.name.as_str() {
+            "load" => "visitors begin",
+            "fault" => "harm done",
+            "detected" if noticed_by_drill => "seen by the drill",
+            "detected" => "noticed by keel",
+            "replaced" => "replaced",
+            "released" => "harm over",
+            "recovered" => "healthy again",
+            RELAPSED => "ill again",
+            "aborted" | "given-up" => "given up",
+            STARTED => "started by drill",
+            "stopped" => "visitors stop",
+            "verified" => "writes looked for",
+            other => other,
+        }
     }
 }
 
@@ -94,6 +114,8 @@ pub struct Ledger {
     pub acknowledged: u64,
     /// Writes that were not: they may be there once or not at all.
     pub unacknowledged: u64,
+    /// Those of them that are there, once.
+    pub unacknowledged_there: u64,
     /// Keys that were acknowledged but are not there.
     pub lost: Vec<String>,
     /// Keys, acknowledged or not, that are there more than once.
@@ -129,6 +151,10 @@ pub struct Observed {
     pub capacity: Option<Capacity>,
     /// The service's budget of errors afterwards, where `[objectives]` declares an availability.
     pub budget: Option<Budget>,
+    /// The time that this budget is counted over, in milliseconds.
+    pub budget_window_ms: Option<u64>,
+    /// Who started `keel up` again, as `systemd`, where that is known.
+    pub started_by: Option<String>,
     /// Harm that could not be taken back: why, and what is left to do by hand.
     pub not_undone: Vec<String>,
     /// What happened when, in order.
@@ -144,6 +170,7 @@ impl Observed {
 
 /// The outcome of a drill: what `keel drill run --json` prints.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own, and the JSON form is an interface")]
 pub struct Report {
     /// The drill's name.
     pub drill: String,
@@ -229,6 +256,29 @@ pub struct Report {
     /// Whether `detection_ms` says when the drill noticed the harm, since keel itself was down and could not.
     #[serde(default)]
     pub noticed_by_drill: bool,
+    /// Of the writes that were not acknowledged, those that are there, once; `null` where that was not counted.
+    #[serde(default)]
+    pub unacknowledged_there: Option<u64>,
+    /// The time that `budget` is counted over, in milliseconds; `null` where there is none.
+    #[serde(default)]
+    pub budget_window_ms: Option<u64>,
+    /// Who started `keel up` again after the harm, by the name of the process above it; `null` where nobody had to or where
+    /// that is not known.
+    #[serde(default)]
+    pub started_by: Option<String>,
+    /// Whether an instance that hung went on only since the drill took its harm back: nobody else would have brought it
+    /// back in that time.
+    #[serde(default)]
+    pub thawed_by_drill: bool,
+    /// How long the service's `liveness` must fail until an instance is started again, in milliseconds; `null` without it.
+    #[serde(default)]
+    pub liveness_after_ms: Option<u64>,
+    /// Whether `[[drills.schedule]]` has this drill already.
+    #[serde(default)]
+    pub scheduled: bool,
+    /// Whether it failed only since nothing was shown about what it was meant to show.
+    #[serde(default)]
+    pub shows_nothing: bool,
 }
 
 /// Judges a run of `plan`.
@@ -245,6 +295,8 @@ pub fn judge(drill: &dyn Drill, plan: &Plan, observed: &Observed) -> Report {
     reasons.extend(plan.notes.iter().map(Reason::rule));
     let ledger = observed.ledger.clone().unwrap_or_default();
     let after_fault = |at: u64| at.saturating_sub(observed.fault_at_ms);
+    let shows_nothing = conclusion::shows_nothing(&conditions);
+    let unacknowledged_there = observed.ledger.as_ref().map(|ledger| ledger.unacknowledged_there);
     let is_ramp = matches!(plan.fault, Fault::Ramp { .. });
     Report {
         drill: plan.drill.clone(),
@@ -278,16 +330,23 @@ pub fn judge(drill: &dyn Drill, plan: &Plan, observed: &Observed) -> Report {
         budget_spent: conclusion::budget_spent(observed),
         budget: observed.budget.clone(),
         conditions,
-        warnings: warnings(observed),
+        warnings: warnings(plan, observed),
         // Whoever measures what a service bears lets its clients wait on purpose.
         outage: observed.traffic.outage.filter(|_| !is_ramp),
         started_by_drill_ms: observed.started_by_drill_at_ms().map(after_fault),
         noticed_by_drill: drill.silences_the_stack(),
+        unacknowledged_there,
+        budget_window_ms: observed.budget_window_ms,
+        started_by: observed.started_by.clone().filter(|_| observed.started_by_drill_at_ms().is_none()),
+        thawed_by_drill: conclusion::thawed_by_drill(plan, observed),
+        liveness_after_ms: plan.liveness_after_ms,
+        scheduled: plan.scheduled,
+        shows_nothing,
     }
 }
 
 /// What whoever reads the verdict must know with it.
-fn warnings(observed: &Observed) -> Vec<String> {
+fn warnings(plan: &Plan, observed: &Observed) -> Vec<String> {
     let mut warnings = Vec::new();
     if let Some(at_ms) = observed.started_by_drill_at_ms() {
         let waited = in_words(at_ms.saturating_sub(observed.fault_at_ms));
@@ -295,6 +354,20 @@ fn warnings(observed: &Observed) -> Vec<String> {
             "nobody but this drill started `keel up` again: it did so after {waited}. Without the drill the service would \
              still be down; run `keel up` under a service manager that starts it at boot and after a crash"
         ));
+    }
+    if conclusion::thawed_by_drill(plan, observed) {
+        let (name, lasted) = (&plan.subject.name, in_words(plan.fault.lasts_ms()));
+        warnings.push(match plan.liveness_after_ms {
+            None => format!(
+                "nobody but this drill brought {name} back: without it {name} would stay frozen, out of use, until somebody \
+                 restarts it. `liveness` makes keel restart an instance that hangs"
+            ),
+            Some(ms) => format!(
+                "it was this drill that brought {name} back: `liveness` restarts an instance that has hung for {}, and the \
+                 drill froze it for {lasted} at most",
+                in_words(ms)
+            ),
+        });
     }
     warnings
 }

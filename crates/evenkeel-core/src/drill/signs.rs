@@ -2,8 +2,11 @@
 //!
 //! Shared by the drills, each of which says what counts for it. Nothing here remembers anything.
 
-use super::{Condition, Observed, Plan, Subject};
+use super::{Condition, Fault, Observed, Plan, Subject, Target};
 use crate::status::{Health, InstanceStatus, ServiceStatus, Status};
+
+/// How the words end that say so of instances.
+const HEALTHY: &str = " are healthy";
 
 /// What one status shows; each in words.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -32,7 +35,61 @@ pub(super) fn all_healthy(service: &ServiceStatus) -> Option<String> {
     let healthy = service.instances.iter().filter(|instance| instance.health == Health::Healthy).count();
     let healthy = u32::try_from(healthy).unwrap_or(u32::MAX);
     let all = service.replicas > 0 && healthy >= service.replicas;
-    all.then(|| format!("{healthy} of {} instances are healthy", service.replicas))
+    all.then(|| format!("{healthy} of {} instances{HEALTHY}", service.replicas))
+}
+
+/// The services of which every instance is healthy.
+pub(super) fn well(status: &Status) -> Vec<String> {
+    let well = status.services.iter().filter(|service| all_healthy(service).is_some());
+    well.map(|service| service.name.clone()).collect()
+}
+
+/// That every service that was well before is so again, in words.
+pub(super) fn all_well_again(plan: &Plan, status: &Status) -> Option<String> {
+    let again = |name: &String| {
+        let service = status.services.iter().find(|service| service.name == *name)?;
+        Some(format!("{} of {name}", all_healthy(service)?.trim_end_matches(HEALTHY)))
+    };
+    let again: Option<Vec<String>> = plan.well_before.iter().map(again).collect();
+    again.filter(|again| !again.is_empty()).map(|again| format!("{}{HEALTHY}", again.join(", ")))
+}
+
+/// How many instances of each service were healthy when everything was well again.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Well(Vec<(String, u32)>);
+
+impl Well {
+    /// What recovery was about, as it is at its begin.
+    pub(super) fn of(plan: &Plan, status: &Status) -> Self {
+        let dependency = match &plan.fault {
+            Fault::SlowDependency { service, .. } => Some(service),
+            _ => None,
+        };
+        let everywhere = plan.well_before.iter().filter(|_| plan.subject.target == Target::Stack);
+        let names = everywhere.chain(dependency).chain([&plan.subject.service]);
+        let services = names.filter_map(|name| status.services.iter().find(|service| service.name == *name));
+        Self(services.map(|service| (service.name.clone(), service.replicas)).collect())
+    }
+
+    /// What is ill that was well, in words. Instances that were only added since take nothing back.
+    pub(super) fn taken_back(&self, status: &Status) -> Option<String> {
+        self.0.iter().find_map(|(name, were)| {
+            let service = status.services.iter().find(|service| service.name == *name)?;
+            let healthy = service.instances.iter().filter(|instance| instance.health == Health::Healthy).count();
+            let wanted = service.replicas.min(*were);
+            if u32::try_from(healthy).unwrap_or(u32::MAX) >= wanted {
+                return None;
+            }
+            let ill = service.instances.iter().find(|instance| instance.health != Health::Healthy);
+            Some(ill.map_or_else(|| format!("{healthy} of {wanted} instances of {name} are healthy"), ill_in_words))
+        })
+    }
+}
+
+/// How an instance is that is not healthy.
+fn ill_in_words(seen: &InstanceStatus) -> String {
+    let because = if seen.reason.is_empty() { String::new() } else { format!(": {}", seen.reason) };
+    format!("{} is {}{because}", seen.name, seen.health)
 }
 
 /// What shows of an instance that was harmed. `is_over`: whether health is all that is missing, now that it is so.
@@ -57,8 +114,7 @@ fn difference(subject: &Subject, seen: &InstanceStatus) -> Option<String> {
         return Some(format!("the process of {name} is gone"));
     }
     if seen.health != Health::Healthy {
-        let because = if seen.reason.is_empty() { String::new() } else { format!(": {}", seen.reason) };
-        return Some(format!("{name} is {}{because}", seen.health));
+        return Some(ill_in_words(seen));
     }
     let other = seen.generation != subject.generation || seen.pid != subject.pid;
     other.then(|| format!("{name} has another process"))

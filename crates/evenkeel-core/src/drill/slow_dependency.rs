@@ -4,7 +4,7 @@
 //! The clients of the service that asks it may wait, and must not see errors; and nobody may restart that service's
 //! instances for something that is not their fault, since then a slow dependency becomes an outage.
 
-use super::{Condition, Drill, Fault, Ground, Observed, Plan, Refusal, Signs, Target, Wish, signs};
+use super::{Condition, Drill, Fault, Ground, NOTHING_SHOWN, Observed, Plan, Refusal, Signs, Target, Wish, signs};
 use crate::status::{Health, ServiceStatus, Status};
 
 /// How long its instances stand still each time.
@@ -104,7 +104,7 @@ impl Drill for SlowDependency {
             Ok("what was slow was asked meanwhile".to_owned())
         } else {
             Err(format!(
-                "nothing was shown: nobody asked the dependency while it was slow, and no client of {service} waited; \
+                "{NOTHING_SHOWN}: nobody asked the dependency while it was slow, and no client of {service} waited; \
                  set `read` of [drills] to a path that needs it"
             ))
         };

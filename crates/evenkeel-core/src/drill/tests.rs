@@ -112,7 +112,7 @@ fn a_plan_names_everything() {
     insta::assert_snapshot!(plan.lines().join("\n"), @r"
     test visitors read GET /products and write POST /orders at 127.0.0.1:8080 through the edge
     after 1.0 s: SIGSTOP for at most 3.0 s to shop/2, process 1002
-    wait until every instance is healthy again, at most 33.0 s
+    wait until every instance of shop is healthy again, at most 33.0 s
     give up and take everything back if for 5.0 s 50 % of requests fail or wait longer than 10.0 s
     look for every write that was acknowledged: none may be missing, none there twice
     ");
@@ -312,10 +312,11 @@ fn a_good_run_passes_with_its_reasons() {
         verdict("hang-instance", &good()).reasons.into_iter().map(|reason| reason.text).collect();
     insta::assert_snapshot!(reasons.join("\n"), @r"
     0 of 100 requests failed, the slowest took 300 ms
-    every instance was healthy again after 2.5 s
+    every instance of shop was healthy again after 2.5 s, once the drill had thawed it
     the frozen instance was noticed while it was frozen
     each of 20 acknowledged writes is there exactly once
     shop/2 was chosen because it has run longest
+    the process is stopped by SIGSTOP, which keel also sees from the operating system; a program that hangs while it goes on running shows only by the answers that are missing (by what its traffic shows, or by `liveness`), and that may take longer
     ");
 }
 
@@ -326,7 +327,7 @@ fn each_condition_alone_fails_a_drill() {
         (|o| o.aborted = Some("half of them failed".to_owned()), "it was given up: half of them failed"),
         (|o| o.traffic.errors = 1, "1 of 100 requests failed"),
         (|o| o.traffic.requests = 0, "no test visitor sent a request"),
-        (|o| o.recovered_at_ms = None, "not every instance was healthy again within"),
+        (|o| o.recovered_at_ms = None, "was healthy again within"),
         (|o| o.recovered_at_ms = Some(400_000), "only after 399.0 s"),
         (|o| o.ledger.as_mut().unwrap().lost.push("k1".to_owned()), "1 acknowledged write is lost, the first is k1"),
         (|o| o.ledger.as_mut().unwrap().doubled.push("k2".to_owned()), "1 write is there more than once"),
@@ -359,7 +360,7 @@ fn objectives_decide() {
     let failed = |objectives, text: &str| assert_eq!(judged(objectives, |_| ()), (Verdict::Fail, text.to_owned()));
     failed("worst = \"299ms\"", "the slowest request took 300 ms, not within 299 ms");
     failed("detection = \"100ms\"", "detection took 200 ms, not within 100 ms");
-    failed("recovery = \"2s\"", "every instance was healthy again only after 2.5 s, not within 2.0 s");
+    failed("recovery = \"2s\"", "every instance of shop was healthy again only after 2.5 s, not within 2.0 s");
     assert_eq!(judged("p99 = \"10ms\"", |o| o.traffic.p99_ms = 11).0, Verdict::Fail);
     assert_eq!(judged("detection = \"1s\"", |o| o.detected_at_ms = None).0, Verdict::Fail);
     assert_eq!(judged("errors = 2, worst = \"300ms\"", |o| o.traffic.errors = 2).0, Verdict::Pass);
@@ -383,6 +384,15 @@ fn unacknowledged_writes_are_not_lost() {
     observed.ledger.as_mut().unwrap().unacknowledged = 3;
     let report = verdict("kill-instance", &observed);
     assert_eq!((report.verdict, report.unacknowledged_writes, report.lost_writes), (Verdict::Pass, 3, 0));
+}
+
+#[test]
+fn times_are_rounded_to_the_nearest_tenth() {
+    for (ms, words) in
+        [(0, "0 ms"), (999, "999 ms"), (1000, "1.0 s"), (1049, "1.0 s"), (1090, "1.1 s"), (1950, "2.0 s")]
+    {
+        assert_eq!(in_words(ms), words);
+    }
 }
 
 #[test]
@@ -416,7 +426,7 @@ fn limits_stand_beside_what_was_measured() {
         (line.measured.as_str(), line.allowed.as_str(), line.held)
     };
     assert_eq!(told("failed requests"), ("0 of 100", "0", Some(true)));
-    assert_eq!(told("until every instance was healthy again"), ("2.5 s", "30.0 s", Some(true)));
+    assert_eq!(told("until every instance of shop was healthy again"), ("2.5 s", "30.0 s", Some(true)));
     assert_eq!(told("longest wait of a request"), ("300 ms", "no limit set", None));
     assert_eq!(told("until keel noticed"), ("200 ms", "no limit set", None));
     assert_eq!(told("confirmed writes that are missing"), ("0 of 20", "0", Some(true)));
@@ -438,7 +448,9 @@ fn what_the_drill_waited_is_no_recovery_time() {
     assert_eq!((report.started_by_drill_ms, report.recovery_ms), (Some(3200), Some(900)));
     assert!(report.warnings[0].contains("nobody but this drill") && report.warnings[0].contains("3.2 s"), "{report:?}");
     assert!(
-        line(&report, "until every instance was healthy again").text.contains("900 ms, counted from when the drill")
+        line(&report, "until every instance of every service was healthy again")
+            .text
+            .contains("900 ms, counted from when the drill")
     );
     let note = ended(&report).message;
     assert!(note.contains("nobody but the drill started it again, 3.2 s after the harm"), "{note}");

@@ -94,7 +94,7 @@ pub struct Stack {
     /// The data plane.
     #[serde(default)]
     pub edge: Edge,
-    /// Where metrics are served.
+    /// The page on which the stack is seen and steered, with metrics and the API beside it.
     #[serde(default)]
     pub console: Console,
     /// How output of instances is kept.

@@ -38,7 +38,7 @@ pub(super) fn exited(status: ExitStatus, lived: Duration, leftovers: u32) -> Str
         1 => "; a process it had left behind was killed".to_owned(),
         n => format!("; {n} processes it had left behind were killed"),
     };
-    format!("{how} after {}{rest}", span(lived))
+    format!("{how} after it had run for {}{rest}", span(lived))
 }
 
 /// The word for something that is done, put off or only noted.

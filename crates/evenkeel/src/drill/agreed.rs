@@ -9,7 +9,12 @@ use evenkeel_core::{
     stack::{Blackout, Stack},
 };
 
-use super::{control::Control, run::Orders, show::Show};
+use super::{
+    client::{Ask, Client},
+    control::Control,
+    run::Orders,
+    show::Show,
+};
 use crate::{
     failure::{Exit, Failure},
     words,
@@ -39,7 +44,27 @@ async fn planned(drill: &dyn Drill, orders: &Orders, control: &Control) -> Resul
     let (stack, status) = (control.stack().await?, control.status().await?);
     not_in_blackout(&stack.drills.blackout, orders.force)?;
     let plan = drill::plan(drill, &stack, &status, &orders.wish).map_err(|refusal| refused(&refusal))?;
+    answers(&stack, &plan).await.map_err(|refusal| refused(&refusal))?;
     Ok((stack, plan))
+}
+
+/// Where `[drills] read` is another service's, what clients would read of this one may be no page at all: it is asked for
+/// once, so that nobody agrees to a drill that would only be given up.
+async fn answers(stack: &Stack, plan: &Plan) -> Result<(), Refusal> {
+    let Some(other) = drill::read_elsewhere(stack, plan) else { return Ok(()) };
+    let answer = Client::new(plan.address, plan.host.as_deref()).send(&Ask::Read(&plan.read)).await;
+    let seen = match answer {
+        Ok(answer) if (200..300).contains(&answer.status) => return Ok(()),
+        Ok(answer) => format!("status {}", answer.status),
+        Err(trouble) => words::plain(&trouble.to_string()),
+    };
+    Err(Refusal::ReadElsewhere {
+        service: plan.subject.service.clone(),
+        path: plan.host.as_ref().map_or_else(|| plan.read.clone(), |host| format!("{} at {host}", plan.read)),
+        seen,
+        read: stack.drills.read.clone(),
+        other: other.to_owned(),
+    })
 }
 
 /// What was agreed to is what would be done.
@@ -76,7 +101,7 @@ fn refused(refusal: &Refusal) -> Failure {
         Refusal::WhichService(_) | Refusal::NothingToHarm(_) | Refusal::NoRoute(_) | Refusal::NotHere(_) => {
             failure.exit(Exit::Usage)
         }
-        Refusal::OnlyInstance(_) => failure.exit(Exit::NotWell),
+        Refusal::OnlyInstance(_) | Refusal::ReadElsewhere { .. } => failure.exit(Exit::NotWell),
         Refusal::NotWell { .. } => {
             failure.exit(Exit::NotWell).fix("wait until `keel status` shows all instances healthy")
         }

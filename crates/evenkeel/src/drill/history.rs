@@ -39,7 +39,7 @@ pub(super) struct Args {
 /// Options of `keel drill show`.
 #[derive(Debug, clap::Args)]
 pub(super) struct OneArgs {
-    /// Which run, as `keel drill history` lists them [default: the newest]
+    /// Which run, as `keel drill history` lists them, or a drill, for its newest one [default: the newest]
     #[arg(value_name = "RUN")]
     run: Option<String>,
 }
@@ -90,6 +90,11 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
 pub(super) fn show(args: &OneArgs, context: &Context) -> Result<Exit, Failure> {
     let source = Source::of(context)?;
     let id = match &args.run {
+        Some(name) if drill::find(name).is_some() => {
+            let newest = source.runs()?.into_iter().find(|run| run.drill == *name);
+            let fix = source.command(context, &format!("drill run {name}"));
+            newest.ok_or_else(|| unknown(&format!("`{name}` was not run yet")).fix(fix))?.run
+        }
         Some(run) => run.clone(),
         None => source.runs()?.first().map(|run| run.run.clone()).ok_or_else(|| unknown("no drill was run yet"))?,
     };
@@ -210,6 +215,8 @@ fn comparisons(shown: &[&RunSummary], all: &[RunSummary]) -> Vec<String> {
 /// How a run compares with earlier ones, in words.
 fn compared(run: &RunSummary, earlier: &Comparison) -> String {
     let time = |ms: Option<u64>| ms.map_or_else(|| "never".to_owned(), in_words);
+    let passed = format!("{} of {} earlier {} passed", earlier.passed, earlier.runs, runs(earlier.runs));
+    let Some(whose) = earlier_words(earlier) else { return passed };
     let change = match (run.recovery_ms, earlier.recovery_ms) {
         (Some(now), Some(then)) if then > 0 => {
             let percent = (i128::from(now) - i128::from(then)) * 100 / i128::from(then);
@@ -222,15 +229,25 @@ fn compared(run: &RunSummary, earlier: &Comparison) -> String {
         _ => String::new(),
     };
     format!(
-        "{} of {} earlier runs passed; recovery took {}, the middle of theirs {}{change}; the slowest request {}, \
-         theirs {}",
-        earlier.passed,
-        earlier.runs,
+        "{passed}; recovery took {}, {whose} {}{change}; the slowest request {}, then {}",
         time(run.recovery_ms),
         time(earlier.recovery_ms),
         in_words(run.worst_ms),
         time(earlier.worst_ms),
     )
+}
+
+fn runs(n: usize) -> &'static str {
+    if n == 1 { "run" } else { "runs" }
+}
+
+/// What earlier runs are called that are compared with, if there is something to compare with: two have no middle.
+pub(super) fn earlier_words(earlier: &Comparison) -> Option<String> {
+    match earlier.runs {
+        1 => Some("the earlier run".to_owned()),
+        runs if runs >= 3 => Some(format!("median of {runs} earlier runs")),
+        _ => None,
+    }
 }
 
 fn one(details: &Details, now: WallTime, paint: Paint, command: &dyn Fn(&str) -> String) -> Vec<String> {
@@ -305,6 +322,20 @@ mod tests {
         let now = WallTime::from_millis(1_700_000_000_000 + 90_005_000);
         let text = format!("{}{}", table(&shown, now, Paint::plain()), comparisons(&shown, &runs).join("\n"));
         insta::assert_snapshot!(text);
+    }
+
+    #[test]
+    fn two_runs_have_no_middle() {
+        let earlier =
+            |runs| Comparison { runs, passed: runs, detection_ms: None, recovery_ms: Some(900), worst_ms: Some(1) };
+        let said = |runs| compared(&run(0, RunState::Passed, Some(1000)), &earlier(runs));
+        assert!(
+            said(1).contains("1 of 1 earlier run passed; recovery took 1.0 s, the earlier run 900 ms"),
+            "{}",
+            said(1)
+        );
+        assert_eq!(said(2), "2 of 2 earlier runs passed");
+        assert!(said(4).contains("median of 4 earlier runs 900 ms"), "{}", said(4));
     }
 
     #[test]

@@ -54,9 +54,7 @@ fn samples(report: &Report) -> String {
 }
 
 fn stages(report: &Report) -> String {
-    let line = |stage: &Stage| {
-        format!("{} ms {}: {}", stage.at_ms, outcome::said(&stage.name, report.noticed_by_drill), stage.detail)
-    };
+    let line = |stage: &Stage| format!("{} ms {}: {}", stage.at_ms, stage.said(report.noticed_by_drill), stage.detail);
     let cautions = report.warnings.iter().map(|text| format!("caution: {text}"));
     report.stages.iter().map(line).chain(cautions).collect::<Vec<_>>().join("\n")
 }

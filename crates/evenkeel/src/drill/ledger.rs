@@ -34,6 +34,7 @@ pub(super) async fn verify(plan: &Plan, writes: &Writes, written: Vec<Written>) 
     for part in lookers.join_all().await {
         ledger.acknowledged += part.acknowledged;
         ledger.unacknowledged += part.unacknowledged;
+        ledger.unacknowledged_there += part.unacknowledged_there;
         ledger.lost.extend(part.lost);
         ledger.doubled.extend(part.doubled);
         ledger.unverified.extend(part.unverified);
@@ -50,6 +51,7 @@ async fn look_for_all(mut client: Client, verify: Arc<str>, keys: Vec<Written>) 
         *(if acknowledged { &mut ledger.acknowledged } else { &mut ledger.unacknowledged }) += 1;
         match look_for(&mut client, &verify.replace("{key}", &key)).await {
             Ok(0) if acknowledged => ledger.lost.push(key),
+            Ok(1) if !acknowledged => ledger.unacknowledged_there += 1,
             Ok(0 | 1) => {}
             Ok(_) => ledger.doubled.push(key),
             Err(why) => ledger.unverified.push(format!("{key} ({why})")),

@@ -191,6 +191,7 @@ mod tests {
     use std::{
         io::{BufReader, Read},
         process::{Child, Command, Stdio},
+        sync::{Mutex, MutexGuard, PoisonError},
     };
 
     use super::*;
@@ -208,8 +209,16 @@ mod tests {
         Former::of(Known::of(pid).unwrap()).unwrap()
     }
 
+    /// What was started below a limited process and its parent is given the limit back: here that parent is one for all
+    /// tests, so that one would undo what another has done.
+    fn alone() -> MutexGuard<'static, ()> {
+        static ALONE: Mutex<()> = Mutex::new(());
+        ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     #[test]
     fn nothing_can_be_written_and_everything_again_afterwards() {
+        let _alone = alone();
         let writer = Command::new("sleep").arg("1000").stdin(Stdio::null()).spawn().unwrap();
         let writer = Writer(writer);
         let pid = writer.0.id();
@@ -244,11 +253,13 @@ mod tests {
 
     #[test]
     fn what_was_started_meanwhile_gets_it_back_too() {
+        let _alone = alone();
         after(|limited, _| limited.0.lift().unwrap());
     }
 
     #[test]
     fn whoever_knew_the_processes_before_gives_it_all_back_where_the_limiter_has_died() {
+        let _alone = alone();
         after(|limited, known_before| {
             // One that dies gives nothing back.
             std::mem::forget(limited);
@@ -258,6 +269,7 @@ mod tests {
 
     #[test]
     fn another_process_of_the_same_number_is_left_alone() {
+        let _alone = alone();
         let writer = Writer(Command::new("sleep").arg("1000").stdin(Stdio::null()).spawn().unwrap());
         let known = Known::of(writer.0.id()).unwrap();
         let other = Known { started: known.started - 1, ..known };

@@ -73,7 +73,7 @@ pub(crate) struct Args {
 enum Command {
     /// List the drills there are, and how each ended last
     List,
-    /// Run a drill: harm one instance, watch what clients see, give a verdict
+    /// Run a drill: do the harm it is about, watch what test visitors see, give a verdict
     #[command(after_help = AFTER_HELP)]
     Run(RunArgs),
     /// List the runs there were, and compare them with each other

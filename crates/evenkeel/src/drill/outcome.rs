@@ -18,6 +18,9 @@ pub(super) fn lines(report: &Report, paint: Paint, command: &dyn Fn(&str) -> Str
         Verdict::Fail => paint.bad("failed"),
     };
     let mut lines = vec![format!("{verdict}  {}", report.drill)];
+    if report.shows_nothing {
+        lines.push(format!("  {}", summary::NO_VERDICT));
+    }
     lines.extend(report.warnings.iter().map(|text| format!("  {} {}", paint.warn("caution:"), harmless(text))));
     if report.capacity.is_none() {
         let told = [Some(summary::outage(report)), Some(summary::lost(report)), Some(summary::recovery(report))];
@@ -112,25 +115,7 @@ pub(super) fn errors(samples: &[ErrorSample]) -> Vec<ErrorSample> {
 /// One stage, as it is shown while a drill goes on and afterwards.
 pub(super) fn stage_line(stage: &Stage, noticed_by_drill: bool, paint: Paint) -> String {
     let time = paint.dim(&format!("{:>9}", format!("{} ms", words::count(stage.at_ms))));
-    format!("{time}  {:<17}  {}", said(&stage.name, noticed_by_drill), harmless(&stage.detail))
-}
-
-/// What a stage is called.
-pub(super) fn said(name: &str, noticed_by_drill: bool) -> &str {
-    match name {
-        "load" => "visitors begin",
-        "fault" => "harm done",
-        "detected" if noticed_by_drill => "seen by the drill",
-        "detected" => "noticed by keel",
-        "replaced" => "replaced",
-        "released" => "harm taken back",
-        "recovered" => "all well again",
-        "aborted" | "given-up" => "given up",
-        "started" => "started by drill",
-        "stopped" => "visitors stop",
-        "verified" => "writes looked for",
-        other => other,
-    }
+    format!("{time}  {:<17}  {}", stage.said(noticed_by_drill), harmless(&stage.detail))
 }
 
 #[cfg(test)]

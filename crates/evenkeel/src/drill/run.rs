@@ -12,7 +12,9 @@ use std::{
 };
 
 use evenkeel_core::{
-    drill::{self, Brake, Drill, Fault, Observed, Plan, Report, Stage, Tick, Unavoidable, Verdict, Watch, Wish},
+    drill::{
+        self, Brake, Drill, Fault, Observed, Plan, Report, Stage, Target, Tick, Unavoidable, Verdict, Watch, Wish,
+    },
     status::Status,
 };
 use rustix::fs::{FlockOperation, flock};
@@ -32,12 +34,15 @@ use crate::{
     api::Api,
     context::{Context, block_on},
     failure::{Exit, Failure},
+    process,
     running::Running,
     words,
 };
 
 /// How often the stack is asked while the harm lasts: detection and recovery are measured to this.
 const WATCH_EVERY: Duration = Duration::from_millis(10);
+/// How often it is asked whether what has recovered stays so.
+const SETTLE_EVERY: Duration = Duration::from_millis(50);
 /// How long clients surge before and after the moment of the harm.
 const SURGE_BEFORE: Duration = Duration::from_millis(50);
 const SURGE_AFTER: Duration = Duration::from_millis(100);
@@ -142,7 +147,6 @@ async fn carry_out(
     run.baseline().await?;
     let mut harm = run.harm(&load).await?;
     run.watch(&mut harm).await?;
-    run.settle().await;
     drop(harm);
     control.helpers().settle().await;
     run.undone_here()?;
@@ -156,7 +160,12 @@ async fn carry_out(
         run.observed.ledger = Some(ledger);
     }
     run.observed.traffic = run.tally.whole();
-    run.observed.budget = control.status_now().await.and_then(|status| drill::budget(plan, &status));
+    if let Some(status) = control.status_now().await {
+        run.observed.budget = drill::budget(plan, &status);
+        run.observed.budget_window_ms = drill::budget_window_ms(plan, &status);
+        let was_down = matches!(plan.subject.target, Target::Guard | Target::Stack);
+        run.observed.started_by = if was_down { process::keeper_of(status.guard.pid) } else { None };
+    }
     Ok(drill::judge(drill, plan, &run.observed))
 }
 
@@ -263,6 +272,7 @@ impl Run<'_, '_> {
             self.stage(Stage::new(name, self.now_ms(), words))?;
         }
         self.observed.capacity = harm.found();
+        self.settle(&mut watch, last_ms).await?;
         self.observed.detected_at_ms = watch.detected_at_ms();
         self.observed.recovered_at_ms = watch.recovered_at_ms();
         Ok(())
@@ -307,7 +317,7 @@ impl Run<'_, '_> {
         let why = match harm.is_over() {
             true => "everything was tried, and everything is as before",
             false if over => "its time is over, and everything is as before",
-            false => "the instance was replaced",
+            false => "the instance was replaced, so there was nothing left to take back",
         };
         harm.release().await;
         self.undone_here()?;
@@ -326,17 +336,28 @@ impl Run<'_, '_> {
         told.into_iter().try_for_each(|words| self.stage(Stage::new("undone", self.now_ms(), words)))
     }
 
-    /// Clients go on for a while after recovery; without recovery there is nothing to settle.
-    async fn settle(&mut self) {
-        if self.observed.recovered_at_ms.is_none() {
-            return;
+    /// Clients go on for a while after recovery, and the stack is asked on: what does not last was no recovery. Without
+    /// recovery in its time there is nothing to settle.
+    async fn settle(&mut self, watch: &mut Watch<'_>, last_ms: u64) -> Result<(), Failure> {
+        let mut beat = tokio::time::interval(SETTLE_EVERY);
+        beat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        while !watch.is_over(self.now_ms(), last_ms) && self.observed.aborted.is_none() {
+            beat.tick().await;
+            if watch.recovered_at_ms().is_some() {
+                self.show.progress(&self.tally, self.began, "watching what comes after");
+                self.look();
+            } else {
+                self.show.progress(&self.tally, self.began, "waiting for recovery");
+                self.brake()?;
+            }
+            if let Some(status) = self.control.status_now().await {
+                for stage in watch.on(&status, self.now_ms()) {
+                    self.observed.instances_after = processes_of(&status);
+                    self.stage(stage)?;
+                }
+            }
         }
-        let end = Instant::now() + Duration::from_millis(self.plan.settle_ms);
-        while Instant::now() < end {
-            self.show.progress(&self.tally, self.began, "watching what comes after");
-            self.look();
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
+        Ok(())
     }
 
     fn stage(&mut self, stage: Stage) -> Result<(), Failure> {

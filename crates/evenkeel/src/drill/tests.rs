@@ -154,6 +154,9 @@ fn plan_for(address: SocketAddr) -> Plan {
         recover_within_ms: 30_000,
         settle_ms: 0,
         notes: Vec::new(),
+        well_before: vec!["shop".to_owned()],
+        liveness_after_ms: None,
+        scheduled: false,
     }
 }
 
@@ -244,6 +247,11 @@ fn a_write_without_acknowledgement_is_neither_lost_nor_excused() {
     assert_eq!((report.verdict, report.lost_writes, report.doubled_writes), (Verdict::Fail, 0, 0));
     assert_eq!(report.errors, report.unacknowledged_writes);
     assert!(report.unacknowledged_writes > 0);
+    assert_eq!(
+        report.unacknowledged_there,
+        Some(report.unacknowledged_writes),
+        "they are there, though nobody was told"
+    );
     assert_eq!(report.error_samples[0].seen, "status 500: {}");
 }
 

@@ -274,3 +274,107 @@ fn what_depends_on_something_slow_must_be_left_alone() {
     assert!(watch.on(&status, 3000).is_empty(), "it is not well yet");
     assert_eq!(names(&watch.on(&the_status(), 3500)), ["recovered"]);
 }
+
+#[test]
+fn a_reboot_is_over_once_every_service_that_was_well_is_so_again() {
+    let (drill, plan) = (find("reboot").unwrap(), the_plan("reboot"));
+    assert_eq!(plan.well_before, ["api", "legacy", "shop"], "in the order of the status");
+    let mut status = the_status();
+    status.guard.pid = 11;
+    let signs = drill.signs(&plan, &status, false);
+    assert!(signs.recovered.is_some_and(|all| all.ends_with("3 of 3 instances of shop are healthy")));
+    let api = status.services.iter_mut().find(|service| service.name == "api").unwrap();
+    api.instances[0].health = Health::Unknown;
+    assert_eq!(drill.signs(&plan, &status, false).recovered, None, "the service that visitors ask is not all of it");
+    let mut less = plan.clone();
+    less.well_before.retain(|name| name != "api");
+    assert!(drill.signs(&less, &status, false).recovered.is_some(), "what was ill before is not waited for");
+    status.services.retain(|service| service.name != "legacy");
+    assert_eq!(drill.signs(&less, &status, false).recovered, None, "one that is gone is not well");
+}
+
+#[test]
+fn what_shows_nothing_is_told_from_what_did_not_hold() {
+    let mut observed = good();
+    observed.stages.retain(|stage| stage.name != stages::TRIED);
+    let report = verdict("bad-deploy", &observed);
+    assert_eq!((report.verdict, report.shows_nothing), (Verdict::Fail, true));
+    observed.traffic.errors = 1;
+    assert!(!verdict("bad-deploy", &observed).shows_nothing, "something did not hold too");
+    assert!(!verdict("bad-deploy", &good()).shows_nothing, "a pass shows something");
+}
+
+#[test]
+fn health_that_does_not_last_is_no_recovery() {
+    let plan = the_plan("hang-instance");
+    let mut watch = Watch::new(find("hang-instance").unwrap(), &plan);
+    assert_eq!(names(&watch.on(&with(1, Some(1002), Health::Silent), 1100)), ["detected"]);
+    watch.release();
+    assert_eq!(names(&watch.on(&with(1, Some(1002), Health::Healthy), 4000)), ["recovered"]);
+    assert!(!watch.is_over(4999, 10_000) && watch.is_over(5000, 10_000), "it has to last for the plan's time");
+    let back = watch.on(&with(1, Some(1002), Health::Unhealthy), 4400);
+    assert_eq!((names(&back), back[0].detail.as_str()), (vec!["relapsed"], "shop/2 is unhealthy"));
+    assert!(watch.recovered_at_ms().is_none() && !watch.is_over(10_000, 10_000) && watch.is_over(10_001, 10_000));
+    assert_eq!(names(&watch.on(&with(1, Some(1002), Health::Healthy), 5400)), ["recovered"]);
+    let mut grown = with(1, Some(1002), Health::Healthy);
+    grown.services[2].replicas = 4;
+    grown.services[2].instances.push(InstanceStatus { health: Health::Unknown, ..instance("shop", 4, 9) });
+    assert!(watch.on(&grown, 5500).is_empty(), "one that was only added takes nothing back");
+    assert_eq!(watch.recovered_at_ms(), Some(5400), "it counts from where health lasted");
+}
+
+#[test]
+fn health_lasts_for_as_long_as_a_check_takes_to_know() {
+    let settle = |check: &str| {
+        let file = FILE.replacen("[services.shop]\n", &format!("[services.shop]\n{check}\n"), 1);
+        let stack = stack::parse(&file, "keel.toml").unwrap();
+        plan(find("kill-instance").unwrap(), &stack, &the_status(), &Wish::default()).unwrap().settle_ms
+    };
+    assert_eq!(settle(""), 1000);
+    assert_eq!(settle("check = { http = \"/\" }"), 2000);
+    assert_eq!(settle("check = { http = \"/\", interval = \"100ms\", timeout = \"50ms\" }"), 1000);
+    assert_eq!(settle("check = { http = \"/\", interval = \"1h\" }"), 5000);
+}
+
+#[test]
+fn what_only_the_drill_brought_back_is_said_with_the_verdict() {
+    let mut plan = the_plan("hang-instance");
+    let judged = |plan: &Plan, observed: &Observed| judge(find(&plan.drill).unwrap(), plan, observed);
+    let report = judged(&plan, &good());
+    assert!(report.thawed_by_drill && report.warnings[0].contains("nobody but this drill brought shop/2 back"));
+    plan.liveness_after_ms = Some(10_000);
+    let report = judged(&plan, &good());
+    assert!(report.warnings[0].contains("has hung for 10.0 s"), "{:?}", report.warnings);
+    let mut replaced = good();
+    replaced.stages.push(Stage::new("replaced", 2900, ""));
+    let mut never = good();
+    never.recovered_at_ms = None;
+    for observed in [&replaced, &never] {
+        let report = judged(&plan, observed);
+        assert!(!report.thawed_by_drill && report.warnings.is_empty(), "{:?}", report.warnings);
+    }
+    assert!(!verdict("slow-instance", &good()).thawed_by_drill, "a slow one is not replaced by anybody");
+}
+
+#[test]
+fn a_plan_knows_whether_its_drill_is_scheduled() {
+    let scheduled = |service: &str, wish: Option<&str>| {
+        let file = format!("{FILE}\n[[drills.schedule]]\ndrill = \"kill-instance\"\n{service}\nevery = \"1d\"\n");
+        let stack = stack::parse(&file, "keel.toml").unwrap();
+        let wish = Wish { service: wish.map(str::to_owned), ..Wish::default() };
+        let of = |name: &str| plan(find(name).unwrap(), &stack, &the_status(), &wish).unwrap().scheduled;
+        assert!(!of("hang-instance"), "another drill");
+        of("kill-instance")
+    };
+    assert!(scheduled("", None) && scheduled("service = \"api\"", Some("api")));
+    assert!(!scheduled("", Some("api")), "without a service it is the one that `read` leads to");
+    assert!(!scheduled("service = \"api\"", None));
+}
+
+#[test]
+fn a_plan_that_reads_another_path_says_whom_read_leads_to() {
+    let wish = Wish { service: Some("api".to_owned()), ..Wish::default() };
+    let api = plan(find("kill-instance").unwrap(), &the_stack(), &the_status(), &wish).unwrap();
+    assert_eq!(read_elsewhere(&the_stack(), &api), Some("shop"));
+    assert_eq!(read_elsewhere(&the_stack(), &the_plan("kill-instance")), None);
+}

@@ -37,6 +37,7 @@ pub(super) fn timeline(run: &Run) -> Markup {
     let slowest = bars.iter().filter_map(|bar| bar.p99_us).max();
     let [width, now] = [room, now].map(|bars| f64::from(u32::try_from(bars).unwrap_or(u32::MAX)));
     let at = |ms: u64| real(ms) / real(bar_ms);
+    let noticed_by_drill = drill::find(&run.drill).is_some_and(drill::Drill::silences_the_stack);
     html! {
         figure class="timeline" {
             figcaption {
@@ -62,7 +63,7 @@ pub(super) fn timeline(run: &Run) -> Markup {
             div class="axis" aria-hidden="true" { span { "0 s" } span { (in_words(length_ms / 2)) } span { (in_words(length_ms)) } }
             ol class="stages" tabindex="0" aria-label="Stages" {
                 @for stage in &run.stages {
-                    li { span class="number" { (in_words(stage.at_ms)) } b { (stage.name) } span { (stage.detail) } }
+                    li { span class="number" { (in_words(stage.at_ms)) } b { (stage.said(noticed_by_drill)) } span { (stage.detail) } }
                 }
             }
         }

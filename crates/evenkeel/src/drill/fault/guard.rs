@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use evenkeel_core::{drill::STARTED, status::Status};
+use evenkeel_core::{drill::STARTED, status::Status, words::counted};
 use rustix::process::Signal;
 
 use super::{
@@ -41,9 +41,38 @@ pub(super) enum Reach {
 /// What will be killed, in this order, and who starts it again.
 struct Doomed<'a> {
     reach: Reach,
+    kinds: Kinds,
     held: Vec<Held>,
     starter: Helper,
     control: &'a Control,
+}
+
+/// How many of what will be killed are which, where everything is.
+#[derive(Clone, Copy, Default)]
+struct Kinds {
+    node: bool,
+    edge: bool,
+    instances: usize,
+}
+
+impl Kinds {
+    fn of(status: &Status) -> Self {
+        let pids = status.services.iter().flat_map(|service| &service.instances).filter(|one| one.pid.is_some());
+        Self { node: true, edge: status.edge.is_some(), instances: pids.count() }
+    }
+
+    /// What `killed` processes were, the guard among them.
+    fn in_words(self, guard: u32, killed: usize) -> String {
+        let mut parts = vec![format!("the guard (process {guard})")];
+        parts.extend(self.node.then(|| "the node process".to_owned()));
+        parts.extend(self.edge.then(|| "the edge".to_owned()));
+        parts.push(format!("{} of services", counted(self.instances as u64, "instance", "instances")));
+        let named = 1 + usize::from(self.node) + usize::from(self.edge) + self.instances;
+        if let Some(others) = killed.checked_sub(named).filter(|others| *others > 0) {
+            parts.push(format!("{others} that watch over instances or belong to them"));
+        }
+        parts.join(", ")
+    }
 }
 
 /// There is no guard, or it is another one.
@@ -65,8 +94,10 @@ pub(super) async fn aim<'a>(guard: u32, reach: Reach, means: Means<'a>) -> Resul
     let arguments = [guard.to_string().into(), dir.into(), sockets.into()];
     let starter = Helper::start(means.control.helpers(), "starter", &arguments, Box::new(recipe)).await?;
     let mut numbers = vec![guard];
+    let mut kinds = Kinds::default();
     if reach == Reach::Everything {
         let status = means.control.status_now().await.ok_or_else(|| FaultError::NoProcess("the stack".to_owned()))?;
+        kinds = Kinds::of(&status);
         numbers.extend(everything(guard, &status));
     }
     let mut held = Vec::new();
@@ -77,7 +108,7 @@ pub(super) async fn aim<'a>(guard: u32, reach: Reach, means: Means<'a>) -> Resul
             Err(_) => return Err(FaultError::Gone(guard)),
         }
     }
-    Ok(Box::new(Doomed { reach, held, starter, control: means.control }))
+    Ok(Box::new(Doomed { reach, kinds, held, starter, control: means.control }))
 }
 
 impl Undo for Recipe {
@@ -137,7 +168,7 @@ fn must_be_its_user(guard: u32) -> Result<(), FaultError> {
 impl<'a> Aim<'a> for Doomed<'a> {
     fn fire(self: Box<Self>) -> Doing<'a, Result<(Box<dyn Harm + 'a>, String), FaultError>> {
         Box::pin(async move {
-            let Self { reach, held, mut starter, control } = *self;
+            let Self { reach, kinds, held, mut starter, control } = *self;
             let guard = held.first().map_or(0, |held| held.pid);
             // The guard first, so that it answers none of the other deaths.
             let mut killed = 0;
@@ -156,7 +187,7 @@ impl<'a> Aim<'a> for Doomed<'a> {
                     // It looks at once; what it says comes later.
                     let failed = |source| FaultError::Broken { name: "starter", source };
                     starter.tell("start").await.map_err(failed)?;
-                    format!("SIGKILL to {killed} processes at once, the guard ({guard}) among them")
+                    format!("SIGKILL to {killed} processes at once: {}", kinds.in_words(guard, killed))
                 }
             };
             let harm = Down { reach, starter: Some(starter), control, said: None, told: false };

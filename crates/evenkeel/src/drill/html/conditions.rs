@@ -1,6 +1,6 @@
 //! Why the verdict is what it is: each limit beside what was measured.
 
-use evenkeel_core::drill::{Conclusion, Report, Verdict};
+use evenkeel_core::drill::{Conclusion, NO_LIMIT, Report, Verdict};
 use maud::{Markup, html};
 
 use crate::{drill::outcome, words};
@@ -11,6 +11,9 @@ pub(super) fn render(report: &Report) -> Markup {
         section {
             h2 { "Why it " (how) }
             p { "A drill passes only if every condition that has a limit holds. What has none is measured and decides nothing." }
+            @if report.conditions.iter().any(|line| line.held.is_none() && line.allowed == NO_LIMIT) {
+                p { "Limits are set in the stack file: " code { "[drills] objectives = { worst = \"1s\", p99 = \"250ms\", detection = \"2s\" }" } "." }
+            }
             div.scroll tabindex="0" role="group" aria-label="scrolls sideways" { table.conditions {
                 thead { tr { th { "verdict" } th { "what" } th { "measured" } th { "allowed" } } }
                 tbody { @for line in &report.conditions { (row(line)) } }
@@ -31,9 +34,9 @@ fn row(line: &Conclusion) -> Markup {
         tr class=(class) {
             td.sign { (sign) (outcome::verdict(line.held)) }
             @if line.measured.is_empty() {
-                td colspan="3" { (super::sentence(&words::plain(&line.what))) }
+                td colspan="3" { (super::prose(&super::sentence(&words::plain(&line.what)))) }
             } @else {
-                td { (line.what) @if let Some(more) = more { small { (more) } } }
+                td { (line.what) @if let Some(more) = more { small { (super::prose(&more)) } } }
                 td data-label="measured: " { (line.measured) }
                 td data-label="allowed: " { (line.allowed) }
             }

@@ -1,6 +1,6 @@
 //! The few numbers that count, side by side: how long it was down and whether data was lost stand first.
 
-use evenkeel_core::drill::{Report, in_words};
+use evenkeel_core::drill::{Fault, Report, Target, in_words};
 use maud::{Markup, html};
 
 use crate::words::count;
@@ -16,22 +16,22 @@ pub(super) fn render(report: &Report) -> Markup {
             (in_words(outage.lasted_ms), "no test visitor got an answer".to_owned())
         }
         Some(outage) if outage.is_down() => (in_words(outage.lasted_ms), "and still so at the end".to_owned()),
-        Some(outage) => ("0 s".to_owned(), format!("at most {} between two answers", in_words(outage.lasted_ms))),
+        Some(outage) => {
+            let (pause, counts) = (in_words(outage.lasted_ms), in_words(outage.least_ms()));
+            ("0 s".to_owned(), format!("at most {pause} without an answer; {counts} would count"))
+        }
         None => ("–".to_owned(), "not measured".to_owned()),
     };
     let (recovered, beside_recovered) = match report.started_by_drill_ms {
-        Some(ms) => {
-            (time(report.recovery_ms), format!("from the drill's own start on, {} after the harm", in_words(ms)))
-        }
-        None => (time(report.recovery_ms), "from the harm on".to_owned()),
+        Some(ms) => (
+            time(report.recovery_ms),
+            format!("{}, from the drill's own start on, {} after the harm", again(report), in_words(ms)),
+        ),
+        None => (time(report.recovery_ms), format!("{}, from the harm on", again(report))),
     };
-    let (noticed, beside_noticed) = match (report.noticed_by_drill, report.detection_ms) {
-        (true, Some(ms)) => {
-            ("not by keel".to_owned(), format!("it was down itself; the drill saw it after {}", in_words(ms)))
-        }
-        (true, None) => ("not by keel".to_owned(), "it was down itself".to_owned()),
-        (false, ms) => (time(ms), "by keel, from the harm on".to_owned()),
-    };
+    let beside_noticed =
+        if report.noticed_by_drill { "by the drill: keel was down itself" } else { "by keel, from the harm on" };
+    let well = if report.fault == Fault::BadRelease { "rolled back after" } else { "healthy after" };
     let (lost, beside_lost) = lost(report);
     let failed_share = format!("of {} by test visitors", count(report.requests));
     html! {
@@ -39,10 +39,18 @@ pub(super) fn render(report: &Report) -> Markup {
             (figure(&down, "down for", &beside_down))
             (figure(&count(report.errors), "failed requests", &failed_share))
             (figure(&lost, "data lost", &beside_lost))
-            (figure(&recovered, "well again after", &beside_recovered))
-            (figure(&noticed, "noticed after", &beside_noticed))
+            (figure(&recovered, well, &beside_recovered))
+            (figure(&time(report.detection_ms), "noticed after", beside_noticed))
             (figure(&in_words(report.worst_ms), "longest wait", &format!("{} before the harm", in_words(report.worst_before_ms))))
         }
+    }
+}
+
+/// What was so again, in as few words as there is room for.
+fn again(report: &Report) -> String {
+    match report.subject.target {
+        Target::Stack => "every copy of every service".to_owned(),
+        _ => format!("every copy of {}", report.subject.service),
     }
 }
 

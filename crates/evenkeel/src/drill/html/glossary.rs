@@ -3,7 +3,7 @@
 use maud::{Markup, html};
 
 /// A term, what shows that a page has it, and what it means.
-const TERMS: [(&str, &[&str], &str); 21] = [
+const TERMS: [(&str, &[&str], &str); 28] = [
     (
         "drill",
         &[],
@@ -56,9 +56,10 @@ const TERMS: [(&str, &[&str], &str); 21] = [
     ("control socket", &["control socket"], "Where keel answers its own commands on this machine, as `keel status`."),
     ("noticed by keel", &["noticed by keel"], "keel itself has seen the failure, without being told of it."),
     (
-        "all well again (recovered)",
+        "healthy again (recovered)",
         &[],
-        "Every instance of the service is healthy, and whatever was harmed is back or replaced.",
+        "Every instance of the service (after a reboot: of every service) is healthy, and whatever was harmed is back or \
+         replaced.",
     ),
     ("down", &["down"], "The longest time after the harm in which no test visitor got an answer at all."),
     (
@@ -73,6 +74,25 @@ const TERMS: [(&str, &[&str], &str); 21] = [
         "Something a test visitor asked the service to keep, and the service said that it did. It must be there afterwards, \
          exactly once.",
     ),
+    ("probe", &["probe"], "One attempt of a check: keel asks an instance, and looks at the answer."),
+    (
+        "liveness",
+        &["liveness"],
+        "A check that decides whether an instance must be started again; others only decide whether it gets requests.",
+    ),
+    (
+        "ejected",
+        &["eject"],
+        "An instance gets no requests for a while since of those that it got too many failed, whatever its checks say.",
+    ),
+    (
+        "on trial",
+        &["trial"],
+        "A new instance, or one that was ejected, gets few requests at first, until they end well.",
+    ),
+    ("generation", &["generation"], "Counts the starts of an instance."),
+    ("revision", &["revision"], "One version of the stack: its file, and what was ordered beside that."),
+    ("release", &["release"], "One version of a service's program, as it was deployed."),
     (
         "error budget",
         &["error budget"],
@@ -89,7 +109,7 @@ pub(super) fn render(page: &str) -> Markup {
             h2 { "What the words mean" }
             dl.glossary {
                 @for (term, _, meaning) in TERMS.iter().filter(|(_, marks, _)| occurs(marks)) {
-                    div { dt { (term) } dd { (meaning) } }
+                    div { dt { (super::prose(term)) } dd { (super::prose(meaning)) } }
                 }
             }
         }

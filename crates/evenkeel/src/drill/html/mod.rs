@@ -18,7 +18,7 @@ use evenkeel_core::{
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
 use super::{
-    outcome,
+    history, outcome,
     summary::{self, Todo},
 };
 
@@ -88,6 +88,8 @@ fn head(told: &Told<'_>, verdict: &str) -> Markup {
     let Told { report, stack, .. } = told;
     let (class, mark) = match report.verdict {
         Verdict::Pass => ("verdict pass", "✓"),
+        // It failed all the same: what was not shown is not proven.
+        Verdict::Fail if report.shows_nothing => ("verdict unshown", "?"),
         Verdict::Fail => ("verdict fail", "✗"),
     };
     html! {
@@ -96,12 +98,15 @@ fn head(told: &Told<'_>, verdict: &str) -> Markup {
             h1 { (words::title(report)) }
             div class=(class) {
                 span.mark aria-hidden="true" { (mark) }
-                p { strong { "The drill " (verdict) "." } @for sentence in words::verdict(report) { " " (sentence) } }
+                p {
+                    strong { "The drill " (verdict) "." @if report.shows_nothing { " " (summary::NO_VERDICT) } }
+                    @for sentence in words::verdict(report) { " " (prose(&sentence)) }
+                }
             }
             @for warning in &report.warnings {
                 div.caution {
                     span.mark aria-hidden="true" { "!" }
-                    p { strong { "Caution." } " " (sentence(warning)) }
+                    p { strong { "Caution." } " " (prose(&sentence(warning))) }
                 }
             }
         }
@@ -114,7 +119,7 @@ fn happened(told: &Told<'_>) -> Markup {
         section.two {
             div {
                 h2 { "What was done" }
-                @for sentence in words::done(report, plan) { p { (sentence) } }
+                @for sentence in words::done(report, plan) { p { (prose(&sentence)) } }
             }
             div {
                 h2 { "What test visitors noticed" }
@@ -126,22 +131,22 @@ fn happened(told: &Told<'_>) -> Markup {
 
 /// What bounds the verdict, and what can be done now.
 fn advice(report: &Report) -> Markup {
-    let limits: Vec<&str> =
-        report.reasons.iter().filter(|reason| reason.role == Role::Rule).map(|reason| reason.text.as_str()).collect();
+    let notes = report.reasons.iter().filter(|reason| reason.role == Role::Rule).map(|reason| reason.text.clone());
+    let limits: Vec<String> = notes.chain(summary::beyond(report)).collect();
     let steps = summary::next(report);
     html! {
         section.two {
             @if !limits.is_empty() {
                 div {
                     h2 { "What to keep in mind" }
-                    ul { @for limit in limits { li { (sentence(limit)) } } }
+                    ul { @for limit in &limits { li { (prose(&sentence(limit))) } } }
                 }
             }
             @if !steps.is_empty() {
                 div {
                     h2 { "What to do next" }
                     ul.steps { @for step in steps { li {
-                        (sentence(&step.why))
+                        (prose(&sentence(&step.why)))
                         @match step.what {
                             Todo::Command(args) => { pre { code { "keel " (args) } } }
                             Todo::Lines(lines) => { pre { code { (lines) } } }
@@ -191,7 +196,7 @@ fn errors(report: &Report) -> Markup {
         section {
             h2 { "What failed requests got" }
             div.scroll tabindex="0" role="group" aria-label="scrolls sideways" { table {
-                thead { tr { th.n { "first after" } th { "request" } th { "answer" } th.n { "took" } th.n { "how often" } } }
+                thead { tr { th.n { "first sent at" } th { "request" } th { "answer" } th.n { "took" } th.n { "how often" } } }
                 tbody { @for sample in outcome::errors(&report.error_samples) { tr {
                     td.n { (in_words(sample.at_ms)) } td { code { (sample.request) } } td { (sample.seen) }
                     td.n { (in_words(sample.took_ms)) } td.n { (sample.count) }
@@ -205,20 +210,23 @@ fn earlier(told: &Told<'_>) -> Markup {
     let Some(earlier) = told.earlier else { return html! {} };
     let time = |ms: Option<u64>| ms.map_or_else(|| "–".to_owned(), in_words);
     let report = told.report;
+    let runs = if earlier.runs == 1 { "run" } else { "runs" };
     html! {
         section {
             h2 { "Compared with earlier runs" }
-            p { (earlier.passed) " of " (earlier.runs) " earlier runs of this drill passed." }
+            p { (earlier.passed) " of " (earlier.runs) " earlier " (runs) " of this drill passed." }
+            @if let Some(whose) = history::earlier_words(earlier) {
             div.scroll tabindex="0" role="group" aria-label="scrolls sideways" { table {
-                thead { tr { td {} th.n { "this run" } th.n { "middle of earlier runs" } } }
+                thead { tr { td {} th.n { "this run" } th.n { (whose) } } }
                 tbody {
                     @if !report.noticed_by_drill {
                         tr { th { "until keel noticed" } td.n { (time(report.detection_ms)) } td.n { (time(earlier.detection_ms)) } }
                     }
-                    tr { th { "until all was well again" } td.n { (time(report.recovery_ms)) } td.n { (time(earlier.recovery_ms)) } }
+                    tr { th { "until " (summary::well(report)) " again" } td.n { (time(report.recovery_ms)) } td.n { (time(earlier.recovery_ms)) } }
                     tr { th { "longest wait" } td.n { (in_words(report.worst_ms)) } td.n { (time(earlier.worst_ms)) } }
                 }
             } }
+            }
         }
     }
 }
@@ -228,7 +236,7 @@ fn how(told: &Told<'_>) -> Markup {
     html! {
         section {
             h2 { "How it was measured" }
-            ol { @for line in plan.lines() { li { (sentence(&line)) } } }
+            ol { @for line in plan.lines() { li { (prose(&sentence(&line))) } } }
         }
     }
 }
@@ -242,7 +250,8 @@ fn journal(told: &Told<'_>) -> Markup {
                 p { "Its journal could not be read when this report was written." }
             } @else {
                 p { "Decisions and observations of the time, from the stack's own journal. Times count from the start of the drill." }
-                details open[events.len() <= 12] {
+                // Whoever reads of a failure wants to know why.
+                details open[report.verdict == Verdict::Fail || events.len() <= 12] {
                     summary { (events.len()) " entries" }
                     div.scroll tabindex="0" role="group" aria-label="scrolls sideways" { table.journal {
                         thead { tr { th.n { "when" } th { "about" } th { "what" } } }
@@ -250,12 +259,26 @@ fn journal(told: &Told<'_>) -> Markup {
                             td.n { (words::relative(entry.at, report.started)) }
                             td { code { (entry.subject) } }
                             td {
-                                (entry.message)
-                                @for reason in entry.reasons.iter().take(3) { span.reason { (reason.text) } }
+                                (prose(&entry.message))
+                                @for reason in entry.reasons.iter().take(3) { span.reason { (prose(&reason.text)) } }
                             }
                         } } }
                     } }
                 }
+            }
+        }
+    }
+}
+
+/// What stands in backticks as code.
+fn prose(text: &str) -> Markup {
+    let parts: Vec<&str> = text.split('`').collect();
+    html! {
+        // One that is left open is what somebody wrote.
+        @if parts.len().is_multiple_of(2) { (text) }
+        @else {
+            @for (index, part) in parts.iter().enumerate() {
+                @if index.is_multiple_of(2) { (part) } @else { code { (part) } }
             }
         }
     }

@@ -75,7 +75,7 @@ fn page_of(report: &Report) -> String {
 fn the_verdict_is_one_sentence_at_the_top() {
     let passed = page(Verdict::Pass);
     assert!(passed.contains("The drill passed."));
-    let told = "None of 600 requests failed. Lost data: not tested. All was well again 900 ms after the harm.";
+    let told = "None of 600 requests failed. Lost data: not tested. Every copy of shop was healthy again 900 ms after the harm.";
     assert!(passed.contains(told), "{passed}");
     let failed = page(Verdict::Fail);
     assert!(failed.contains("The drill failed."));
@@ -117,7 +117,7 @@ fn long_outage() -> Report {
 fn what_to_beware_of_stands_under_the_verdict() {
     let page = page_of(&long_outage());
     let at = |text: &str| page.find(text).unwrap_or_else(|| panic!("{text}: {page}"));
-    assert!(at("The drill passed.") < at("Nobody but this drill started `keel up` again."));
+    assert!(at("The drill passed.") < at("Nobody but this drill started <code>keel up</code> again."));
     assert!(
         at("Nobody but this drill started") < at("What was done") && at("What to do next") < at("What happened when")
     );
@@ -131,8 +131,8 @@ fn an_outage_and_whether_data_was_lost_are_at_the_top() {
     for told in [
         "Down for 3.2 s: all 40 requests of that time failed; before and after it none did (600 requests in all).",
         "Lost data: not tested.",
-        "The drill started it again after 3.1 s; from then on it took 900 ms until all was well.",
-        "it was down itself; the drill saw it after 40 ms",
+        "The drill started it again after 3.1 s; from then on it took 900 ms until every copy of every service was healthy again.",
+        "by the drill: keel was down itself",
     ] {
         assert!(top.contains(told), "{told}: {top}");
     }
@@ -165,9 +165,56 @@ fn visitors_that_hurry_do_not_make_a_line_of_everything_else() {
     report.series.extend((30..90).map(|n| Tick { at_ms: n * TICK_MS, ..Tick::default() }));
     let page = page_of(&report);
     assert!(
-        page.contains(">up to 1,300</text>") && page.contains("class=\"cut\""),
+        page.contains(">cut off; up to 1,300 →</text>") && page.contains("class=\"cut\""),
         "what leaves the plot has its number"
     );
     assert!(page.contains(">300</text>") && !page.contains(">2000</text>"), "the scale is that of all others");
     assert!(!page.contains(">8 s</text>"), "what comes after the last visitor is left out");
+}
+
+#[test]
+fn a_run_that_shows_nothing_says_so_and_its_journal_is_open() {
+    let mut report = some_report(Verdict::Fail);
+    report.shows_nothing = true;
+    report.reasons[0].text = "nothing was shown: no request reached it".to_owned();
+    let page = page_of(&report);
+    let told = "The drill failed. No verdict about the protection: nothing was shown.</strong> No request reached it.";
+    assert!(page.contains(told), "{page}");
+    assert!(page.contains("<details open>") && !page.contains("change what did not hold"), "{page}");
+}
+
+#[test]
+fn what_keel_did_with_a_frozen_instance_is_the_story() {
+    let mut report = some_report(Verdict::Pass);
+    report.fault = Fault::Freeze { for_ms: 3000 };
+    report.released_at_ms = Some(1050);
+    let story = "keel noticed the hanging copy after 40 ms and sent it no more requests; it killed that copy, and had started \
+                 another one after 41 ms.";
+    let page = page_of(&report);
+    assert_eq!(page.matches(story).count(), 2, "in the verdict, and in what was done: {page}");
+    assert!(!page.contains("took the harm back"));
+    report.stages.retain(|stage| stage.name != "replaced");
+    assert!(page_of(&report).contains("The drill took the harm back after 50 ms."));
+}
+
+#[test]
+fn failures_are_drawn_from_the_harm_on() {
+    let mut report = some_report(Verdict::Fail);
+    report.fault_at_ms = 1080;
+    let page = page_of(&report);
+    let x_of = |class: &str| {
+        let (_, after) = page.split_once(class).unwrap_or_else(|| panic!("{class}: {page}"));
+        after.split('"').next().unwrap().parse::<f64>().unwrap()
+    };
+    assert!((x_of("class=\"failed\" x=\"") - x_of("class=\"instant\" x1=\"")).abs() < 0.11, "{page}");
+    assert!(page.contains("the harm was done at 1.08 s."), "{page}");
+}
+
+#[test]
+fn who_started_everything_again_is_named_where_it_is_known() {
+    let mut report = long_outage();
+    (report.started_by_drill_ms, report.started_by) = (None, Some("systemd".to_owned()));
+    assert!(page_of(&report).contains("Then <code>systemd</code>, which watches over keel here, started it again."));
+    report.started_by = None;
+    assert!(page_of(&report).contains("what it was is not known"));
 }

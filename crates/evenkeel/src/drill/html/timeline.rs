@@ -7,23 +7,23 @@
 use evenkeel_core::drill::{Outage, Report, Stage, TICK_MS, Tick, in_words};
 use maud::{Markup, html};
 
-use super::Told;
+use super::{Told, prose};
 use crate::{
-    drill::outcome,
+    drill::summary,
     words::{count, plain},
 };
 
 /// Of the picture, in its own units; the plots lie between.
 const WIDTH: f64 = 960.0;
 const LEFT: f64 = 62.0;
-const RIGHT: f64 = WIDTH - 14.0;
+const RIGHT: f64 = WIDTH - 30.0;
 /// Top and bottom of the plot of requests, and of that of waits.
 const RATE: (f64, f64) = (58.0, 178.0);
 const WAIT: (f64, f64) = (224.0, 344.0);
 const HEIGHT: f64 = 378.0;
-/// Rows of numbered marks above the plots, so that neighbours do not lie upon each other.
-const MARK_ROWS: [f64; 2] = [14.0, 36.0];
-const MARK_WIDTH: f64 = 20.0;
+/// The row of numbered marks above the plots, and how far neighbours are apart so that none lies upon another.
+const MARK_ROW: f64 = 14.0;
+const MARK_WIDTH: f64 = 22.0;
 
 /// From times to places.
 struct Axis {
@@ -50,12 +50,13 @@ pub(super) fn render(told: &Told<'_>) -> Markup {
             figure {
                 figcaption {
                     "Each bar and point stands for a tenth of a second. Times count from the start of the drill; the harm "
-                    "was done at " (in_words(report.fault_at_ms)) "."
+                    "was done at " (moment(report.fault_at_ms)) "."
                     @if report.capacity.is_none() {
                         " Just around that moment test visitors hurry on purpose, so that some requests are on their "
                         "way when it strikes."
                     }
                 }
+                p.sideways { "The picture goes on to the right: move it sideways." }
                 div.scroll tabindex="0" role="group" aria-label="scrolls sideways" { (picture(report, &axis)) }
                 (legend(report))
             }
@@ -82,41 +83,65 @@ fn picture(report: &Report, axis: &Axis) -> Markup {
             title id="plot-title" { "Timeline of the drill" }
             desc id="plot-desc" { (description) }
             (spans(report, axis))
-            (frame("requests a second", RATE, most, &|value| value.to_string()))
-            (frame("wait for an answer", WAIT, longest_ms, &in_words))
-            @for tick in ticks(report) { (bar(tick, per_s(tick), most, axis)) }
-            @if let Some(tick) = ticks(report).iter().filter(|tick| per_s(tick) > most).max_by_key(|tick| tick.requests) {
-                text.beyond x=(n(axis.x(tick.at_ms + TICK_MS / 2))) y=(n(RATE.0 - 5.0)) { "up to " (count(per_s(tick))) }
-            }
+            (frame(RATE, most, &count))
+            (frame(WAIT, longest_ms, &in_words))
+            @for tick in ticks(report) { (bar(tick, per_s(tick), most, report.fault_at_ms, axis)) }
             (waits(ticks(report), longest_ms, axis))
-            (down(report, axis))
             (times(axis))
+            (harm(report, axis))
             (marks(report, axis))
+            (name("requests a second", RATE))
+            (name("wait for an answer", WAIT))
+            (beyond(ticks(report), &per_s, most, axis))
+            (down(report, axis))
         }
     }
 }
 
-/// The harm, and the time until everything was well again.
+/// How far what leaves the plot goes on: beside it, where no mark stands.
+fn beyond(series: &[Tick], per_s: &dyn Fn(&Tick) -> u64, most: u64, axis: &Axis) -> Markup {
+    let Some(tick) = series.iter().filter(|tick| per_s(tick) > most).max_by_key(|tick| tick.requests) else {
+        return html! {};
+    };
+    let first = series.iter().find(|tick| per_s(tick) > most).unwrap_or(tick);
+    html! {
+        text.beyond x=(n(axis.x(first.at_ms) - 6.0)) y=(n(RATE.0 + 16.0)) text-anchor="end" {
+            "cut off; up to " (count(per_s(tick))) " →"
+        }
+    }
+}
+
+/// The moment of the harm, through both plots; what stands between them stays free.
+fn harm(report: &Report, axis: &Axis) -> Markup {
+    let x = n(axis.x(report.fault_at_ms));
+    html! {
+        @for (top, bottom) in [RATE, WAIT] { line.instant x1=(x) x2=(x) y1=(n(top)) y2=(n(bottom)) {} }
+    }
+}
+
+/// The harm, and the time until what the drill waits for was so again.
 fn spans(report: &Report, axis: &Axis) -> Markup {
     let span = |class: &'static str, from: u64, to: u64| {
         let (x, width) = (axis.x(from), axis.x(to) - axis.x(from));
         html! { rect class=(class) x=(n(x)) y=(n(RATE.0)) width=(n(width.max(1.0))) height=(n(WAIT.1 - RATE.0)) {} }
     };
-    let x = n(axis.x(report.fault_at_ms));
     let began = report.started_by_drill_ms.map(|ms| report.fault_at_ms + ms);
     let recovered = report.recovery_ms.map_or(axis.end_ms, |ms| began.unwrap_or(report.fault_at_ms) + ms);
     html! {
         (span("heal", began.unwrap_or(report.fault_at_ms), recovered))
         @if let Some(began) = began { (span("harm", report.fault_at_ms, began)) }
         @if let Some(released) = report.released_at_ms { (span("harm", report.fault_at_ms, released)) }
-        line.instant x1=(x) x2=(x) y1=(n(RATE.0)) y2=(n(WAIT.1)) {}
     }
 }
 
+/// What a plot is about.
+fn name(name: &str, (top, _): (f64, f64)) -> Markup {
+    html! { text.name x=(n(LEFT)) y=(n(top - 8.0)) { (name) } }
+}
+
 /// Lines of a plot with their values.
-fn frame(name: &str, (top, bottom): (f64, f64), most: u64, words: &dyn Fn(u64) -> String) -> Markup {
+fn frame((top, bottom): (f64, f64), most: u64, words: &dyn Fn(u64) -> String) -> Markup {
     html! {
-        text.name x=(n(LEFT)) y=(n(top - 8.0)) { (name) }
         @for (part, value) in [(0.0, 0), (0.5, most / 2), (1.0, most)] {
             @let y = bottom - (bottom - top) * part;
             line.grid x1=(n(LEFT)) x2=(n(RIGHT)) y1=(n(y)) y2=(n(y)) {}
@@ -125,7 +150,7 @@ fn frame(name: &str, (top, bottom): (f64, f64), most: u64, words: &dyn Fn(u64) -
     }
 }
 
-fn bar(tick: &Tick, per_s: u64, most: u64, axis: &Axis) -> Markup {
+fn bar(tick: &Tick, per_s: u64, most: u64, fault_at_ms: u64, axis: &Axis) -> Markup {
     let (top, bottom) = RATE;
     let x = axis.x(tick.at_ms);
     let width = (axis.x(tick.at_ms + TICK_MS) - x - 0.6).max(0.6);
@@ -138,12 +163,16 @@ fn bar(tick: &Tick, per_s: u64, most: u64, axis: &Axis) -> Markup {
         }
         @if leaves {
             // It goes on beyond the plot, and is cut through.
-            path.cut d=(format!("M{} {} l{} -5", n(x - 1.0), n(top + 10.0), n(width + 2.0))) {}
+            @let tooth = n((width + 4.0) / 4.0);
+            path.cut d=(format!("M{} {} l{tooth} -8 l{tooth} 8 l{tooth} -8 l{tooth} 8", n(x - 2.0), n(top + 20.0))) {}
         }
         @if tick.errors > 0 {
-            // At least so high that one among many is seen.
+            // At least so high that one among many is seen. No drill does harm while requests fail, so in the tick of the
+            // harm they failed after it.
             @let failed = failed.max(4.0);
-            rect.failed x=(n(x)) y=(n(bottom - failed)) width=(n(width.max(2.0))) height=(n(failed)) {}
+            @let is_of_harm = (tick.at_ms..tick.at_ms + TICK_MS).contains(&fault_at_ms);
+            @let from = if is_of_harm { axis.x(fault_at_ms) } else { x };
+            rect.failed x=(n(from)) y=(n(bottom - failed)) width=(n((x + width - from).max(2.0))) height=(n(failed)) {}
         }
     }
 }
@@ -152,7 +181,7 @@ fn bar(tick: &Tick, per_s: u64, most: u64, axis: &Axis) -> Markup {
 fn down(report: &Report, axis: &Axis) -> Markup {
     let Some(outage) = report.outage.filter(Outage::is_down) else { return html! {} };
     let (from, to) = (axis.x(outage.from_ms), axis.x(outage.until_ms()));
-    let (y, middle) = (RATE.1 + 10.0, f64::midpoint(from, to).clamp(LEFT + 160.0, RIGHT - 60.0));
+    let (y, middle) = (RATE.1 + 10.0, f64::midpoint(from, to).clamp(LEFT + 220.0, RIGHT - 80.0));
     html! {
         rect.failed x=(n(from)) y=(n(y - 2.5)) width=(n((to - from).max(2.0))) height="5" {}
         text.down x=(n(middle)) y=(n(y + 17.0)) text-anchor="middle" { "nobody answered: " (in_words(outage.lasted_ms)) }
@@ -201,26 +230,32 @@ fn times(axis: &Axis) -> Markup {
 
 /// Numbered marks of stages.
 fn marks(report: &Report, axis: &Axis) -> Markup {
-    let mut free = [f64::MIN; MARK_ROWS.len()];
-    let placed: Vec<(usize, f64, f64)> = shown(report)
-        .map(|(number, stage)| {
-            let x = axis.x(stage.at_ms).clamp(LEFT, RIGHT - MARK_WIDTH / 2.0);
-            // The row that has room, or else the one where the neighbour is farthest, moved aside.
-            let row = free.iter().position(|end| *end <= x - MARK_WIDTH / 2.0);
-            let row = row.unwrap_or(usize::from(free[1] < free[0]));
-            let ball = x.max(free[row] + MARK_WIDTH / 2.0);
-            free[row] = ball + MARK_WIDTH / 2.0;
-            (number, ball, MARK_ROWS[row])
-        })
-        .collect();
+    let balls = side_by_side(shown(report).map(|(_, stage)| axis.x(stage.at_ms)).collect());
     html! {
-        @for ((number, stage), (_, ball, row)) in shown(report).zip(placed) {
-            @let x = axis.x(stage.at_ms);
-            path.stage d=(format!("M{} {} L{} {} L{} {}", n(ball), n(row), n(x), n(RATE.0 - 2.0), n(x), n(WAIT.1))) fill="none" {}
-            circle.ball cx=(n(ball)) cy=(n(row)) r="9" { title { (outcome::said(&stage.name, report.noticed_by_drill)) ": " (stage.detail) } }
-            text.number x=(n(ball)) y=(n(row + 4.0)) { (number) }
+        @for ((number, stage), ball) in shown(report).zip(balls) {
+            @let x = n(axis.x(stage.at_ms));
+            path.stage d=(format!(
+                "M{} {MARK_ROW} L{x} {} V{} M{x} {} V{}", n(ball), n(RATE.0 - 2.0), n(RATE.1), n(WAIT.0), n(WAIT.1)
+            )) fill="none" {}
+            circle.ball cx=(n(ball)) cy=(n(MARK_ROW)) r="9" { title { (stage.said(report.noticed_by_drill)) ": " (stage.detail) } }
+            text.number x=(n(ball)) y=(n(MARK_ROW + 4.0)) { (number) }
         }
     }
+}
+
+/// Moves marks apart: to the right of their neighbours, and back where there is no room to the right.
+fn side_by_side(mut places: Vec<f64>) -> Vec<f64> {
+    let mut free = LEFT;
+    for place in &mut places {
+        *place = place.max(free);
+        free = *place + MARK_WIDTH;
+    }
+    let mut room = RIGHT;
+    for place in places.iter_mut().rev() {
+        *place = place.min(room);
+        room = *place - MARK_WIDTH;
+    }
+    places
 }
 
 fn legend(report: &Report) -> Markup {
@@ -233,9 +268,10 @@ fn legend(report: &Report) -> Markup {
             (swatch("failed", "requests that failed"))
             (swatch("dot", "line: 99 of 100 good answers came within"))
             (swatch("worst", "bar: the longest wait, for an answer or an error"))
+            (swatch("strike", "line: the moment of the harm"))
             @if report.released_at_ms.is_some() { (swatch("harm", "while the harm lasted")) }
             @if report.started_by_drill_ms.is_some() { (swatch("harm", "until the drill itself started everything again")) }
-            (swatch("heal", "until everything was well again"))
+            (swatch("heal", &format!("until {} again", summary::well(report))))
         }
     }
 }
@@ -255,9 +291,9 @@ fn stages(report: &Report) -> Markup {
             thead { tr { th { "mark" } th.n { "at" } th.n { "after the harm" } th { "what" } } }
             tbody { @for (number, stage) in shown(report) { tr {
                 td { (number) }
-                td.n { (in_words(stage.at_ms)) }
+                td.n { (moment(stage.at_ms)) }
                 td.n { @if stage.at_ms >= report.fault_at_ms { (in_words(stage.at_ms - report.fault_at_ms)) } @else { "before" } }
-                td { b { (outcome::said(&stage.name, report.noticed_by_drill)) } ": " (plain(&stage.detail)) }
+                td { b { (stage.said(report.noticed_by_drill)) } ": " (prose(&plain(&stage.detail))) }
             } } }
         } }
     }
@@ -280,6 +316,7 @@ fn tallest(mut rates: Vec<u64>) -> u64 {
 
 fn numbers(report: &Report) -> Markup {
     let ms = |us: Option<u64>| us.map_or_else(|| "–".to_owned(), milliseconds);
+    let longest = |us: Option<u64>| us.map_or_else(|| "–".to_owned(), |us| in_words(us.div_ceil(1000)));
     let sum = |of: fn(&Tick) -> u64| ticks(report).iter().map(of).sum();
     html! {
         details {
@@ -289,23 +326,32 @@ fn numbers(report: &Report) -> Markup {
                 tfoot { tr {
                     th { "in all" }
                     td.n { (count(sum(|tick| tick.requests))) } td.n { (count(sum(|tick| tick.errors))) } td {} td {}
-                    td.n { (ms(ticks(report).iter().filter_map(|tick| tick.worst_us).max())) }
+                    td.n { (longest(ticks(report).iter().filter_map(|tick| tick.worst_us).max())) }
                 } }
                 tbody { @for tick in ticks(report) { tr {
                     td.n { (seconds(tick.at_ms)) } td.n { (tick.requests) } td.n { (tick.errors) }
-                    td.n { (ms(tick.p50_us)) } td.n { (ms(tick.p99_us)) } td.n { (ms(tick.worst_us)) }
+                    td.n { (ms(tick.p50_us)) } td.n { (ms(tick.p99_us)) } td.n { (longest(tick.worst_us)) }
                 } } }
             } }
         }
     }
 }
 
+/// Rounded up like every wait of a report; short ones to tenths.
 fn milliseconds(us: u64) -> String {
-    if us < 10_000 { format!("{}.{} ms", us / 1000, us % 1000 / 100) } else { format!("{} ms", us / 1000) }
+    let tenths = us.div_ceil(100);
+    if tenths < 100 { format!("{}.{} ms", tenths / 10, tenths % 10) } else { in_words(us.div_ceil(1000)) }
 }
 
+/// Of the axis and of ticks, which begin at whole tenths.
 fn seconds(ms: u64) -> String {
     if ms.is_multiple_of(1000) { format!("{} s", ms / 1000) } else { format!("{}.{} s", ms / 1000, ms % 1000 / 100) }
+}
+
+/// A moment of the run, finer than the tenths that bars stand for: the harm strikes within one.
+fn moment(ms: u64) -> String {
+    let hundredths = ms.saturating_add(5) / 10;
+    format!("{}.{:02} s", hundredths / 100, hundredths % 100)
 }
 
 /// The next number of two digits at most that divides well by two, times a power of ten: a scale that fits.
@@ -332,4 +378,27 @@ fn share(part: u64, whole: u64) -> f64 {
 /// A place in the picture, with one decimal.
 fn n(place: f64) -> String {
     format!("{place:.1}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn marks_are_side_by_side_and_in_the_picture() {
+        let marks = side_by_side(vec![LEFT, LEFT + 1.0, 400.0, 401.0, 402.0, RIGHT - 3.0, RIGHT - 1.0, RIGHT]);
+        assert!(marks.windows(2).all(|pair| pair[1] - pair[0] >= MARK_WIDTH - 0.001), "{marks:?}");
+        assert!(marks[0] >= LEFT && marks[7] <= RIGHT, "{marks:?}");
+        assert_eq!(side_by_side(vec![300.0, 500.0]), [300.0, 500.0], "where there is room each stands above its line");
+    }
+
+    #[test]
+    fn waits_are_rounded_up_and_moments_to_the_nearest() {
+        assert_eq!(
+            (milliseconds(310), milliseconds(9_900), milliseconds(9_901)),
+            ("0.4 ms".into(), "9.9 ms".into(), "10 ms".into())
+        );
+        assert_eq!((milliseconds(179_100), milliseconds(2_100_000)), ("180 ms".into(), "2.1 s".into()));
+        assert_eq!((moment(1084), moment(1085), moment(999)), ("1.08 s".into(), "1.09 s".into(), "1.00 s".into()));
+    }
 }

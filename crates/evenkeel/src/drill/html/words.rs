@@ -46,8 +46,11 @@ pub(super) fn verdict(report: &Report) -> Vec<String> {
     if report.verdict == Verdict::Fail {
         let reason = report.reasons.first().map(|reason| plain(&reason.text)).unwrap_or_default();
         sentences.push(match report.failed_conditions {
-            0 | 1 => format!("What did not hold: {reason}."),
-            n => format!("{n} conditions did not hold; the first: {reason}."),
+            _ if report.shows_nothing => {
+                format!("{}.", summary::capital(reason.trim_start_matches("nothing was shown: ")))
+            }
+            0 | 1 => format!("What did not hold is this. {}.", summary::capital(&reason)),
+            n => format!("{n} conditions did not hold. The first: {reason}."),
         });
     }
     if let Some(capacity) = &report.capacity {
@@ -59,6 +62,7 @@ pub(super) fn verdict(report: &Report) -> Vec<String> {
         ));
         return sentences;
     }
+    sentences.extend(replaced(report));
     sentences.push(summary::outage(report));
     if report.verdict == Verdict::Pass && report.unavoidable_errors > 0 {
         sentences
@@ -71,15 +75,32 @@ pub(super) fn verdict(report: &Report) -> Vec<String> {
 
 /// What was done, a few sentences.
 pub(super) fn done(report: &Report, plan: &Plan) -> Vec<String> {
-    let lasted =
-        report.released_at_ms.filter(|_| report.fault.lasts_ms() > 0 && report.capacity.is_none()).map(|released| {
-            format!("The harm was taken back after {}.", in_words(released.saturating_sub(report.fault_at_ms)))
-        });
+    let takes_back = |_: &u64| report.fault.lasts_ms() > 0 && report.capacity.is_none() && replaced(report).is_none();
+    let lasted = report.released_at_ms.filter(takes_back).map(|released| {
+        format!("The drill took the harm back after {}.", in_words(released.saturating_sub(report.fault_at_ms)))
+    });
     let mut sentences = vec![harm(report)];
+    sentences.extend(started_again(report));
+    sentences.extend(replaced(report));
     sentences.extend(lasted);
     sentences.push(visitors(plan));
     sentences.extend(report.aborted.as_ref().map(|why| format!("The drill was given up early: {why}.")));
     sentences
+}
+
+/// What became of an instance that stood still: where another process took its place, nobody but keel can have ended it.
+fn replaced(report: &Report) -> Option<String> {
+    let at_ms = report.stages.iter().find(|stage| stage.name == "replaced")?.at_ms;
+    let how = match report.fault {
+        Fault::Freeze { .. } => "hanging",
+        Fault::Stutter { .. } => "slow",
+        _ => return None,
+    };
+    let after = |at_ms: u64| in_words(at_ms.saturating_sub(report.fault_at_ms));
+    let noticed = report.detection_ms.map_or_else(String::new, |ms| {
+        format!("noticed the {how} copy after {} and sent it no more requests; it ", in_words(ms))
+    });
+    Some(format!("keel {noticed}killed that copy, and had started another one after {}.", after(at_ms)))
 }
 
 /// The harm that was done.
@@ -94,7 +115,7 @@ fn harm(report: &Report) -> String {
         ),
         (Fault::Kill, target) => killed(target, &subject, &after),
         (Fault::Freeze { .. }, _) => {
-            format!("{served} was frozen: it kept its connections open but answered nothing, as in a deadlock.")
+            format!("{served} was frozen (SIGSTOP): it kept its connections open but answered nothing.")
         }
         (Fault::Stutter { stopped_ms, running_ms, .. }, _) => format!(
             "From {after} on, {subject} stood still for {} of every {}, so that it answered, but late.",
@@ -105,7 +126,10 @@ fn harm(report: &Report) -> String {
             format!("From {after} on, {subject} was killed each time it had started, {times} times in all.")
         }
         (Fault::BadRelease, _) => {
-            format!("{after} into the drill a new version of “{service}” was deployed that does not work.")
+            format!(
+                "{after} into the drill a new version of “{service}” was deployed that is made to pass checks and to answer \
+                 every request with an error."
+            )
         }
         (Fault::Spike { for_ms, factor, .. }, _) => {
             format!("From {after} on, for {}, test visitors sent {factor} times as many requests.", in_words(*for_ms))
@@ -127,7 +151,7 @@ fn harm(report: &Report) -> String {
             if *by_ms < 0 { "behind" } else { "ahead" },
             in_words(*for_ms)
         ),
-        (Fault::Reboot, _) => rebooted(report, &after),
+        (Fault::Reboot, _) => rebooted(&after),
     }
 }
 
@@ -153,15 +177,24 @@ fn killed(target: Target, subject: &str, after: &str) -> String {
 }
 
 /// Everything was killed.
-fn rebooted(report: &Report, after: &str) -> String {
-    let then = match report.started_by_drill_ms {
-        Some(ms) => format!("Nobody started it again, so the drill did, after {}.", in_words(ms)),
-        None => "Then whatever watches over keel on this machine started it again.".to_owned(),
-    };
+fn rebooted(after: &str) -> String {
     format!(
         "{after} into the drill everything was killed at once, as by a loss of power: keel itself and every instance of \
-         every service. {then}"
+         every service."
     )
+}
+
+/// Who started keel again, where somebody had to.
+fn started_again(report: &Report) -> Option<String> {
+    if !matches!(report.subject.target, Target::Guard | Target::Stack) {
+        return None;
+    }
+    Some(match (report.started_by_drill_ms, &report.started_by) {
+        (Some(ms), _) => format!("Nobody started it again, so the drill did, after {}.", in_words(ms)),
+        (None, Some(keeper)) => format!("Then `{keeper}`, which watches over keel here, started it again."),
+        (None, None) if report.recovery_ms.is_none() => return None,
+        (None, None) => "Then something on this machine started it again; what it was is not known.".to_owned(),
+    })
 }
 
 /// What test visitors did.
@@ -198,6 +231,13 @@ pub(super) fn noticed(report: &Report) -> Vec<String> {
              after it came within {p99}."
         ),
     });
+    if report.outage.is_some_and(|outage| outage.is_down() && report.worst_ms > outage.lasted_ms) {
+        sentences.push(
+            "That wait is longer than the time in which nobody was answered: such a request was sent before that time began, \
+             or answered after it had ended."
+                .to_owned(),
+        );
+    }
     sentences.push(summary::lost(report));
     sentences.extend(summary::noticed(report));
     sentences.extend(summary::budget(report));

@@ -82,6 +82,7 @@ fn a_release_that_no_request_reached_shows_nothing() {
     let reasons = report["reasons"].as_array().unwrap();
     let told = |words: &str| reasons.iter().any(|reason| reason["text"].as_str().unwrap().contains(words));
     assert!(told("no request ever reached it"), "{report:#}");
+    assert_eq!(report["shows_nothing"], true, "{report:#}");
     assert!(!super::has_stage(&report, "tried", ""), "{report:#}");
     wait_until_undone(&rig);
     is_taken_back(&rig);

@@ -4,6 +4,7 @@ mod bad_deploy;
 mod brake;
 mod capacity;
 mod crash_loop;
+mod hang_instance;
 mod processes;
 mod runs;
 mod slow_dependency;

@@ -111,7 +111,7 @@ fn a_node_process_that_is_back_too_late_fails() {
     for name in ["kill-node-process", "kill-edge"] {
         let (code, report) = drill(&rig, name);
         assert_eq!((code, &report["verdict"]), (Some(1), &"fail".into()), "{report:#}");
-        assert!(why(&report).contains("not every instance was healthy again within 1 ms"), "{report:#}");
+        assert!(why(&report).contains("not every instance of app was healthy again within 1 ms"), "{report:#}");
         rig.wait_until("all is well again", all_healthy);
     }
 }
