@@ -23,6 +23,7 @@
 //! | [`away`] | when a service returns to what it prefers |
 //! | [`ambiguity`] | kinds of ambiguous requests, and whose are told |
 //! | [`watchdog`] | whether a process that should speak has stopped |
+//! | [`failover`], [`engine`] | which instance of a database is primary; how far each is |
 //! | [`status`] | what the API and the command line show |
 //! | [`doctor`] | what is wrong with a machine or a stack, and the way out |
 //! | [`journal`], [`why`] | events and decisions with their reasons |
@@ -41,6 +42,8 @@ pub mod discovery;
 pub mod doctor;
 pub mod drill;
 pub mod ejection;
+pub mod engine;
+pub mod failover;
 pub mod guard;
 pub mod health;
 pub mod journal;

@@ -18,6 +18,7 @@
 pub mod client;
 pub mod context;
 pub mod coverage;
+pub mod database;
 pub mod edge;
 pub mod fact;
 pub mod fault;
