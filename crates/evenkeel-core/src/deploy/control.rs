@@ -95,7 +95,8 @@ impl Control {
     /// Whether an instance of the new release gets no more than a trial's share, and the next one waits for it.
     pub fn on_trial(&self, id: &InstanceId) -> bool {
         match self.deploy.phase {
-            Phase::Rolling => !self.deploy.passed.contains(&id.to_string()),
+            // Where nobody watches, nobody is on trial, not even for the moment until that is noted.
+            Phase::Rolling => self.deploy.settings.watch_ms > 0 && !self.deploy.passed.contains(&id.to_string()),
             // It failed, or is of the same make as what failed.
             Phase::RollingBack => true,
             _ => false,

@@ -46,6 +46,7 @@ use crate::{journal::Reason, pause::Stance};
 pub fn decide(facts: &Facts<'_>) -> Plan {
     let plan = match &facts.own.process {
         _ if facts.own.busy.is_some() => Plan::wait(facts.own.busy.clone().unwrap_or_default()),
+        _ if is_refused(facts) => claim_anew(facts),
         Process::Gone => stopped::plan(facts),
         Process::Remains => remains(facts),
         Process::Starting => Plan::wait("the instance to start"),
@@ -57,6 +58,21 @@ pub fn decide(facts: &Facts<'_>) -> Plan {
     restrain(facts, writing::keep_lease(facts, plan))
 }
 
+/// Whether others have stopped receiving from whoever has this member's token, since they had seen its lease end.
+fn is_refused(facts: &Facts<'_>) -> bool {
+    let refused = || facts.reports.values().any(|report| report.floor >= facts.record.token);
+    matches!(facts.standing, Standing::Mine { .. }) && refused()
+}
+
+/// They keep their word and never receive from that token again, so this member takes the next one.
+fn claim_anew(facts: &Facts<'_>) -> Plan {
+    let reasons = vec![
+        Reason::seen("others have stopped receiving from its token, and the lease is still its own"),
+        Reason::rule("nobody receives again from a token that it has refused"),
+    ];
+    Plan::step(writing::claim(facts), reasons)
+}
+
 /// The main process ended and others of the instance still run: they may go on acknowledging for a while.
 fn remains(facts: &Facts<'_>) -> Plan {
     if !facts.rules.has(Rule::FencedFirst) {
@@ -66,7 +82,7 @@ fn remains(facts: &Facts<'_>) -> Plan {
         Reason::seen("its main process ended, and others of the instance still run"),
         Reason::rule("the lease is given back only once every process of the instance is gone"),
     ];
-    Plan::step(Step::Fence, reasons)
+    Plan::step(Step::Fence { cause: Cause::Exit }, reasons)
 }
 
 /// While decisions are paused only what keeps things as they are is done, and what an operator ordered.

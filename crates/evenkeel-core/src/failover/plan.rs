@@ -9,7 +9,7 @@ use crate::{journal::Reason, time::Moment};
 use super::{
     Member, Token,
     quorum::Acks,
-    record::{Record, Revision},
+    record::{Cause, Record, Revision},
 };
 
 /// What one member does next.
@@ -54,7 +54,10 @@ pub enum Step {
         until: Moment,
     },
     /// Kill every process of the instance and confirm that none is left.
-    Fence,
+    Fence {
+        /// Why, to be remembered as [`super::Own::ended`].
+        cause: Cause,
+    },
     /// Stop it in order, so that its standbys receive everything.
     Stop,
     /// Make the first instance of this database.
@@ -88,7 +91,7 @@ pub enum Step {
     },
     /// Let clients in, at every edge.
     Open {
-        /// Nobody with a smaller one is let through any more.
+        /// Kept on its disk first; nobody with a smaller one is let through any more.
         token: Token,
     },
     /// Change what the primary waits for.

@@ -27,7 +27,7 @@ pub(super) fn plan(facts: &Facts<'_>, up: &Up) -> Plan {
             Plan::step(writing::write(facts, |_| {}), reasons)
         }
         _ if !facts.rules.has(Rule::StopInTime) => Plan::default(),
-        other => Plan::step(Step::Fence, why_fenced(other)),
+        other => Plan::step(Step::Fence { cause: Cause::Unfit }, why_fenced(other)),
     }
 }
 
@@ -53,7 +53,7 @@ fn lead(facts: &Facts<'_>, up: &Up, until: Moment) -> Plan {
             vec![Reason::seen(why), Reason::rule("a primary that is taken for hung is ended before anything else")];
         let noted = writing::write(facts, |record| record.calm = Some(record.token));
         let mut plan = Plan::step(noted, vec![Reason::rule("after this nobody is suspected for a while")]);
-        plan.then(Step::Fence, reasons);
+        plan.then(Step::Fence { cause: Cause::Suspicion }, reasons);
         return plan;
     }
     let mut plan = Plan::default();
@@ -114,8 +114,9 @@ fn begin(record: &mut Record, facts: &Facts<'_>, up: &Up) {
 
 fn may_open(facts: &Facts<'_>, up: &Up) -> bool {
     let confirmed = up.settled || !facts.rules.has(Rule::OpenConfirmed);
-    !up.open
-        && up.token == Some(facts.record.token)
+    // One that was opened with a former token is opened with the new one.
+    let is_open = up.open && up.token == Some(facts.record.token);
+    !is_open
         && confirmed
         && quorum::meet(&up.acks, &facts.record.electorate)
         && facts.own.armed.is_some_and(|armed| facts.now < armed)
@@ -161,7 +162,7 @@ fn ordered(facts: &Facts<'_>, up: &Up, order: &Order, mut plan: Plan) -> Plan {
             drop_order(facts, plan, by, &format!("{to} does not run, or cannot be primary"))
         }
         Ordered::Failover { .. } => {
-            plan.then(Step::Fence, vec![by]);
+            plan.then(Step::Fence { cause: Cause::Unfit }, vec![by]);
             plan
         }
         Ordered::Switchover { to } => match target(facts, up, to.as_ref()) {

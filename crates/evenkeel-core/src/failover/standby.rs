@@ -48,6 +48,9 @@ fn follow(facts: &Facts<'_>, up: &Up, primary: &Member) -> Plan {
     if up.token == Some(token) {
         return Plan::default();
     }
+    if facts.own.floor >= token && facts.rules.has(Rule::StoppedReceiving) {
+        return Plan::wait(format!("{primary} to take a token that was not refused"));
+    }
     if !facts.reports.get(primary).is_some_and(|report| can_be_followed(facts, report, token)) {
         return Plan::wait(format!("{primary} to be primary"));
     }

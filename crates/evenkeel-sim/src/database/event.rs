@@ -32,6 +32,7 @@ pub(super) enum Event {
     Write { writer: usize },
     Over { node: usize },
     Fault(usize),
+    Strike(Box<Fault>),
     Mend(Box<Fault>),
     End,
 }

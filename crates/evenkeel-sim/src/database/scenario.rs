@@ -18,8 +18,21 @@ pub(super) enum Who {
     Primary,
     /// One that has not.
     Standby(usize),
-    /// Whoever is given the lease next, in that moment.
-    Next,
+    /// Whoever does what is waited for, see [`Fault::When`].
+    Doer,
+    /// Whom that concerns.
+    Other,
+}
+
+/// What a member does, in the middle of which something goes wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Doing {
+    /// It is given the lease.
+    Claims,
+    /// It is about to be promoted, and has only let its guard know.
+    Promotes,
+    /// It begins to wait for another member's acknowledgement.
+    Trusts,
 }
 
 /// Something that goes wrong, or that an operator orders.
@@ -51,6 +64,8 @@ pub(super) enum Fault {
     Failover(usize),
     /// Its disk is full for this long: it cannot be primary.
     Fill(Who, Duration),
+    /// Once somebody does that, these go wrong, each so many milliseconds later.
+    When(Doing, Vec<(u64, Fault)>),
 }
 
 /// In which direction messages are lost.
@@ -177,15 +192,34 @@ fn story(rng: &mut Rng, policy: &Policy) -> Vec<(u64, Fault)> {
     let beyond = Duration::from_millis(lease_ms + 1000) + rng.millis(0, lease_ms);
     let soon = rng.between(0, 400);
     let alone = |members, store| Cut { way: Way::Both, members, store, edge: false };
-    match rng.between(0, 9) {
+    match rng.between(0, 11) {
+        // A standby is waited for from now on, stalls, and the primary goes for good.
+        10 => {
+            let then = vec![
+                (0, Fault::Stall(Who::Other, beyond)),
+                (rng.between(100, 600), Fault::Crash(Who::Doer, beyond * 2)),
+            ];
+            vec![(0, Fault::Crash(Who::Standby(0), rng.millis(200, 1000))), (0, Fault::When(Doing::Trusts, then))]
+        }
+        // It stands still beyond its lease, while a standby receives and its agent does not look.
+        11 => vec![(0, Fault::FreezeAgent(Who::Standby(1), beyond * 2)), (20, Fault::Freeze(Who::Primary, beyond))],
         // It stands still beyond its lease, and a standby hears nobody meanwhile.
         0 => vec![
             (0, Fault::Cut(Who::Standby(1), alone(false, true), beyond * 2)),
             (50, Fault::Freeze(Who::Primary, beyond)),
         ],
-        // Whoever is given the lease stands still at once, or its agent does.
-        1 => vec![(0, Fault::FreezeAgent(Who::Next, beyond)), (soon, Fault::Kill(Who::Primary))],
-        2 => vec![(0, Fault::Freeze(Who::Next, beyond)), (soon, Fault::Kill(Who::Primary))],
+        // Whoever is given the lease stands still at once, or its agent does in the middle of its plan.
+        1 => {
+            let doing = rng.pick(&[Doing::Claims, Doing::Promotes, Doing::Promotes]);
+            vec![
+                (0, Fault::When(doing, vec![(0, Fault::FreezeAgent(Who::Doer, beyond))])),
+                (soon, Fault::Kill(Who::Primary)),
+            ]
+        }
+        2 => {
+            let then = vec![(0, Fault::Freeze(Who::Doer, beyond))];
+            vec![(0, Fault::When(Doing::Claims, then)), (soon, Fault::Kill(Who::Primary))]
+        }
         // It starts in place since nobody else may, and fails again once others may.
         3 => vec![
             (0, Fault::Fill(Who::Standby(0), Duration::from_secs(3))),

@@ -11,7 +11,8 @@ use super::{
     event::{Event, Message},
     instance::{Run, name, number},
     network::Place,
-    world::{EDGES, Node, World},
+    scenario::Doing,
+    world::{EDGES, World},
 };
 
 impl World {
@@ -36,8 +37,12 @@ impl World {
             Step::Arm { until } => {
                 self.nodes[node].instance.armed = Some(until);
                 self.at(until, Event::Guard { node, armed: until });
+                let promotes = self.nodes[node].agent.steps.front().map(|next| &next.step);
+                if matches!(promotes, Some(Step::Promote { .. })) {
+                    self.does(node, Doing::Promotes, None);
+                }
             }
-            Step::Fence => self.fence(node),
+            Step::Fence { cause } => self.fence(node, cause),
             Step::Stop => self.stop(node),
             Step::Initialise { token } => {
                 self.nodes[node].instance.busy = Some("initialising".to_owned());
@@ -82,6 +87,12 @@ impl World {
     }
 
     fn stop_receiving(&mut self, node: usize, floor: Token) {
+        let agent = &self.nodes[node].agent;
+        let held = agent.known.as_ref().is_some_and(|(record, _)| record.holder().is_some());
+        if held && agent.promised.is_some_and(|until| self.now < until) {
+            let what = format!("m{node} had promised to elect nobody else yet");
+            self.checks.broken("promises are kept", self.now, what);
+        }
         let instance = &mut self.nodes[node].instance;
         instance.floor = floor;
         if let Run::Standby(from) = &mut instance.run {
@@ -105,6 +116,7 @@ impl World {
 
     fn set_acks(&mut self, node: usize, acks: Acks) {
         let instance = &mut self.nodes[node].instance;
+        let joined = acks.members.difference(&instance.acks.members).next().map(number);
         let former = std::mem::replace(&mut instance.acks, acks);
         if let Some(primary) = instance.primary() {
             primary.former = Some(former);
@@ -112,6 +124,9 @@ impl World {
             primary.settled = false;
         }
         self.in_effect_later(node);
+        if joined.is_some() {
+            self.does(node, Doing::Trusts, joined);
+        }
     }
 
     fn hold(&mut self, node: usize, until: Moment) {
@@ -128,20 +143,15 @@ impl World {
         }
     }
 
-    fn fence(&mut self, node: usize) {
+    fn fence(&mut self, node: usize, cause: Cause) {
         let now = self.now;
-        let Node { agent, instance, .. } = &mut self.nodes[node];
-        // Whoever ends one on suspicion has written that down before.
-        let suspected = agent.known.as_ref().is_some_and(|(record, _)| {
-            record.holder() == Some(&name(node)) && record.calm == Some(record.token) && record.order.is_none()
-        });
-        if suspected && matches!(instance.run, Run::Primary(_)) {
-            let lately = |until: Option<Moment>| until.is_some_and(|until| now < until + Duration::from_millis(500));
-            let really = lately(instance.hung_until) || lately(instance.stalled_until);
-            instance.end(Cause::Suspicion, now);
+        let instance = &mut self.nodes[node].instance;
+        let lately = |until: Option<Moment>| until.is_some_and(|until| now < until + Duration::from_millis(500));
+        let really = lately(instance.hung_until) || lately(instance.stalled_until);
+        let suspected = cause == Cause::Suspicion;
+        instance.end(cause, now);
+        if suspected {
             self.checks.suspected(&self.scenario, node, really, now);
-        } else {
-            instance.end(Cause::Exit, now);
         }
     }
 
@@ -150,6 +160,8 @@ impl World {
             return;
         };
         primary.open = true;
+        primary.token = token;
+        self.nodes[node].instance.disk_token = token;
         let log = self.nodes[node].instance.log.clone();
         self.checks.opened(&self.scenario, &mut self.ledger, (token, node), &log, self.now);
         self.publish(node);

@@ -2,7 +2,7 @@
 
 use evenkeel_core::failover::{Record, Revision};
 
-use super::{event::Event, instance::Run, network::Place, world::World};
+use super::{event::Event, instance::Run, network::Place, scenario::Doing, world::World};
 
 impl World {
     pub(super) fn read(&mut self, node: usize, life: u64, question: u64) {
@@ -36,14 +36,7 @@ impl World {
             let position = self.nodes[node].instance.position();
             self.checks.claimed(&self.scenario, node, before, after, position, self.now);
             self.changes += 1;
-            if let Some((whole, long)) = self.next_claimer.take() {
-                let until = Some(self.now + long);
-                if whole {
-                    self.nodes[node].frozen_until = until;
-                } else {
-                    self.nodes[node].agent.frozen_until = until;
-                }
-            }
+            self.does(node, Doing::Claims, None);
         }
         if before.holder().is_some() && after.holder().is_none() && !matches!(self.nodes[node].instance.run, Run::Gone)
         {

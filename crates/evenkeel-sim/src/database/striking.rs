@@ -1,12 +1,14 @@
 //! Faults: what goes wrong, done to whom it is for.
 
+use std::time::Duration;
+
 use evenkeel_core::failover::{Cause, Order, Ordered, Revision};
 
 use super::{
     event::Event,
     instance::{Run, name, number},
     network::Place,
-    scenario::{Cut, Fault, Way, Who},
+    scenario::{Cut, Doing, Fault, Way, Who},
     world::World,
 };
 
@@ -18,7 +20,8 @@ impl World {
             Who::Member(member) => Some(member),
             Who::Primary => holder,
             Who::Standby(at) => (0..self.scenario.members).filter(|member| Some(*member) != holder).nth(at),
-            Who::Next => None,
+            Who::Doer => self.doer.map(|(doer, _)| doer),
+            Who::Other => self.doer.and_then(|(_, other)| other),
         }
     }
 
@@ -29,8 +32,7 @@ impl World {
         match fault {
             Fault::Switchover(to) => self.order(Ordered::Switchover { to: to.map(name) }),
             Fault::Failover(to) => self.order(Ordered::Failover { to: name(to) }),
-            Fault::Freeze(Who::Next, long) => self.next_claimer = Some((true, long)),
-            Fault::FreezeAgent(Who::Next, long) => self.next_claimer = Some((false, long)),
+            Fault::When(doing, then) => self.ambush = Some((doing, then)),
             Fault::Slow(by, long) => {
                 self.network.slow = by;
                 self.after(long, Event::Mend(Box::new(fault)));
@@ -51,6 +53,21 @@ impl World {
                 if let Some(node) = self.whom(who) {
                     self.harm(node, &fault);
                 }
+            }
+        }
+    }
+
+    /// A member does something, perhaps what is waited for.
+    pub(super) fn does(&mut self, node: usize, doing: Doing, other: Option<usize>) {
+        let Some((_, then)) = self.ambush.take_if(|(waited, _)| *waited == doing) else {
+            return;
+        };
+        self.doer = Some((node, other));
+        for (ms, fault) in then {
+            if ms == 0 {
+                self.strike(fault);
+            } else {
+                self.after(Duration::from_millis(ms), Event::Strike(Box::new(fault)));
             }
         }
     }

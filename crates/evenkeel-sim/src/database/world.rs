@@ -18,7 +18,7 @@ use super::{
     event::{Event, Message, Queued},
     instance::Instance,
     network::{Network, Place},
-    scenario::Scenario,
+    scenario::{Doing, Fault, Scenario},
     store::Store,
 };
 use crate::rng::Rng;
@@ -76,8 +76,10 @@ pub(super) struct World {
     pub(super) connections: u64,
     pub(super) orders: u64,
     pub(super) changes: u64,
-    /// Whoever is given the lease next stands still for this long: the whole node, or its agent alone.
-    pub(super) next_claimer: Option<(bool, Duration)>,
+    /// What is waited for, and what goes wrong then.
+    pub(super) ambush: Option<(Doing, Vec<(u64, Fault)>)>,
+    /// Who did what was waited for last, and whom it concerned.
+    pub(super) doer: Option<(usize, Option<usize>)>,
     pub(super) over: bool,
 }
 
@@ -120,7 +122,8 @@ impl World {
             connections: 0,
             orders: 0,
             changes: 0,
-            next_claimer: None,
+            ambush: None,
+            doer: None,
             over: false,
         };
         world.begin();
@@ -195,7 +198,9 @@ impl World {
             let node = &self.nodes[node];
             let waits = if agent { node.agent.frozen_until.max(node.frozen_until) } else { node.frozen_until };
             if let Some(until) = waits.filter(|until| self.now < *until) {
-                self.at(until, event);
+                // Which of its processes runs first when a machine goes on is anybody's guess.
+                let late = if matches!(event, Event::Guard { .. }) { self.rng.millis(0, 30) } else { Duration::ZERO };
+                self.at(until + late, event);
                 return;
             }
         }
@@ -224,6 +229,7 @@ impl World {
             Event::Write { writer } => self.write(writer),
             Event::Over { node } => self.node_back(node),
             Event::Fault(at) => self.strike(self.scenario.faults[at].1.clone()),
+            Event::Strike(fault) => self.strike(*fault),
             Event::Mend(fault) => self.mend(&fault),
             Event::End => self.end(),
         }
