@@ -12,7 +12,7 @@ pub(super) fn render(report: &Report) -> Markup {
             h2 { "Why it " (how) }
             p { "A drill passes only if every condition that has a limit holds. What has none is measured and decides nothing." }
             @if report.conditions.iter().any(|line| line.held.is_none() && line.allowed == NO_LIMIT) {
-                p { "Limits are set in the stack file: " code { "[drills] objectives = { worst = \"1s\", p99 = \"250ms\", detection = \"2s\" }" } "." }
+                p { "Where no limit is set, one can be set in the stack file, for example: " code { "[drills] objectives = { worst = \"1s\", p99 = \"250ms\", detection = \"2s\" }" } "." }
             }
             div.scroll tabindex="0" role="group" aria-label="scrolls sideways" { table.conditions {
                 thead { tr { th { "verdict" } th { "what" } th { "measured" } th { "allowed" } } }

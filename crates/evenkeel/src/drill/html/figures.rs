@@ -29,8 +29,12 @@ pub(super) fn render(report: &Report) -> Markup {
         ),
         None => (time(report.recovery_ms), format!("{}, from the harm on", again(report))),
     };
-    let beside_noticed =
-        if report.noticed_by_drill { "by the drill: keel was down itself" } else { "by keel, from the harm on" };
+    // Who does the harm has no difficulty in noticing it: that is no figure.
+    let (noticed, beside_noticed) = if report.noticed_by_drill {
+        ("–".to_owned(), "keel was down itself")
+    } else {
+        (time(report.detection_ms), "by keel, from the harm on")
+    };
     let well = if report.fault == Fault::BadRelease { "rolled back after" } else { "healthy after" };
     let (lost, beside_lost) = lost(report);
     let failed_share = format!("of {} by test visitors", count(report.requests));
@@ -40,7 +44,7 @@ pub(super) fn render(report: &Report) -> Markup {
             (figure(&count(report.errors), "failed requests", &failed_share))
             (figure(&lost, "data lost", &beside_lost))
             (figure(&recovered, well, &beside_recovered))
-            (figure(&time(report.detection_ms), "noticed after", beside_noticed))
+            (figure(&noticed, "noticed after", beside_noticed))
             (figure(&in_words(report.worst_ms), "longest wait", &format!("{} before the harm", in_words(report.worst_before_ms))))
         }
     }

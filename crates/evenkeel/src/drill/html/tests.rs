@@ -132,7 +132,7 @@ fn an_outage_and_whether_data_was_lost_are_at_the_top() {
         "Down for 3.2 s: all 40 requests of that time failed; before and after it none did (600 requests in all).",
         "Lost data: not tested.",
         "The drill started it again after 3.1 s; from then on it took 900 ms until every copy of every service was healthy again.",
-        "by the drill: keel was down itself",
+        "keel was down itself",
     ] {
         assert!(top.contains(told), "{told}: {top}");
     }

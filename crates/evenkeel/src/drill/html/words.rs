@@ -30,7 +30,7 @@ pub(super) fn title(report: &Report) -> String {
             format!("“{other}”, which “{service}” needs, became slow")
         }
         (Fault::ClockStep { .. }, _) => "The clock jumped while the service was used".to_owned(),
-        (Fault::Reboot, _) => "Everything was killed at once, as by a loss of power".to_owned(),
+        (Fault::Reboot, _) => "All processes of keel and of every service were killed at once".to_owned(),
         (fault, _) => format!("{}: {fault}", report.drill),
     }
 }
@@ -179,8 +179,8 @@ fn killed(target: Target, subject: &str, after: &str) -> String {
 /// Everything was killed.
 fn rebooted(after: &str) -> String {
     format!(
-        "{after} into the drill everything was killed at once, as by a loss of power: keel itself and every instance of \
-         every service."
+        "{after} into the drill everything was killed at once, the machine itself aside: keel and every instance of every \
+         service."
     )
 }
 
