@@ -1,4 +1,4 @@
-//! Numbers as people read them, the same in the terminal, in reports and in the console.
+//! Numbers and sentences as people read them, the same in the terminal, in reports and in the console.
 //!
 //! Pure text: nothing here knows where it is shown, so that a colour or an element is never in it. What is said with a
 //! word of its own stands with the thing that is counted.
@@ -32,6 +32,16 @@ pub fn counted<N: Copy + std::fmt::Display + PartialEq + From<u8>>(n: N, one: &s
     format!("{n} {}", if n == N::from(1) { one } else { many })
 }
 
+/// A sentence in parts, and whether each is code: what stands between two backticks is. One backtick that is left open is
+/// what somebody wrote, and then nothing is code.
+pub fn code_parts(text: &str) -> Vec<(bool, &str)> {
+    let parts: Vec<&str> = text.split('`').collect();
+    if parts.len().is_multiple_of(2) {
+        return vec![(false, text)];
+    }
+    parts.into_iter().enumerate().map(|(index, part)| (!index.is_multiple_of(2), part)).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -53,5 +63,12 @@ mod tests {
     #[test]
     fn nouns_follow_their_number() {
         assert_eq!((counted(1_u64, "day", "days"), counted(0_usize, "day", "days")), ("1 day".into(), "0 days".into()));
+    }
+
+    #[test]
+    fn what_stands_between_backticks_is_code() {
+        assert_eq!(code_parts("try `keel top` now"), [(false, "try "), (true, "keel top"), (false, " now")]);
+        assert_eq!(code_parts("one ` left open"), [(false, "one ` left open")]);
+        assert_eq!(code_parts(""), [(false, "")]);
     }
 }

@@ -57,12 +57,7 @@ fn lead(facts: &Facts<'_>, up: &Up, until: Moment) -> Plan {
         return plan;
     }
     let mut plan = Plan::default();
-    if facts.own.armed != Some(until) {
-        plan.then(
-            Step::Arm { until },
-            vec![Reason::rule("the guard ends it with the lease, whatever becomes of this process")],
-        );
-    }
+    writing::arm(facts, until, &mut plan);
     if !facts.store_answers {
         let half = facts.policy.lease / 2;
         if until.since(facts.now) < half {
@@ -232,9 +227,4 @@ pub(super) fn successor(facts: &Facts<'_>) -> Option<super::Member> {
             .map(|(who, _)| who.clone())
     };
     to.clone().or_else(furthest)
-}
-
-/// Why its process ended, as the lease's record says.
-pub(super) fn cause_of(facts: &Facts<'_>) -> Cause {
-    facts.own.ended.clone()
 }

@@ -32,12 +32,7 @@ pub(super) fn plan(facts: &Facts<'_>, up: &Up) -> Plan {
 fn promote(facts: &Facts<'_>, until: Moment) -> Plan {
     let token = facts.record.token;
     let mut plan = Plan { valid_until: Some(until), ..Plan::default() };
-    if facts.own.armed != Some(until) {
-        plan.then(
-            Step::Arm { until },
-            vec![Reason::rule("the guard ends it with the lease, whatever becomes of this process")],
-        );
-    }
+    writing::arm(facts, until, &mut plan);
     plan.then(Step::Promote { token }, vec![Reason::seen(format!("it has the lease, with token {token}"))]);
     plan
 }

@@ -41,7 +41,7 @@ fn mine(facts: &Facts<'_>, until: Option<Moment>) -> Plan {
     // A token that its disk has not seen was claimed in order to start in place.
     let claimed_to_start = disk.token < facts.record.token && goes_on(facts);
     if facts.own.unfit.is_some() || (!claimed_to_start && has_successor(facts)) {
-        let cause = if facts.own.unfit.is_some() { Cause::Unfit } else { primary::cause_of(facts) };
+        let cause = if facts.own.unfit.is_some() { Cause::Unfit } else { facts.own.ended.clone() };
         let reasons = vec![
             Reason::seen("nothing of it runs any more, and others can take over"),
             Reason::rule("the lease is given back at once, so that nobody waits for its end"),
@@ -78,12 +78,7 @@ fn goes_on(facts: &Facts<'_>) -> bool {
 fn start(facts: &Facts<'_>, until: Moment) -> Plan {
     let token = facts.record.token;
     let mut plan = Plan::default();
-    if facts.own.armed != Some(until) {
-        plan.then(
-            Step::Arm { until },
-            vec![Reason::rule("the guard ends it with the lease, whatever becomes of this process")],
-        );
-    }
+    writing::arm(facts, until, &mut plan);
     match &facts.own.disk.content {
         Content::Empty if facts.record.system.is_none() => {
             plan.then(Step::Initialise { token }, vec![Reason::seen("there is no such database yet")]);

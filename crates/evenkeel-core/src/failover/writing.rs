@@ -1,4 +1,4 @@
-//! Changes of the record, all of them: claimed, renewed, given back.
+//! The lease in plans: the record claimed, renewed, given back, and the guard told until when.
 //!
 //! Whatever the holder writes renews its lease, so there is never a second write in one plan.
 
@@ -36,6 +36,14 @@ pub(super) fn release(facts: &Facts<'_>, cause: Cause) -> Step {
     write(facts, |record| {
         record.lease = Lease::Free { last: Some(facts.me.clone()), cause };
     })
+}
+
+/// Sees to it that the guard ends the instance with its lease.
+pub(super) fn arm(facts: &Facts<'_>, until: Moment, plan: &mut Plan) {
+    if facts.own.armed != Some(until) {
+        let rule = Reason::rule("the guard ends it with the lease, whatever becomes of this process");
+        plan.then(Step::Arm { until }, vec![rule]);
+    }
 }
 
 /// Sees to it that the lease of a member that has or becomes primary is renewed, whatever else it does.

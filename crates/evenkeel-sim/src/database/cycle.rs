@@ -164,7 +164,7 @@ impl World {
             return;
         }
         let members = (0..self.scenario.members).map(name).collect();
-        let own = instance.own(now, None);
+        let own = instance.own(now);
         let plan = agent.plan(&name(node), &members, &own, &policy, rules, self.now);
         agent.valid_until = plan.valid_until;
         agent.steps = plan.steps.into();
@@ -218,7 +218,7 @@ impl World {
 
     /// Says how its instance is, to every other agent.
     pub(super) fn report(&mut self, node: usize) {
-        let own = self.nodes[node].instance.own(self.now, None);
+        let own = self.nodes[node].instance.own(self.now);
         let (role, token) = match &own.process {
             Process::Up(up) => (Some(up.role), up.token),
             _ => (None, None),

@@ -227,7 +227,7 @@ impl Instance {
     }
 
     /// What its agent sees of it.
-    pub(super) fn own(&self, now: Moment, busy: Option<String>) -> Own {
+    pub(super) fn own(&self, now: Moment) -> Own {
         let process = match &self.run {
             Run::Gone => Process::Gone,
             Run::Remains(_) => Process::Remains,
@@ -248,7 +248,7 @@ impl Instance {
             unfit: self.full_until.is_some_and(|until| now < until).then(|| "its disk is full".to_owned()),
             ended: self.ended.clone(),
             ended_at: self.ended_at,
-            busy: self.busy.clone().or(busy),
+            busy: self.busy.clone(),
             priority: 0,
         }
     }

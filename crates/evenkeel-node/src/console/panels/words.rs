@@ -39,14 +39,9 @@ fn time(at: WallTime, say: &str) -> Markup {
 
 /// A sentence of ours, in which what stands between two backticks is code.
 pub(crate) fn prose(text: &str) -> Markup {
-    let parts: Vec<&str> = text.split('`').collect();
     html! {
-        // One that is left open is what somebody wrote.
-        @if parts.len().is_multiple_of(2) { (text) }
-        @else {
-            @for (index, part) in parts.iter().enumerate() {
-                @if index.is_multiple_of(2) { (part) } @else { code { (part) } }
-            }
+        @for (is_code, part) in evenkeel_core::words::code_parts(text) {
+            @if is_code { code { (part) } } @else { (part) }
         }
     }
 }
